@@ -1,0 +1,215 @@
+"""GPT-2's configuration: the fields of a Hub `config.json`, the four published sizes, parameter counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from pellucid.errors import ConfigError
+
+# The activations a GPT-2 checkpoint may name, and the function each one is.
+# `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh` are three spellings of the tanh approximation.
+ACTIVATIONS: Mapping[str, str] = {
+    "gelu_new": "gelu_new",
+    "gelu_fast": "gelu_new",
+    "gelu_pytorch_tanh": "gelu_new",
+    "gelu": "gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}
+
+# Transformers' generic names for GPT-2's own fields; both occur in files.
+_GENERIC_NAMES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+
+
+@dataclass(frozen=True)
+class GPT2Config:
+    """What a GPT-2 is, as its `config.json` says it.
+
+    Fields have the names and defaults of the Hub's files. Fields that Pellucid has no use for are
+    kept in `extra` and written back unchanged. Raises `ConfigError` when fields contradict each other.
+    """
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int | None = None  # None: 4 * n_embd
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    reorder_and_upcast_attn: bool = False
+    use_cache: bool = True
+    bos_token_id: int | None = 50256
+    eos_token_id: int | list[int] | None = 50256
+    pad_token_id: int | None = None
+    tie_word_embeddings: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.n_inner is not None and self.n_inner < 1:
+            raise ConfigError(f"n_inner is {self.n_inner}; it must be at least 1, or null for 4 * n_embd")
+        if self.n_embd % self.n_head:
+            raise ConfigError(
+                f"n_embd ({self.n_embd}) is not divisible by n_head ({self.n_head}): "
+                "every head gets n_embd / n_head channels"
+            )
+        if self.activation_function not in ACTIVATIONS:
+            raise ConfigError(
+                f"activation_function is {self.activation_function!r}, which GPT-2 cannot have; "
+                f"it is one of {', '.join(ACTIVATIONS)}"
+            )
+        for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; a dropout rate is at least 0 and below 1")
+        if self.layer_norm_epsilon <= 0:
+            raise ConfigError(f"layer_norm_epsilon is {self.layer_norm_epsilon}; it must be positive")
+        if self.extra.get("add_cross_attention"):
+            raise ConfigError("add_cross_attention is true: this is a decoder for another model's encoder, not GPT-2")
+
+    def _check_types(self) -> None:
+        for f in dataclasses.fields(self):
+            value, allowed = getattr(self, f.name), _FIELD_TYPES.get(str(f.type))
+            if allowed is None or (value is None and "None" in str(f.type)):
+                continue
+            # bool is an int in Python; a true where a number belongs is still a mistake.
+            if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+                raise ConfigError(f"{f.name} is {value!r}; it must be of type {f.type}")
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head: n_embd / n_head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def inner_size(self) -> int:
+        """Width of the MLP's hidden layer: `n_inner`, or 4 * n_embd where that is null."""
+        return 4 * self.n_embd if self.n_inner is None else self.n_inner
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """The end-of-text ids, however many the file names (none, one or several)."""
+        if self.eos_token_id is None:
+            return ()
+        return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else tuple(self.eos_token_id)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of distinct parameters; a tied head is the embedding and counts once. Allocates nothing."""
+        d, inner = self.n_embd, self.inner_size
+        layer_norm = 2 * d
+        attention = (d * 3 * d + 3 * d) + (d * d + d)
+        mlp = (d * inner + inner) + (inner * d + d)
+        block = layer_norm + attention + layer_norm + mlp
+        embeddings = (self.vocab_size + self.n_positions) * d
+        head = 0 if self.tie_word_embeddings else self.vocab_size * d
+        return embeddings + self.n_layer * block + layer_norm + head
+
+    # Transformers' generic names, for code written against any model.
+    @property
+    def hidden_size(self) -> int:
+        return self.n_embd
+
+    @property
+    def max_position_embeddings(self) -> int:
+        return self.n_positions
+
+    @property
+    def num_attention_heads(self) -> int:
+        return self.n_head
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self.n_layer
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Build from the contents of a `config.json`; unknown fields go to `extra`."""
+        model_type = fields.get("model_type", "gpt2")
+        if model_type != "gpt2":
+            raise ConfigError(f"model_type is {model_type!r}: this is not a GPT-2")
+        own = {f.name for f in dataclasses.fields(cls)} - {"extra"}
+        known: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for name, value in fields.items():
+            if name in own:
+                known[name] = value
+            elif name in _GENERIC_NAMES and _GENERIC_NAMES[name] not in fields:
+                known[_GENERIC_NAMES[name]] = value
+            else:
+                extra[name] = value
+        # Files from before `n_positions` was used name the context `n_ctx`.
+        if "n_positions" not in known and "n_ctx" in extra:
+            known["n_positions"] = extra["n_ctx"]
+        return cls(**known, extra=extra)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contents of a `config.json`, unknown fields included."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
+        return {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **self.extra, **fields}
+
+    @classmethod
+    def from_json_file(cls, path: str | Path) -> Self:
+        """Read a `config.json`. Raises `ConfigError` naming the file when it is not a valid one."""
+        path = Path(path)
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ConfigError(f"{path} is not valid JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise ConfigError(f"{path} must hold a JSON object, not a {type(fields).__name__}")
+        try:
+            return cls.from_dict(fields)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json().rstrip()}"
+
+
+_FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
+    "int": (int,),
+    "int | None": (int,),
+    "int | list[int] | None": (int, list),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+}
+
+# The four sizes of "Language Models are Unsupervised Multitask Learners" (Radford et al., 2019), and
+# the six-layer distillation of the first.
+PRESETS: Mapping[str, GPT2Config] = {
+    "gpt2": GPT2Config(),
+    "gpt2-medium": GPT2Config(n_embd=1024, n_layer=24, n_head=16),
+    "gpt2-large": GPT2Config(n_embd=1280, n_layer=36, n_head=20),
+    "gpt2-xl": GPT2Config(n_embd=1600, n_layer=48, n_head=25),
+    "distilgpt2": GPT2Config(n_layer=6),
+}

@@ -1,0 +1,41 @@
+"""Every error Pellucid raises on purpose. Each message says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class PellucidError(Exception):
+    """Base of all errors raised on purpose; catch it to catch them all."""
+
+
+class ConfigError(PellucidError, ValueError):
+    """A model configuration contradicts itself or describes something that GPT-2 is not."""
+
+
+class CheckpointError(PellucidError):
+    """Weights are missing, damaged, of the wrong shape, or in a form that cannot be read."""
+
+
+class ModelNotFoundError(PellucidError, FileNotFoundError):
+    """No model answers to a name: not bundled, not a folder or file, not on the Hub."""
+
+
+class TokenizerError(PellucidError, ValueError):
+    """A tokenizer is missing, cannot be read, or was asked for something it cannot do."""
+
+
+class OptionError(PellucidError, ValueError):
+    """A decoding option is unknown, out of range, or contradicts another one."""
+
+
+class ContextLengthError(PellucidError, ValueError):
+    """A sequence would run past the positions that the model has."""
+
+
+class MissingExtraError(PellucidError, ImportError):
+    """A feature needs an optional dependency that is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f'{feature} needs the "{extra}" extra, which is not installed: '
+            f'pip install "pellucid[{extra}]"'
+        )
