@@ -1,0 +1,78 @@
+"""The seam between decoding and the model: what an engine does, and in what form it answers.
+
+A strategy asks an engine for logits and answers with tokens. It holds each sequence by a *slot*, the number
+of that sequence's place in the engine's cache, and never sees keys, values, weights or devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class StepOutput:
+    """What one step gives back.
+
+    logits: float32 [rows, vocab]. One row a slot, for its last token; where all positions were asked for, one
+        row a token, slot after slot.
+    hidden: float32 [rows, n_embd], the states behind those logits (after the final layer norm), where asked for.
+    """
+
+    logits: FloatArray
+    hidden: FloatArray | None = None
+
+
+class Engine(Protocol):
+    """A GPT-2 that keeps the keys and values of several sequences and extends them step by step.
+
+    All methods raise `KeyError` for a slot that is not in use.
+    """
+
+    @property
+    def vocab_size(self) -> int:
+        """Width of the logits."""
+
+    @property
+    def n_positions(self) -> int:
+        """The longest a sequence can get."""
+
+    @property
+    def capacity(self) -> int | None:
+        """How many tokens the cache holds over all slots; None where only the machine's memory bounds it."""
+
+    def prefill(self, ids: Sequence[int]) -> int:
+        """Open a slot that holds `ids` (none is fine) and return its number."""
+
+    def step(
+        self,
+        slots: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        *,
+        all_positions: bool = False,
+        hidden: bool = False,
+    ) -> StepOutput:
+        """Append to each slot its tokens, at least one, and return the logits of what comes next.
+
+        slots: distinct slot numbers; tokens: for each of them the ids to append.
+
+        Raises `ContextLengthError` before anything is appended when a slot would pass `n_positions`.
+        """
+
+    def length(self, slot: int) -> int:
+        """How many tokens the slot holds."""
+
+    def truncate(self, slot: int, length: int) -> None:
+        """Forget all but the slot's first `length` tokens."""
+
+    def fork(self, slot: int) -> int:
+        """Open another slot that holds the same tokens."""
+
+    def drop(self, slot: int) -> None:
+        """Close a slot and free what it held."""
