@@ -1,0 +1,1 @@
+"""Transformers' calls on Pellucid's model: replace `from transformers import` by `from pellucid import`."""

@@ -1,0 +1,146 @@
+"""What the facade returns: values that hold what was found and print themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pellucid.decoding.distribution import log_softmax
+from pellucid.decoding.sequence import FinishReason
+from pellucid.display import Displayed
+from pellucid.engine import FloatArray
+from pellucid.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Generation(Displayed):
+    """One decoded sequence.
+
+    text: prompt and continuation; new_text: the continuation; both None for a model without a tokenizer.
+    ids, new_ids: the same in token ids. logprob: the sum of the new tokens' log-probabilities (nats) under the
+    model's own distribution. finish_reason: "length", "stop" or "eos".
+    """
+
+    text: str | None
+    new_text: str | None
+    ids: list[int]
+    new_ids: list[int]
+    logprob: float
+    finish_reason: FinishReason
+    record: None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PredictedToken:
+    """One row of a `Prediction`: the piece of text (bytes that are only part of a character written out, as `\\xe2`;
+    None without a tokenizer), its id, its probability under the
+    whole softmax, its logit, and its rank among all ids (0 is the likeliest)."""
+
+    token: str | None
+    id: int
+    probability: float
+    logit: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class Prediction(Displayed):
+    """The likeliest next tokens of a prompt, likeliest first, and the entropy (nats) of the whole distribution."""
+
+    prompt: str | None
+    prompt_ids: list[int]
+    rows: tuple[PredictedToken, ...]
+    entropy: float
+
+    def __iter__(self) -> Iterator[PredictedToken]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> PredictedToken:
+        return self.rows[index]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a data frame (the `plot` extra)."""
+        return _data_frame(self.rows, "Prediction.to_pandas()")
+
+
+@dataclass(frozen=True)
+class ScoredToken:
+    """One token of a `Score`: its log-probability (nats) given all before it, its rank among all ids (0 is the
+    likeliest), and the entropy (nats) of the distribution it was taken from. All three are None for a first token
+    that nothing precedes."""
+
+    token: str | None
+    id: int
+    logprob: float | None
+    rank: int | None
+    entropy: float | None
+
+
+@dataclass(frozen=True)
+class Score(Displayed):
+    """How likely a model finds a text, token by token."""
+
+    rows: tuple[ScoredToken, ...]
+
+    def __iter__(self) -> Iterator[ScoredToken]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def logprob(self) -> float:
+        """The sum of the log-probabilities (nats) of the tokens that something precedes."""
+        return sum(row.logprob for row in self.rows if row.logprob is not None)
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean negative log-probability of those tokens; NaN where there is none."""
+        count = sum(row.logprob is not None for row in self.rows)
+        return math.exp(-self.logprob / count) if count else math.nan
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "logprob": self.logprob, "perplexity": self.perplexity}
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a data frame (the `plot` extra)."""
+        return _data_frame(self.rows, "Score.to_pandas()")
+
+
+def likeliest(logits: FloatArray, count: int) -> list[int]:
+    """The ids of the `count` largest of [vocab] logits, largest first, the lower id first among equals."""
+    count = min(count, int(np.isfinite(logits).sum()))
+    smallest_kept = np.partition(logits, -count)[-count]
+    ids = np.flatnonzero(logits >= smallest_kept)
+    return [int(token) for token in ids[np.argsort(-logits[ids], kind="stable")][:count]]
+
+
+def entropy(logits: FloatArray) -> float:
+    """The entropy (nats) of the softmax of [vocab] logits."""
+    log_probabilities = log_softmax(logits).astype(np.float64)
+    probabilities = np.exp(log_probabilities)
+    return float(-(probabilities * np.where(probabilities > 0, log_probabilities, 0)).sum())
+
+
+def _data_frame(rows: tuple[Any, ...], feature: str) -> pd.DataFrame:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingExtraError(feature, "plot") from error
+    return pd.DataFrame([asdict(row) for row in rows])

@@ -1,0 +1,54 @@
+"""From a checkpoint to a PyTorch model, with little more memory than the weights take."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from pellucid.checkpoint import Checkpoint, expected_shapes
+from pellucid.reference.model import GPT2LMHeadModel, GPT2Model
+
+Model = TypeVar("Model", GPT2Model, GPT2LMHeadModel)
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    model_class: type[Model],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Model:
+    """Build a model and give it a checkpoint's weights, in evaluation mode.
+
+    The model is made without storage and adopts the tensors as they are read, the largest first, so that
+    nothing is held twice.
+    """
+    with torch.device("meta"):
+        model = model_class(checkpoint.config)
+    tensors = {}
+    by_size = sorted(expected_shapes(checkpoint.config).items(), key=lambda item: -math.prod(item[1]))
+    for name, _ in by_size:
+        if isinstance(model, GPT2LMHeadModel):
+            tensors[hub_name(name)] = torch.from_numpy(checkpoint.take(name)).to(device=device, dtype=dtype)
+        elif name != "lm_head.weight":
+            tensors[name] = torch.from_numpy(checkpoint.take(name)).to(device=device, dtype=dtype)
+    if isinstance(model, GPT2LMHeadModel) and checkpoint.config.tie_word_embeddings:
+        tensors["lm_head.weight"] = tensors["transformer.wte.weight"]
+    # The class's own load_state_dict, so that a subclass may accept more forms than this one.
+    nn.Module.load_state_dict(model, tensors, assign=True)
+    tie_weights(model)
+    return model.eval()
+
+
+def hub_name(name: str) -> str:
+    """A tensor's name in a model with a head, from its name in the one without."""
+    return name if name == "lm_head.weight" else f"transformer.{name}"
+
+
+def tie_weights(model: nn.Module) -> None:
+    """Make the head's weight the embedding's again, where the configuration ties them."""
+    if isinstance(model, GPT2LMHeadModel) and model.config.tie_word_embeddings:
+        model.lm_head.weight = model.transformer.wte.weight

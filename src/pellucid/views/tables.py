@@ -1,0 +1,129 @@
+"""Results as tables: rich in a terminal, HTML in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from pellucid import display
+from pellucid.decoding.results import Generation, Prediction, Score
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+
+def visible(token: str | None, token_id: int) -> str:
+    """A piece of text as a table shows it: quoted, so that spaces and line ends are seen; the id where the model
+    has no tokenizer. Bytes that are only part of a character come written out and stay as they are."""
+    if token is None:
+        return f"#{token_id}"
+    shown = token.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    return f"'{shown}'"
+
+
+@display.terminal.register(Prediction)
+def prediction_table(prediction: Prediction) -> Table:
+    """The likeliest next tokens with their probabilities and a bar for each."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("rank", justify="right", style="dim")
+    table.add_column("next token")
+    table.add_column("id", justify="right", style="dim")
+    table.add_column("probability", justify="right")
+    table.add_column("logit", justify="right", style="dim")
+    table.add_column("", no_wrap=True)
+    largest = max(row.probability for row in prediction)
+    for row in prediction:
+        table.add_row(
+            str(row.rank),
+            Text(visible(row.token, row.id), style="bold"),
+            str(row.id),
+            f"{row.probability:.2%}",
+            f"{row.logit:.2f}",
+            Text("█" * max(1, round(24 * row.probability / largest)), style="cyan"),
+        )
+    return table
+
+
+@display.terminal.register(Generation)
+def generation_text(generation: Generation) -> Text:
+    """The text with the continuation set apart from the prompt."""
+    from rich.text import Text
+
+    if generation.text is None or generation.new_text is None:
+        return Text(f"{generation.ids[: -len(generation.new_ids)]} → {generation.new_ids}")
+    prompt = generation.text.removesuffix(generation.new_text)
+    return Text.assemble((prompt, "dim"), (generation.new_text, "bold"))
+
+
+@display.terminal.register(Score)
+def score_table(score: Score) -> Table:
+    """Every token with its log-probability, rank and entropy."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=f"perplexity {score.perplexity:.2f}")
+    for title in ("token", "id", "log-probability", "probability", "rank", "entropy"):
+        table.add_column(title, justify="left" if title == "token" else "right")
+    for cells in _score_cells(score):
+        table.add_row(Text(cells[0], style="bold"), *cells[1:])
+    return table
+
+
+def _score_cells(score: Score) -> list[tuple[str, ...]]:
+    return [
+        (
+            visible(row.token, row.id),
+            str(row.id),
+            *_score_numbers(row.logprob, row.rank, row.entropy),
+        )
+        for row in score
+    ]
+
+
+def _score_numbers(logprob: float | None, rank: int | None, entropy: float | None) -> tuple[str, str, str, str]:
+    if logprob is None or rank is None or entropy is None:
+        return "", "", "", ""
+    from math import exp
+
+    return f"{logprob:.3f}", f"{exp(logprob):.2%}", str(rank), f"{entropy:.2f}"
+
+
+@display.html.register(Prediction)
+def prediction_html(prediction: Prediction) -> str:
+    rows = [
+        (str(row.rank), visible(row.token, row.id), str(row.id), f"{row.probability:.2%}", f"{row.logit:.2f}")
+        for row in prediction
+    ]
+    return _html_table(("rank", "next token", "id", "probability", "logit"), rows)
+
+
+@display.html.register(Generation)
+def generation_html(generation: Generation) -> str | None:
+    if generation.text is None or generation.new_text is None:
+        return None
+    prompt = generation.text.removesuffix(generation.new_text)
+    return (
+        '<p style="white-space: pre-wrap">'
+        f'<span style="opacity: .6">{escape(prompt)}</span><b>{escape(generation.new_text)}</b></p>'
+    )
+
+
+@display.html.register(Score)
+def score_html(score: Score) -> str:
+    titles = ("token", "id", "log-probability", "probability", "rank", "entropy")
+    return _html_table(titles, _score_cells(score)) + f"<p>perplexity {score.perplexity:.2f}</p>"
+
+
+def _html_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="white-space: pre">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
