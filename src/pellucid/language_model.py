@@ -25,7 +25,7 @@ from pellucid.decoding.results import (
     likeliest,
 )
 from pellucid.decoding.sampling import choose
-from pellucid.decoding.sequence import check_prompts, without_unused_rows
+from pellucid.decoding.sequence import check_prompts
 from pellucid.engine import Engine
 from pellucid.errors import ContextLengthError, OptionError
 from pellucid.extras import require

@@ -74,16 +74,14 @@ def settle(
     Sampling options count only with do_sample=True; without it they are ignored, as there. Raises `OptionError`
     for an option that is unknown, or known there and not available here.
     """
+    stored = {name: value for name, value in generation_config.items() if name not in _BOOKKEEPING}
     given = {name: value for name, value in kwargs.items() if value is not None}
-    stored = {
-        name: value for name, value in generation_config.items() if value is not None and name not in _BOOKKEEPING
-    }
-    merged = {**stored, **given}
+    merged = {name: value for name, value in {**stored, **given}.items() if value is not None}
     eos_token_ids = _eos_token_ids(merged.pop("eos_token_id", config.eos_token_id))
     pad_token_id = merged.pop("pad_token_id", config.pad_token_id)
     merged.pop("bos_token_id", None)
     seed = merged.pop("seed", None)
-    max_new_tokens = _max_new_tokens(merged, given, config, prompt_length)
+    max_new_tokens = _max_new_tokens(merged, config, prompt_length)
     values = {name: merged.pop(name, default) for name, default in _DEFAULTS.items()}
     _check_rest(merged)
     if not values["do_sample"]:
@@ -103,13 +101,9 @@ def _eos_token_ids(eos: int | list[int] | tuple[int, ...] | None) -> tuple[int, 
     return tuple(token for token in ids if token >= 0)  # -1 is an old way to say "none"
 
 
-def _max_new_tokens(
-    merged: dict[str, Any], given: Mapping[str, Any], config: GPT2Config, prompt_length: int
-) -> int:
-    """max_new_tokens wins over max_length; the call wins over the file; else 20, as far as positions reach."""
+def _max_new_tokens(merged: dict[str, Any], config: GPT2Config, prompt_length: int) -> int:
+    """max_new_tokens, wherever it is given, wins over max_length; else 20, as far as positions reach."""
     max_length, max_new_tokens = merged.pop("max_length", None), merged.pop("max_new_tokens", None)
-    if "max_length" in given and "max_new_tokens" not in given:
-        max_new_tokens = None
     if max_new_tokens is not None:
         return max_new_tokens  # type: ignore[no-any-return]
     if max_length is None:

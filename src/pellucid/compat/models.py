@@ -179,7 +179,7 @@ def _torch_dtype(dtype: torch.dtype | str | None, stored: str) -> torch.dtype:
         return torch.float32
     if dtype == "auto":
         dtype = stored
-    named = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if named not in _DTYPE_NAMES:
-        raise OptionError(f"dtype is {dtype!r}; it must be float32, bfloat16 or float16")
-    return named  # type: ignore[return-value]
+    for known, name in _DTYPE_NAMES.items():
+        if dtype in (known, name):
+            return known
+    raise OptionError(f"dtype is {dtype!r}; it must be float32, bfloat16 or float16")

@@ -153,9 +153,7 @@ def decode(engine: Engine, prompts: Sequence[Sequence[int]], options: Generation
             with suppress(KeyError):
                 engine.drop(slot)
     return [
-        GeneratedSequence(
-            prompt, list(best.new_ids), float(best.logprob), best.finish_reason, score=float(best.score)
-        )
+        GeneratedSequence(prompt, list(best.new_ids), float(best.logprob), best.finish_reason, score=float(best.score))
         for prompt, search in enumerate(searches)
         for best in search.finished[: options.num_return_sequences]
     ]

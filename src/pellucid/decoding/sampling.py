@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class ChosenToken:
 class _Row:
     """A sequence being written."""
 
-    prompt: int
+    number: int
     slot: int
     generator: np.random.Generator | None
     new_ids: list[int] = field(default_factory=list)
@@ -46,7 +46,9 @@ def row_generators(options: GenerationOptions, prompts: int) -> list[np.random.G
         roots = [(options.seed, prompt) for prompt in range(prompts)]
     else:
         if len(options.seed) != prompts:
-            raise OptionError(f"seed has {len(options.seed)} numbers for {prompts} prompts: give one each, or one for all")
+            raise OptionError(
+                f"seed has {len(options.seed)} numbers for {prompts} prompts: give one each, or one for all"
+            )
         roots = [(seed, 0) for seed in options.seed]
     if any(seed is not None and seed < 0 for seed, _ in roots):
         raise OptionError("a seed is a whole number of at least 0")
@@ -64,46 +66,42 @@ def choose(
 
     Rows are numbered prompt by prompt, num_return_sequences to each. Closing the iterator frees the engine's slots.
     """
+    count = options.num_return_sequences
     processors = sampling_processors(options) if options.do_sample else ()
     generators: Sequence[np.random.Generator | None] = (
         row_generators(options, len(prompts)) if options.do_sample else [None] * len(prompts)
     )
-    rows: dict[int, _Row] = {}
+    rows = [_Row(first, engine.prefill(()), generators[first]) for first in range(0, count * len(prompts), count)]
     try:
-        slots = [engine.prefill(()) for _ in prompts]
-        for prompt, slot in enumerate(slots):
-            rows[prompt * options.num_return_sequences] = _Row(prompt, slot, None)
-        logits = engine.step(slots, prompts).logits
-        for prompt, slot in enumerate(slots):
-            for returned in range(options.num_return_sequences):
-                row = prompt * options.num_return_sequences + returned
-                rows[row] = _Row(prompt, slot if returned == 0 else engine.fork(slot), generators[row])
-        rows = dict(sorted(rows.items()))
-        logits = np.repeat(logits, options.num_return_sequences, axis=0)  # [rows, vocab]
+        logits = engine.step([row.slot for row in rows], prompts).logits  # [prompts, vocab]
+        rows += [
+            _Row(row.number + i, engine.fork(row.slot), generators[row.number + i])
+            for row in rows
+            for i in range(1, count)
+        ]
+        rows.sort(key=lambda row: row.number)
+        logits = np.repeat(logits, count, axis=0)  # [rows, vocab]
         while True:
             logits = without_unused_rows(logits, options.vocab_limit)
             log_probabilities = log_softmax(logits)
             for processor in processors:
                 logits = processor(logits)
-            chosen = tuple(
-                _choose_one(number, row, logits[index], log_probabilities[index], options)
-                for index, (number, row) in enumerate(rows.items())
-            )
+            chosen = tuple(map(partial(_choose_one, options), rows, logits, log_probabilities))
             yield chosen
-            for token in chosen:
+            for row, token in zip(rows, chosen, strict=True):
                 if token.finish_reason is not None:
-                    engine.drop(rows.pop(token.row).slot)
+                    engine.drop(row.slot)
+            rows = [row for row, token in zip(rows, chosen, strict=True) if token.finish_reason is None]
             if not rows:
                 return
-            logits = engine.step([row.slot for row in rows.values()], [row.new_ids[-1:] for row in rows.values()]).logits
+            logits = engine.step([row.slot for row in rows], [row.new_ids[-1:] for row in rows]).logits
     finally:
-        for row in rows.values():
-            with suppress(KeyError):
-                engine.drop(row.slot)
+        for row in rows:
+            engine.drop(row.slot)
 
 
 def _choose_one(
-    number: int, row: _Row, logits: FloatArray, log_probabilities: FloatArray, options: GenerationOptions
+    options: GenerationOptions, row: _Row, logits: FloatArray, log_probabilities: FloatArray
 ) -> ChosenToken:
     token = int(logits.argmax()) if row.generator is None else draw(logits, row.generator)
     row.new_ids.append(token)
@@ -112,7 +110,7 @@ def _choose_one(
         reason = "eos"
     elif len(row.new_ids) >= options.max_new_tokens:
         reason = "length"
-    return ChosenToken(number, token, float(log_probabilities[token]), reason)
+    return ChosenToken(row.number, token, float(log_probabilities[token]), reason)
 
 
 def decode(engine: Engine, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[GeneratedSequence]:

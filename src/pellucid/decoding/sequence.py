@@ -40,10 +40,11 @@ def check_prompts(engine: Engine, prompts: Sequence[Sequence[int]], max_new_toke
             if not 0 <= token < engine.vocab_size:
                 raise OptionError(f"{where} has id {token}; this model's ids are 0 to {engine.vocab_size - 1}")
         # The last new token is returned without being read back, so it needs no position.
-        if len(ids) + max_new_tokens - 1 > engine.n_positions:
+        room = engine.n_positions - len(ids) + 1
+        if max_new_tokens > room:
             raise ContextLengthError(
                 f"{where} has {len(ids)} tokens and max_new_tokens is {max_new_tokens}, but the model has "
-                f"{engine.n_positions} positions: ask for at most {max(engine.n_positions - len(ids) + 1, 0)} new tokens"
+                f"{engine.n_positions} positions: ask for at most {max(room, 0)} new tokens"
             )
 
 

@@ -34,7 +34,7 @@ class Conv1D(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight)  # [batch * seq, out]
+        flat = torch.addmm(self.bias, x.flatten(0, -2), self.weight)  # [batch * seq, out]
         return flat.view(*x.shape[:-1], -1)
 
 
@@ -228,7 +228,9 @@ class GPT2Model(nn.Module):
             past = past_key_values[0][0].size(-2) if past_key_values and past_key_values[0] else 0
             total = past + inputs_embeds.size(1)
             if total > self.config.n_positions:
-                raise ContextLengthError(f"{total} tokens do not fit in the model's {self.config.n_positions} positions")
+                raise ContextLengthError(
+                    f"{total} tokens do not fit in the model's {self.config.n_positions} positions"
+                )
             position_ids = torch.arange(past, total, device=inputs_embeds.device).unsqueeze(0)  # [1, seq]
 
         hidden_states = self.drop(inputs_embeds + self.wpe(position_ids))  # [batch, seq, n_embd]
@@ -318,11 +320,8 @@ class GPT2LMHeadModel(nn.Module):
 def initialize(model: GPT2Model, config: GPT2Config) -> None:
     """Random weights as GPT-2 starts from: normal, and on the layers that write to the stream smaller by the
     square root of how many there are, so that the stream's variance does not grow with depth."""
-    std = config.initializer_range
-    nn.init.normal_(model.wte.weight, std=std)
-    nn.init.normal_(model.wpe.weight, std=std)
-    for block in model.h:
-        nn.init.normal_(block.attn.c_attn.weight, std=std)
-        nn.init.normal_(block.mlp.c_fc.weight, std=std)
-        for writer in (block.attn.c_proj, block.mlp.c_proj):
-            nn.init.normal_(writer.weight, std=std / math.sqrt(2 * config.n_layer))
+    for name, parameter in model.named_parameters():
+        if name.endswith("c_proj.weight"):
+            nn.init.normal_(parameter, std=config.initializer_range / math.sqrt(2 * config.n_layer))
+        elif parameter.dim() == 2:
+            nn.init.normal_(parameter, std=config.initializer_range)
