@@ -14,7 +14,7 @@ INPUTS := pyproject.toml constraints.txt $(NATIVE)
 .PHONY: run test lint setup clean
 
 run: .venv/.installed
-	@$(BIN)/pellucid show "$(PROMPT)" --model "$(MODEL)"
+	@$(BIN)/pellucid walk "$(PROMPT)" --model "$(MODEL)"
 
 test: .venv/.developed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -36,6 +36,5 @@ class MissingExtraError(PellucidError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
-            f'{feature} needs the "{extra}" extra, which is not installed: '
-            f'pip install "pellucid[{extra}]"'
+            f'{feature} needs the "{extra}" extra, which is not installed: pip install "pellucid[{extra}]"'
         )

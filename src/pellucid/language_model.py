@@ -84,8 +84,10 @@ def _load_reference_model(
     from pellucid.reference.load import load_model
     from pellucid.reference.model import GPT2LMHeadModel
 
-    if device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
-        raise OptionError(f"device is {device!r}, but torch sees no CUDA device here")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch names its reasons at length; the first line says which
+        raise OptionError(f"device is {device!r}, which torch cannot use here: {str(error).splitlines()[0]}") from error
     if threads is not None:
         torch.set_num_threads(threads)
     return load_model(checkpoint, GPT2LMHeadModel, dtype=getattr(torch, precision), device=device)

@@ -98,9 +98,11 @@ def test_a_stream_is_the_generation_in_pieces(lm: LanguageModel, options: dict[s
     assert "".join(pieces) == one(lm.generate(PROMPT, max_new_tokens=30, **options)).new_text
 
 
-def test_a_stream_can_be_stopped_and_leaves_nothing(lm: LanguageModel) -> None:
+def test_a_stream_can_be_stopped_and_leaves_nothing() -> None:
+    lm = pellucid.load("demo")
     stream = lm.stream(PROMPT)
     next(stream)
+    assert len(lm.engine._sequences) == 1  # type: ignore[attr-defined]
     stream.close()  # type: ignore[attr-defined]
     assert not lm.engine._sequences  # type: ignore[attr-defined]
 
@@ -173,7 +175,11 @@ def test_results_print_themselves_in_terminals_and_notebooks(lm: LanguageModel) 
         html = result._repr_html_()  # type: ignore[union-attr]
         assert html is not None
         assert html.startswith(("<table>", "<p"))
-    assert "&lt;b&gt;" in str(lm.predict("<b>", 1).to_dict()) or "<b>" not in str(lm.score("<b>x")._repr_html_())  # type: ignore[union-attr]
+    markup = lm.score("<b>x\n\x1b[2J")
+    assert not isinstance(markup, list)
+    assert "<b>" not in str(markup._repr_html_())
+    console.print(markup)
+    assert "\x1b[2J" not in console.export_text(styles=True)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +210,7 @@ def test_bad_calls_are_clear_errors(lm: LanguageModel, call: Any, error: type[Ex
         ({"precision": "int3"}, OptionError, "precision is 'int3'"),
         ({"engine": "abacus"}, OptionError, "engine is 'abacus'"),
         ({"threads": 0}, OptionError, "threads is 0"),
+        ({"device": "abacus"}, OptionError, "device is 'abacus'"),
         ({"name_or_path": "no-such-model-anywhere"}, ModelNotFoundError, "no-such-model-anywhere"),
     ],
 )

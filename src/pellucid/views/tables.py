@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
 
 def visible(token: str | None, token_id: int) -> str:
-    """A piece of text as a table shows it: quoted, so that spaces and line ends are seen; the id where the model
-    has no tokenizer. Bytes that are only part of a character come written out and stay as they are."""
+    """A piece of text as a table shows it: quoted, so that its spaces are seen, with control characters written
+    out; the id where the model has no tokenizer."""
     if token is None:
         return f"#{token_id}"
-    shown = token.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    shown = "".join(character if character.isprintable() else _written_out(character) for character in token)
     return f"'{shown}'"
+
+
+def _written_out(character: str) -> str:
+    """A line end, a control character or an unusual space as Python writes it; they could steer a terminal."""
+    return character.encode("unicode_escape").decode("ascii")
 
 
 @display.terminal.register(Prediction)
@@ -101,7 +106,7 @@ def prediction_html(prediction: Prediction) -> str:
         (str(row.rank), visible(row.token, row.id), str(row.id), f"{row.probability:.2%}", f"{row.logit:.2f}")
         for row in prediction
     ]
-    return _html_table(("rank", "next token", "id", "probability", "logit"), rows)
+    return html_table(("rank", "next token", "id", "probability", "logit"), rows)
 
 
 @display.html.register(Generation)
@@ -118,10 +123,11 @@ def generation_html(generation: Generation) -> str | None:
 @display.html.register(Score)
 def score_html(score: Score) -> str:
     titles = ("token", "id", "log-probability", "probability", "rank", "entropy")
-    return _html_table(titles, _score_cells(score)) + f"<p>perplexity {score.perplexity:.2f}</p>"
+    return html_table(titles, _score_cells(score)) + f"<p>perplexity {score.perplexity:.2f}</p>"
 
 
-def _html_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def html_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as an HTML table."""
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     body = "".join(
         "<tr>" + "".join(f'<td style="white-space: pre">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows

@@ -1,0 +1,39 @@
+"""`pellucid predict`: the likeliest next tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pellucid.cli.loading import load_model
+from pellucid.cli.options import (
+    Device,
+    EngineName,
+    EngineOption,
+    Json,
+    Model,
+    Precision,
+    PrecisionOption,
+    Threads,
+)
+from pellucid.cli.terminal import given_text, show, show_json
+
+
+def predict(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to look beyond; - reads it from stdin.")],
+    top: Annotated[int, typer.Option("--top", metavar="N", help="How many tokens to show.")] = 5,
+    model: Model = "demo",
+    precision: PrecisionOption = Precision.float32,
+    engine: EngineOption = EngineName.auto,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Show the likeliest next tokens of a prompt, with their probabilities over the whole vocabulary."""
+    prompt = given_text(prompt)
+    prediction = load_model(model, precision, engine, device, threads).predict(prompt, top=top)
+    if json:
+        show_json(prediction.to_dict())
+    else:
+        show(prediction)

@@ -1,0 +1,47 @@
+"""`pellucid pull`: fetch a model, so that it can be used without a network."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pellucid.cli.loading import is_local
+from pellucid.cli.options import Json
+from pellucid.cli.terminal import show_json, show_notice
+
+
+def pull(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2, or a Hub id.")
+    ],
+    revision: Annotated[
+        str | None, typer.Option("--revision", metavar="REV", help="A branch, a tag or a commit of it.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Download a model into the Hub's cache and say where it lies."""
+    from pellucid.checkpoint import open_checkpoint
+
+    was_here = is_local(name)
+    try:
+        checkpoint = open_checkpoint(name, revision=revision)
+    except KeyboardInterrupt:
+        show_notice(f"stopped; what is complete is kept. `pellucid pull {name}` goes on from there")
+        raise
+    parameters = checkpoint.config.parameter_count
+    if json:
+        show_json(
+            {
+                "name": name,
+                "path": str(checkpoint.path),
+                "parameters": parameters,
+                "dtype": checkpoint.dtype,
+                "was_here": was_here,
+            }
+        )
+        return
+    show_notice(
+        f"{name} {'was already here' if was_here else 'is here'}: {parameters:,} parameters, {checkpoint.dtype}"
+    )
+    typer.echo(str(checkpoint.path))

@@ -1,0 +1,109 @@
+"""`pellucid verify`: replay what was published of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pellucid.cli.failures import FAILED
+from pellucid.cli.loading import is_local, load_model
+from pellucid.cli.options import Device, EngineName, EngineOption, Json, Precision, PrecisionOption, Threads
+from pellucid.cli.terminal import printable, show, show_json, waiting
+from pellucid.errors import ModelNotFoundError
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from pellucid.verification import Check
+
+
+def verify(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose published results: gpt2.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="NAME", help="The weights to check, a folder or a file; NAME's own unless given."
+        ),
+    ] = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="Replay recorded training steps too: slow, 3.5 GB of memory.")
+    ] = False,
+    precision: PrecisionOption = Precision.float32,
+    engine: EngineOption = EngineName.auto,
+    device: Device = "cpu",
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Replay the published results of a model and show expected, got, pass; exit 0 if all pass, 1 if any fails."""
+    from pellucid.verification import published_results
+    from pellucid.verification import verify as replay
+
+    results = published_results(name)
+    weights = name if model is None else model
+    if not is_local(weights):
+        raise ModelNotFoundError(
+            f"the weights of {weights} are not on this machine: fetch them with `pellucid pull {weights}`, or name a "
+            f"folder or file that has them: `pellucid verify {name} -m FOLDER`"
+        )
+    lm = load_model(weights, precision, engine, device, threads)
+    with waiting("replaying published results"):
+        checks = list(replay(lm, results, training=training))
+    passed = all(check.passed for check in checks)
+    if json:
+        found = [check.to_dict() for check in checks]
+        show_json({"name": name, "model": weights, "passed": passed, "checks": found})
+    else:
+        show(_report(name, weights, checks))
+    if not passed:
+        raise typer.Exit(FAILED)
+
+
+def _report(name: str, weights: str, checks: list[Check]) -> Group:
+    """The checks by where they were published, each group with its notes below, and a last line that counts."""
+    from itertools import groupby
+
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    parts: list[Any] = []
+    for source, group in groupby(checks, key=lambda check: check.source):
+        found = list(group)
+        parts += [Text(), Text(source, "bold cyan"), _table(found)]
+        parts += [Padding(Text(f"{mark} {note}", "dim"), (0, 0, 0, 1)) for note, mark in _marks(found).items()]
+    passed = sum(check.passed for check in checks)
+    style = "bold green" if passed == len(checks) else "bold red"
+    parts += [Text(), Text(f"{passed} of {len(checks)} published results of {name} reproduced by {weights}", style)]
+    return Group(*parts)
+
+
+def _table(checks: list[Check]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    table.add_column("result", ratio=4, overflow="fold")
+    table.add_column("expected", ratio=5, overflow="fold")
+    table.add_column("got", ratio=5, overflow="fold")
+    table.add_column("pass", width=4)
+    marks = _marks(checks)
+    for check in checks:
+        name = Text(printable(check.name))
+        if check.note:
+            name.append(f" {marks[check.note]}", "dim")
+        verdict = Text("yes", "green") if check.passed else Text("NO", "bold red")
+        table.add_row(name, _shown(check.expected), _shown(check.got), verdict)
+    return table
+
+
+def _marks(checks: list[Check]) -> dict[str, str]:
+    """A mark for each distinct note."""
+    notes = dict.fromkeys(check.note for check in checks if check.note)
+    return {note: f"[{number}]" for number, note in enumerate(notes, start=1)}
+
+
+def _shown(text: str) -> str:
+    return printable(text.replace("\n", "\\n"))

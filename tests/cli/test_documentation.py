@@ -1,0 +1,17 @@
+"""The examples of docs/command-line.md print what the page says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REFRESH = Path(__file__).parents[2] / "docs" / "refresh.py"
+
+
+def test_every_example_prints_what_the_page_says(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+    command = (sys.executable, str(REFRESH), "--check")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
