@@ -9,16 +9,16 @@ import numpy as np
 
 from pellucid.decoding.distribution import softmax
 from pellucid.decoding.processors import Processor
-from pellucid.decoding.results import likeliest
 from pellucid.engine import FloatArray
 
 
 @dataclass(frozen=True, eq=False)
 class ShapedDistribution:
-    """A distribution over all ids after some processors, none of them for the model's own.
+    """A distribution over all ids after some processors; after none, the model's own.
 
-    processors: what was applied, in order. probabilities: float32 [vocab], 0 where an id cannot be drawn.
-    cumulative: float32 [vocab], each id's probability together with those of all ids likelier than it.
+    processors: what was applied, in order.
+    probabilities: float32 [vocab], 0 where an id cannot be drawn.
+    cumulative: float32 [vocab], an id's probability and that of all likelier ids, which top-p goes by.
     kept: how many ids can be drawn.
     """
 
@@ -28,29 +28,9 @@ class ShapedDistribution:
     kept: int
 
 
-@dataclass(frozen=True, eq=False)
-class DistributionComparison:
-    """One distribution shaped in several ways.
-
-    ids: the likeliest ids of the model's own distribution, likeliest first. original: that distribution.
-    shaped: one for each sequence of processors that was asked for.
-    """
-
-    ids: tuple[int, ...]
-    original: ShapedDistribution
-    shaped: tuple[ShapedDistribution, ...]
-
-
-def shape_distribution(
-    logits: FloatArray, steps: Sequence[Sequence[Processor]], top: int = 20
-) -> DistributionComparison:
-    """Apply each sequence of processors to the logits [vocab] of one position; `top` ids are to be looked at."""
-    logits = np.asarray(logits, dtype=np.float32)
-    return DistributionComparison(
-        ids=tuple(likeliest(logits, top)),
-        original=_shaped(logits, ()),
-        shaped=tuple(_shaped(logits, tuple(processors)) for processors in steps),
-    )
+def shape_distribution(logits: FloatArray, steps: Sequence[Sequence[Processor]]) -> tuple[ShapedDistribution, ...]:
+    """Shape the logits [vocab] of one position once for each sequence of processors, each time from the start."""
+    return tuple(_shaped(np.asarray(logits, dtype=np.float32), tuple(processors)) for processors in steps)
 
 
 def _shaped(logits: FloatArray, processors: tuple[Processor, ...]) -> ShapedDistribution:

@@ -1,0 +1,141 @@
+"""What a live model is made of: each module's weights, and the shapes that flow through it in a real pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pellucid.display import Displayed
+from pellucid.errors import OptionError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pellucid.reference.model import GPT2LMHeadModel
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One module, as it is and as it ran.
+
+    name: its path from the model, "" for the model itself. kind: its class.
+    weights: the shapes of its own parameters by name, those of modules inside it left out.
+    parameter_count: distinct parameters in it and in all modules inside it.
+    inputs, outputs: shapes of the tensors that went in and came out, in order.
+    """
+
+    name: str
+    kind: str
+    weights: tuple[tuple[str, Shape], ...]
+    parameter_count: int
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+
+    @property
+    def depth(self) -> int:
+        """How many modules it lies in."""
+        return self.name.count(".") + 1 if self.name else 0
+
+
+@dataclass(frozen=True)
+class Architecture(Displayed):
+    """A model taken apart by running it.
+
+    parts: every module that ran or holds one that did, in the order of the module tree.
+    tied: whether the head's weight and the token embedding's are one tensor.
+    attention_scale: what the first block's attention scores are multiplied by.
+    """
+
+    parts: tuple[Part, ...]
+    tied: bool
+    attention_scale: float
+
+    def __getitem__(self, name: str) -> Part:
+        for part in self.parts:
+            if part.name == name:
+                return part
+        raise KeyError(f"the model has no module {name!r}")
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self.parts)
+
+    @property
+    def blocks(self) -> tuple[Part, ...]:
+        """The blocks, first to last."""
+        prefix = "transformer.h."
+        return tuple(part for part in self.parts if part.name.removeprefix(prefix).isdigit())
+
+    @property
+    def parameter_count(self) -> int:
+        """Distinct parameters of the whole model; a tied head counts once."""
+        return self[""].parameter_count
+
+
+def survey(model: GPT2LMHeadModel, batch: int = 2, seq: int = 11) -> Architecture:
+    """Run a model on [batch, seq] token ids and write down every shape on the way.
+
+    The pass runs in evaluation mode without gradients; the model is left as it was. Raises `ContextLengthError`
+    where the model has fewer than seq positions, `OptionError` for a size below 1 or a model without a head.
+    """
+    import torch
+
+    if batch < 1 or seq < 1:
+        raise OptionError(f"batch is {batch} and seq {seq}; each must be at least 1")
+    if not hasattr(model, "lm_head"):
+        raise OptionError(f"survey takes a GPT2LMHeadModel, with its head, not a {type(model).__name__}")
+
+    shapes: dict[nn.Module, tuple[tuple[Shape, ...], tuple[Shape, ...]]] = {}
+
+    def note(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        shapes[module] = (_shapes((args, kwargs)), _shapes(output))
+
+    modes = [(module, module.training) for module in model.modules()]
+    hooks = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules()]
+    try:
+        model.eval()
+        weight = model.transformer.wte.weight
+        ids = torch.arange(batch * seq, device=weight.device).reshape(batch, seq) % weight.size(0)
+        with torch.no_grad():
+            model(input_ids=ids, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes:
+            module.training = training
+    first_block: Any = model.transformer.h[0]
+    return Architecture(
+        parts=tuple(_part(name, module, *shapes.get(module, ((), ()))) for name, module in model.named_modules()),
+        tied=model.lm_head.weight is model.transformer.wte.weight,
+        attention_scale=first_block.attn.scale,
+    )
+
+
+def _part(name: str, module: nn.Module, inputs: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Part:
+    return Part(
+        name=name,
+        kind=type(module).__name__,
+        weights=tuple((own, tuple(weight.shape)) for own, weight in module.named_parameters(recurse=False)),
+        parameter_count=sum(weight.numel() for weight in module.parameters()),
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def _shapes(value: Any) -> tuple[Shape, ...]:
+    return tuple(tuple(tensor.shape) for tensor in _tensors(value))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in a module's arguments or output, which nests them in tuples, dicts and outputs with `to_tuple`."""
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if hasattr(value, "to_tuple"):
+        value = value.to_tuple()
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ():
+        yield from _tensors(item)

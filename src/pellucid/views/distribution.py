@@ -1,0 +1,249 @@
+"""What temperature, top-k and top-p do to one next-token distribution, as panels with the same tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pellucid.decoding.processors import Processor, Temperature, TopK, TopP
+from pellucid.decoding.results import likeliest
+from pellucid.decoding.shaping import ShapedDistribution, shape_distribution
+from pellucid.views.figures import (
+    ATTENTION,
+    EMBEDDING,
+    FAINT,
+    INK,
+    MLP,
+    MONO,
+    MUTED,
+    SANS,
+    STREAM,
+    blank_figure,
+    drawable,
+)
+from pellucid.views.tables import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+
+    from pellucid.tokenizer import GPT2Tokenizer
+
+# Inches.
+_ROW = 0.185
+_HEADER, _FOOTER, _TOP, _BOTTOM = 0.62, 0.32, 0.95, 0.15
+_LABELS, _PANEL, _NUMBERS, _BETWEEN = 1.7, 2.5, 0.62, 0.25
+_COLUMNS = 3
+
+
+def sampling_figure(
+    logits: ArrayLike,
+    tokenizer: GPT2Tokenizer | None = None,
+    *,
+    temperatures: Sequence[float] = (0.5, 1.0, 2.0),
+    top_k: int = 10,
+    top_p: float = 0.8,
+    top: int = 20,
+    prompt: str | None = None,
+) -> Figure:
+    """Draw one distribution at several temperatures, cut by top-k, cut by top-p, and with all three.
+
+    logits: [vocab], of one position. tokenizer: names the tokens; without one they are shown by id.
+    top: how many tokens to show, the likeliest. prompt: what the distribution follows, for the heading.
+    All probabilities are over the whole vocabulary. The last panel applies the highest temperature, then top-k,
+    then top-p. Raises `MissingExtraError` without the `plot` extra.
+    """
+    row = np.asarray(logits, dtype=np.float32)
+    steps: list[tuple[Processor, ...]] = [(Temperature(temperature),) for temperature in temperatures]
+    steps += [(TopK(top_k),), (TopP(top_p),), (Temperature(max(temperatures)), TopK(top_k), TopP(top_p))]
+    own, *shaped = shape_distribution(row, [(), *steps])
+    ids = likeliest(row, top)
+    names = [visible(None if tokenizer is None else tokenizer.display_token(token), token) for token in ids]
+    heading = "The next token" if prompt is None else f"The token after “{_last_words(prompt)}”"
+    return _draw(heading, own, shaped, ids, names)
+
+
+def temperature_figure(
+    logits: ArrayLike, temperatures: Sequence[float] = (1.0, 3.0), names: Sequence[str] | None = None
+) -> Figure:
+    """Draw a few logits [n] as probabilities at each temperature; `names` are those of the logits."""
+    row = np.asarray(logits, dtype=np.float32)
+    own, *shaped = shape_distribution(row, [(), *((Temperature(temperature),) for temperature in temperatures)])
+    ids = list(range(len(row)))
+    if names is None:
+        names = [f"logit {logit:g}" for logit in row]
+    return _draw("Softmax of a few logits", own, shaped, ids, list(names))
+
+
+def _draw(
+    heading: str, own: ShapedDistribution, shaped: Sequence[ShapedDistribution], ids: list[int], names: list[str]
+) -> Figure:
+    columns = min(_COLUMNS, len(shaped))
+    bands = -(-len(shaped) // columns)
+    rest = len(own.probabilities) - len(ids)
+    body = _ROW * (len(ids) + (1.6 if rest else 0))
+    band = _HEADER + body + _FOOTER
+    width = _LABELS + columns * (_PANEL + _NUMBERS + _BETWEEN)
+    height = _TOP + bands * band + _BOTTOM
+    figure = blank_figure(width, height, "a figure of a distribution")
+    figure.text(
+        0.3 / width, 1 - 0.42 / height, drawable(heading), fontsize=16, fontweight="bold", color=INK,
+        fontfamily=SANS, parse_math=False, verticalalignment="center",
+    )  # fmt: skip
+    note = "bars: after shaping    ticks: the model's own distribution"
+    figure.text(
+        0.3 / width, 1 - 0.74 / height, note, fontsize=9.5, color=MUTED, fontfamily=SANS, verticalalignment="center"
+    )
+    for number, one in enumerate(shaped):
+        line, column = divmod(number, columns)
+        left = _LABELS + column * (_PANEL + _NUMBERS + _BETWEEN)
+        bottom = height - _TOP - line * band - _HEADER - body
+        axes = figure.add_axes((left / width, bottom / height, _PANEL / width, body / height))
+        panel = _Panel(axes, one, own, ids, len(ids) + (1.6 if rest else 0))
+        neighbours = shaped[line * columns : (line + 1) * columns]
+        panel.frame(1.04 * max(float(each.probabilities[ids].max()) for each in (own, *neighbours)))
+        panel.bars()
+        panel.numbers()
+        if column == 0:
+            panel.names([drawable(name) for name in names])
+    return figure
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One shaped distribution on its axes: a row a token, the likeliest at the top."""
+
+    axes: Axes
+    shaped: ShapedDistribution
+    own: ShapedDistribution
+    ids: list[int]
+    rows: float
+
+    def frame(self, limit: float) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes = self.axes
+        axes.set_xlim(0, limit)
+        axes.set_ylim(self.rows - 0.5, -0.5)
+        axes.set_yticks([])
+        axes.tick_params(axis="x", labelsize=7.5, labelcolor=MUTED, color=FAINT, length=2)
+        ticks = [tick for tick in MaxNLocator(nbins=4).tick_values(0, limit) if 0 <= tick <= limit]
+        axes.set_xticks(ticks, [f"{100 * tick:.3g}%" for tick in ticks])
+        axes.set_facecolor("none")
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_color(FAINT)
+        count = len(self.own.probabilities)
+        kept = "all" if self.shaped.kept == count else f"{self.shaped.kept:,} of {count:,}"
+        self._above(0.4, _title(self.shaped.processors), size=10.5, bold=True, color=self.color)
+        self._above(0.17, f"{kept} can be drawn", size=8.5, color=MUTED)
+
+    @property
+    def color(self) -> str:
+        kinds = {type(processor) for processor in self.shaped.processors}
+        if len(kinds) > 1:
+            return EMBEDDING
+        return ATTENTION if TopK in kinds else MLP if TopP in kinds else STREAM
+
+    def bars(self) -> None:
+        probabilities, own = self.shaped.probabilities[self.ids], self.own.probabilities[self.ids]
+        rows = np.arange(len(self.ids))
+        kept = probabilities > 0
+        self.axes.barh(rows[kept], probabilities[kept], height=0.72, color=self.color, alpha=0.85, linewidth=0)
+        self.axes.barh(rows[~kept], own[~kept], height=0.72, color=FAINT, alpha=0.55, linewidth=0)
+        self.axes.vlines(own[kept], rows[kept] - 0.42, rows[kept] + 0.42, color=INK, linewidth=1.1)
+        count = int(kept.sum())
+        if 0 < count < len(kept) and kept[:count].all():
+            self.axes.axhline(count - 0.5, color=self.color, linewidth=1.0, linestyle=(0, (4, 3)))
+        for processor in self.shaped.processors:
+            if isinstance(processor, TopP) and len(self.shaped.processors) == 1:
+                self._cumulative(processor.p)
+
+    def _cumulative(self, p: float) -> None:
+        """The model's own cumulative probability on a scale from 0 to 1 across the panel, and where it passes p."""
+        twin = self.axes.twiny()
+        twin.set_xlim(0, 1)
+        twin.set_xticks([])
+        for spine in twin.spines.values():
+            spine.set_visible(False)
+        rows = np.arange(len(self.ids))
+        twin.plot(
+            self.own.cumulative[self.ids],
+            rows,
+            color=MUTED,
+            linewidth=1.1,
+            marker="o",
+            markersize=3,
+            markerfacecolor="white",
+        )
+        twin.axvline(p, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)))
+        label = f"cumulative, up to {p:g}"
+        near_left = p < 0.5
+        twin.text(
+            p + (0.02 if near_left else -0.02), self.rows - 1, label, fontsize=8, fontfamily=SANS, color=MUTED,
+            horizontalalignment="left" if near_left else "right", verticalalignment="center_baseline",
+        )  # fmt: skip
+
+    def numbers(self) -> None:
+        """Each probability in a column beside the bars, and what all other tokens have together."""
+        for row, probability in enumerate(self.shaped.probabilities[self.ids]):
+            self._beside(row, _percent(probability), color=INK if probability > 0 else MUTED)
+        if self.rows > len(self.ids):
+            others = 1 - float(self.shaped.probabilities[self.ids].sum(dtype=np.float64))
+            self._beside(self.rows - 1, _percent(others if self.shaped.kept > len(self.ids) else 0), color=MUTED)
+
+    def names(self, names: Sequence[str]) -> None:
+        for row, name in enumerate(names):
+            self._label(row, _shortened(name), font=MONO, color=INK)
+        if self.rows > len(names):
+            others = f"{len(self.own.probabilities) - len(names):,} others"
+            self._label(self.rows - 1, others, font=SANS, color=MUTED)
+
+    def _label(self, row: float, text: str, *, font: str, color: str) -> None:
+        self.axes.text(
+            -0.1 / _PANEL, row, text, transform=self.axes.get_yaxis_transform(), fontsize=8.5, fontfamily=font,
+            color=color, parse_math=False, horizontalalignment="right", verticalalignment="center_baseline",
+        )  # fmt: skip
+
+    def _beside(self, row: float, text: str, color: str) -> None:
+        self.axes.text(
+            1 + (_NUMBERS - 0.02) / _PANEL, row, text, transform=self.axes.get_yaxis_transform(), fontsize=8,
+            fontfamily=MONO, color=color, horizontalalignment="right", verticalalignment="center_baseline",
+        )  # fmt: skip
+
+    def _above(self, inches: float, text: str, *, size: float, color: str, bold: bool = False) -> None:
+        top = 1 + inches / (_ROW * self.rows)
+        self.axes.text(
+            0, top, text, transform=self.axes.transAxes, fontsize=size, fontfamily=SANS, color=color,
+            fontweight="bold" if bold else "normal", verticalalignment="center",
+        )  # fmt: skip
+
+
+def _title(processors: Sequence[Processor]) -> str:
+    names = []
+    for processor in processors:
+        if isinstance(processor, Temperature):
+            names.append(f"temperature {processor.temperature:g}")
+        elif isinstance(processor, TopK):
+            names.append(f"top-k {processor.k}")
+        elif isinstance(processor, TopP):
+            names.append(f"top-p {processor.p:g}")
+    return ", ".join(names)
+
+
+def _percent(probability: float) -> str:
+    return "–" if probability <= 0 else "<0.01%" if probability < 0.0001 else f"{probability:.2%}"
+
+
+def _shortened(name: str, longest: int = 20) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def _last_words(prompt: str, longest: int = 60) -> str:
+    line = prompt.replace("\n", "\\n")
+    return line if len(line) <= longest else "…" + line[1 - longest :]
