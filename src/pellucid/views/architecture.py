@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pellucid import display
-from pellucid.reference.architecture import Architecture, Part, Shape, survey
+from pellucid.reference.architecture import Architecture, Part, Shape
 from pellucid.views.figures import (
     ATTENTION,
     ATTENTION_FILL,
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.tree import Tree
 
-    from pellucid.language_model import LanguageModel
-    from pellucid.reference.model import GPT2LMHeadModel
-
 _WIDTH, _HEIGHT = 12.0, 11.9
 
 # The column of the whole model, and the panel of one block beside it: left and right edges.
@@ -43,17 +40,15 @@ _INNER_LEFT, _INNER_WIDTH = 6.45, 4.8
 _STREAM_LINE = 3.2
 
 
-def architecture_figure(model: GPT2LMHeadModel | LanguageModel, batch: int = 2, seq: int = 11) -> Figure:
-    """Draw a model from a real pass over [batch, seq] tokens: every box with its weights' shapes and parameters,
-    every arrow with the shape that flows there.
+def architecture_figure(architecture: Architecture) -> Figure:
+    """Draw a surveyed model (`pellucid.reference.architecture.survey`): every box with its weights' shapes and
+    parameters, every arrow with the shape that flowed there.
 
-    Raises `MissingExtraError` without the `plot` extra, `ContextLengthError` where seq is too long for the model.
+    Raises `MissingExtraError` without the `plot` extra.
     """
     page = Page(_WIDTH, _HEIGHT, "architecture_figure")
-    reference: Any = getattr(model, "model", None) or model  # a LanguageModel holds its model
-    whole = survey(reference, batch, seq)
-    drawing = _Drawing(page, whole)
-    drawing.title(batch, seq)
+    drawing = _Drawing(page, architecture)
+    drawing.title()
     drawing.model()
     drawing.block()
     drawing.legend()
@@ -67,7 +62,8 @@ class _Drawing:
     page: Page
     whole: Architecture
 
-    def title(self, batch: int, seq: int) -> None:
+    def title(self) -> None:
+        batch, seq = self.whole["transformer.wte"].inputs[0]
         total = self.whole.parameter_count
         self.page.text((0.35, 0.42), f"GPT-2, {total:,} parameters", size=17, bold=True)
         sequences = "1 sequence" if batch == 1 else f"{batch:,} sequences"
