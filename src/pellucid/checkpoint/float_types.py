@@ -1,0 +1,97 @@
+"""The float types that weights are stored in, and their way to float32 and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FloatType:
+    """A stored number format: how wide it is and how its bytes become float32.
+
+    `to_float32` takes the stored numbers as an array of `storage` and returns as many float32, each the
+    exact value (the nearest one, from float64).
+    """
+
+    name: str
+    storage: np.dtype[np.generic]
+    to_float32: Callable[[npt.NDArray[np.generic]], Float32Array]
+
+    @property
+    def itemsize(self) -> int:
+        return self.storage.itemsize
+
+
+def _cast(values: npt.NDArray[np.generic]) -> Float32Array:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(np.float32)
+
+
+def _bfloat16_to_float32(bits: npt.NDArray[np.generic]) -> Float32Array:
+    return (bits.astype(np.uint32) << 16).view(np.float32)  # bfloat16 is the upper half of a float32
+
+
+def _table_lookup(name: str) -> Callable[[npt.NDArray[np.generic]], Float32Array]:
+    return lambda codes: _eight_bit_values(name)[codes.astype(np.uint8, copy=False)]
+
+
+# Name: bits of exponent and mantissa, the exponent's bias, and which codes are special. The formats of
+# "FP8 Formats for Deep Learning" (Micikevicius et al., 2022), of "8-bit Numerical Formats for Deep Neural
+# Networks" (Noune et al., 2022: fnuz) and of the OCP Microscaling specification (e8m0).
+_EIGHT_BIT_FORMATS: Mapping[str, tuple[int, int, int]] = {
+    "float8_e4m3fn": (4, 3, 7),
+    "float8_e4m3fnuz": (4, 3, 8),
+    "float8_e5m2": (5, 2, 15),
+    "float8_e5m2fnuz": (5, 2, 16),
+}
+
+
+@cache
+def _eight_bit_values(name: str) -> Float32Array:
+    """The value of each of the 256 codes of an eight-bit format."""
+    codes = np.arange(256)
+    if name == "float8_e8m0fnu":  # an exponent and nothing else
+        return np.where(codes == 255, np.nan, np.ldexp(1.0, codes - 127)).astype(np.float32)
+    exponent_bits, mantissa_bits, bias = _EIGHT_BIT_FORMATS[name]
+    exponent = (codes >> mantissa_bits) & (2**exponent_bits - 1)
+    mantissa = (codes & (2**mantissa_bits - 1)) / 2**mantissa_bits
+    subnormal = exponent == 0
+    significand = np.where(subnormal, mantissa, 1 + mantissa)
+    magnitude = np.ldexp(significand, np.where(subnormal, 1, exponent) - bias)
+    if name == "float8_e5m2":  # as in IEEE 754, the highest exponent holds infinity and the NaNs
+        special = np.where(mantissa == 0, np.inf, np.nan)
+        magnitude = np.where(exponent == 2**exponent_bits - 1, special, magnitude)
+    values = np.where(codes >= 128, -magnitude, magnitude)
+    if name == "float8_e4m3fn":
+        values[[0x7F, 0xFF]] = np.nan
+    elif name.endswith("fnuz"):  # finite, NaN unsigned zero: the code of minus zero is the one NaN
+        values[0x80] = np.nan
+    table: Float32Array = values.astype(np.float32)
+    return table
+
+
+FLOAT_TYPES: Mapping[str, FloatType] = {
+    kind.name: kind
+    for kind in (
+        FloatType("float64", np.dtype("<f8"), _cast),
+        FloatType("float32", np.dtype("<f4"), _cast),
+        FloatType("float16", np.dtype("<f2"), _cast),
+        FloatType("bfloat16", np.dtype("<u2"), _bfloat16_to_float32),
+        *(FloatType(name, np.dtype("u1"), _table_lookup(name)) for name in (*_EIGHT_BIT_FORMATS, "float8_e8m0fnu")),
+    )
+}
+
+
+def float32_to_bfloat16(values: Float32Array) -> npt.NDArray[np.uint16]:
+    """The bits of the nearest bfloat16, halves to even, as hardware rounds; a NaN stays one."""
+    bits = values.view(np.uint32)
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+    quiet_nan = (bits >> 16) | 0x40
+    return np.where(np.isnan(values), quiet_nan, rounded).astype(np.uint16)

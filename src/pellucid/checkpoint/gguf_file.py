@@ -1,0 +1,231 @@
+"""GGUF files of the `gpt2` architecture, as llama.cpp's converter writes them.
+
+The `gguf` package turns quantized numbers into floats, a block at a time. llama.cpp stores matrices [out, in] and
+may store the embedding a second time as the head, perhaps more finely.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array
+from pellucid.checkpoint.gguf_container import GGUFContainer, GGUFTensor, read_container
+from pellucid.checkpoint.layout import EMBEDDING, HEAD, is_block_matrix
+from pellucid.checkpoint.stored import BLOCK_ELEMENTS, FileSegment, StoredTensor, TransposedTensor, equal
+from pellucid.config import GPT2Config
+from pellucid.errors import CheckpointError, ConfigError, MissingExtraError, TokenizerError
+
+if TYPE_CHECKING:
+    from pellucid.tokenizer import GPT2Tokenizer
+
+_NAMES = {
+    "token_embd.weight": EMBEDDING,
+    "position_embd.weight": "wpe.weight",
+    "output_norm.weight": "ln_f.weight",
+    "output_norm.bias": "ln_f.bias",
+    "output.weight": HEAD,
+}
+_BLOCK_NAMES = {
+    "attn_norm": "ln_1",
+    "attn_qkv": "attn.c_attn",
+    "attn_output": "attn.c_proj",
+    "ffn_norm": "ln_2",
+    "ffn_up": "mlp.c_fc",
+    "ffn_down": "mlp.c_proj",
+}
+
+# ggml's codes of the types whose numbers stand for themselves.
+_PLAIN_TYPES = {0: "float32", 1: "float16", 28: "float64", 30: "bfloat16"}
+
+_NORMAL_TOKEN, _CONTROL_TOKEN, _USER_DEFINED_TOKEN, _UNUSED_TOKEN = 1, 3, 4, 5  # llama.cpp's types of tokens
+
+
+@dataclass(frozen=True)
+class GGUFFile:
+    """What a GGUF file holds."""
+
+    config: GPT2Config
+    tensors: Mapping[str, StoredTensor]
+    load_tokenizer: Callable[[], GPT2Tokenizer] | None
+
+
+def read_gguf(path: Path) -> GGUFFile:
+    """Read a GGUF file's header: configuration, tensors, tokenizer.
+
+    Raises `CheckpointError` unless it is a whole file of the `gpt2` architecture, `MissingExtraError` when its
+    weights are quantized and the `gguf` package is not there.
+    """
+    container = read_container(path)
+    architecture = container.field("general.architecture", str)
+    if architecture != "gpt2":
+        raise CheckpointError(f"{path} is of the architecture {architecture!r}, not gpt2")
+    tensors: dict[str, StoredTensor] = {}
+    for entry in container.tensors:
+        stored = _stored(container, entry)
+        name = _canonical(entry.name)
+        tensors[name] = TransposedTensor.of(stored) if is_block_matrix(name) and len(stored.shape) == 2 else stored
+    has_tokenizer = "tokenizer.ggml.tokens" in container.fields
+    return GGUFFile(_config(container, tensors), tensors, partial(_tokenizer, path) if has_tokenizer else None)
+
+
+def _canonical(name: str) -> str:
+    block = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    if block is not None and block[2] in _BLOCK_NAMES:
+        return f"h.{block[1]}.{_BLOCK_NAMES[block[2]]}.{block[3]}"
+    return _NAMES.get(name, name)
+
+
+def _stored(container: GGUFContainer, entry: GGUFTensor) -> StoredTensor:
+    path, numbers = container.path, math.prod(entry.shape)
+    where: dict[str, Any] = {
+        "file": path,
+        "key": entry.name,
+        "shape": entry.shape,
+        "offset": entry.offset,
+        "stamp": container.stamp,
+    }
+    tensor: FileSegment
+    if entry.type_code in _PLAIN_TYPES:
+        tensor = FileSegment(**where, dtype=_PLAIN_TYPES[entry.type_code])
+        nbytes = numbers * FLOAT_TYPES[tensor.dtype].itemsize
+    else:
+        kind = _quantization(path, entry)
+        block_numbers, block_bytes = kind.block
+        if entry.shape and entry.shape[-1] % block_numbers:
+            raise CheckpointError(
+                f"{path}: tensor {entry.name} has rows of {entry.shape[-1]}; blocks of {block_numbers} do not fill them"
+            )
+        tensor = QuantizedTensor(**where, dtype=kind.name, quantization=kind)
+        nbytes = numbers // block_numbers * block_bytes
+    if entry.offset + nbytes > container.stamp.size:
+        raise CheckpointError(
+            f"{path} is truncated: tensor {entry.name} ends at byte {entry.offset + nbytes:,}, "
+            f"the file at {container.stamp.size:,}"
+        )
+    return tensor
+
+
+@dataclass(frozen=True)
+class _Quantization:
+    """A number format of ggml in which blocks of numbers share a scale.
+
+    block: how many numbers, and in how many bytes.
+    """
+
+    name: str
+    code: int
+    block: tuple[int, int]
+
+
+def _quantization(path: Path, entry: GGUFTensor) -> _Quantization:
+    """A tensor's quantization, if the `gguf` package can turn it into floats."""
+    try:
+        import gguf
+    except ImportError as error:
+        raise MissingExtraError(f"reading {path}, which is quantized,", "gguf") from error
+    try:
+        kind = gguf.GGMLQuantizationType(entry.type_code)
+        block = gguf.GGML_QUANT_SIZES[kind]
+        gguf.quants.dequantize(np.zeros((1, block[1]), np.uint8), kind)
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: tensor {entry.name} has the unknown type {entry.type_code}") from error
+    except NotImplementedError as error:
+        raise CheckpointError(f"{path}: tensor {entry.name} is stored as {kind.name}, which cannot be read") from error
+    return _Quantization(kind.name.lower(), entry.type_code, block)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedTensor(FileSegment):
+    """A tensor in one of ggml's quantizations."""
+
+    quantization: _Quantization
+
+    @property
+    def is_float(self) -> bool:
+        return True
+
+    def blocks(self) -> Iterator[Float32Array]:
+        import gguf
+
+        kind = gguf.GGMLQuantizationType(self.quantization.code)
+        numbers, nbytes = self.quantization.block
+        total, step = self.size // numbers, BLOCK_ELEMENTS // numbers
+        raw = np.empty((min(step, total), nbytes), np.uint8)
+        with self.open() as file:
+            for start in range(0, total, step):
+                part = raw[: min(step, total - start)]
+                self.fill(file, part.reshape(-1))
+                yield gguf.quants.dequantize(part, kind).reshape(-1)
+
+
+def _config(container: GGUFContainer, tensors: Mapping[str, StoredTensor]) -> GPT2Config:
+    path, field = container.path, container.field
+
+    def required(key: str) -> int:
+        value = field(f"gpt2.{key}", int)
+        if value is None:
+            raise CheckpointError(f"{path} lacks the field gpt2.{key}")
+        return value
+
+    if EMBEDDING not in tensors:
+        raise CheckpointError(f"{path} lacks the tensor token_embd.weight")
+    n_embd, inner = required("embedding_length"), field("gpt2.feed_forward_length", int)
+    epsilon = np.float32(field("gpt2.attention.layer_norm_epsilon", float) or 1e-5)
+    try:
+        return GPT2Config(
+            vocab_size=tensors[EMBEDDING].shape[0],
+            n_positions=required("context_length"),
+            n_embd=n_embd,
+            n_layer=required("block_count"),
+            n_head=required("attention.head_count"),
+            n_inner=None if inner in (None, 4 * n_embd) else inner,
+            layer_norm_epsilon=float(str(epsilon)),  # stored as float32: the shortest decimal that is it
+            bos_token_id=field("tokenizer.ggml.bos_token_id", int),
+            eos_token_id=field("tokenizer.ggml.eos_token_id", int),
+            pad_token_id=field("tokenizer.ggml.padding_token_id", int),
+            tie_word_embeddings=HEAD not in tensors or equal(tensors[EMBEDDING], tensors[HEAD]),
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _tokenizer(path: Path) -> GPT2Tokenizer:
+    from pellucid.tokenizer import GPT2Tokenizer
+
+    names = [f"tokenizer.ggml.{array}" for array in ("tokens", "token_type", "merges")]
+    container = read_container(path, arrays=names)
+    model = container.field("tokenizer.ggml.model", str)
+    pre = container.field("tokenizer.ggml.pre", str) or "gpt-2"
+    if model != "gpt2" or pre not in ("gpt-2", "default"):
+        raise TokenizerError(f"{path} has a tokenizer of the kind {model}/{pre}, not GPT-2's byte-level BPE")
+    tokens, types, merges = (container.field(name, list) or [] for name in names)
+    types = types or [_NORMAL_TOKEN] * len(tokens)
+    if len(types) != len(tokens):
+        raise TokenizerError(f"{path} has {len(tokens)} tokens but {len(types)} types of tokens")
+
+    def special(role: str) -> str | None:
+        token_id = container.field(f"tokenizer.ggml.{role}_token_id", int)
+        return tokens[token_id] if token_id is not None and token_id < len(tokens) else None
+
+    roles = {role: special(role) for role in ("bos", "eos", "unknown", "padding")}
+    added = [t for t, kind in zip(tokens, types, strict=True) if kind in (_CONTROL_TOKEN, _USER_DEFINED_TOKEN)]
+    return GPT2Tokenizer.from_vocabulary(
+        {t: i for i, (t, kind) in enumerate(zip(tokens, types, strict=True)) if kind != _UNUSED_TOKEN},
+        merges,
+        bos_token=roles["bos"],
+        eos_token=roles["eos"],
+        unk_token=roles["unknown"],
+        pad_token=roles["padding"],
+        extra_special_tokens=[token for token in added if token not in roles.values()],
+        add_bos_token=bool(container.field("tokenizer.ggml.add_bos_token", bool)),
+        model_max_length=container.fields["gpt2.context_length"],
+        where=str(path),
+    )

@@ -1,0 +1,276 @@
+"""Models on the Hugging Face Hub: from an id to a folder of its cache, downloading what is not there yet."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pellucid.checkpoint.folder import CONFIG_FILE, GENERATION_CONFIG_FILE, WEIGHTS_FILES, shard_names
+from pellucid.config import GPT2Config
+from pellucid.errors import CheckpointError, ConfigError, MissingExtraError, ModelNotFoundError
+
+# The sizes that have a short name, and where the Hub keeps them.
+PRESET_IDS: Mapping[str, str] = {
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
+}
+
+_TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_VOCABULARY_FILES = ("vocab.json", "merges.txt")
+
+
+def fetch_model(name: str, *, revision: str | None = None, progress: bool = True) -> tuple[Path, str]:
+    """The folder in the Hub's cache that holds a model, and the name of its weights in it.
+
+    What is not in the cache is downloaded: the configuration, the tokenizer, and the first of `WEIGHTS_FILES` that
+    there is, with its shards. An interrupted download leaves what was complete; the next call fetches the rest.
+    Without a network, or with `HF_HUB_OFFLINE=1`, the cache alone must do.
+
+    Raises `ModelNotFoundError` when there is no such model or it cannot be reached, `ConfigError` when it is
+    not a GPT-2, `CheckpointError` when it has no weights that can be read.
+    """
+    repository = _Repository.look_up(name, revision or "main", progress)
+    config_path = repository.require(CONFIG_FILE)
+    GPT2Config.from_json_file(config_path)  # before gigabytes of another model are downloaded
+    repository.get(GENERATION_CONFIG_FILE)
+    repository.get_tokenizer()
+    for weights in WEIGHTS_FILES:
+        needs_torch = weights.startswith("pytorch_model") and importlib.util.find_spec("torch") is None
+        if needs_torch and repository.has(weights):
+            raise MissingExtraError(f"{repository.id} has its weights in PyTorch's format only; reading them", "torch")
+        path = repository.get(weights)
+        if path is None:
+            continue
+        for shard in shard_names(path) if weights.endswith(".index.json") else ():
+            repository.require(shard)
+        return config_path.parent, weights
+    if repository.unreachable is not None:
+        raise repository.partly_cached("its weights are")
+    raise CheckpointError(f"{repository.id} on the Hub has no weights: none of {', '.join(WEIGHTS_FILES)}")
+
+
+def fetch_config(name: str, *, revision: str | None = None, progress: bool = True) -> Path:
+    """A model's `config.json` in the Hub's cache, downloaded by itself where it is not there."""
+    return _Repository.look_up(name, revision or "main", progress).require(CONFIG_FILE)
+
+
+def fetch_tokenizer(name: str, *, revision: str | None = None, progress: bool = True) -> Path:
+    """The folder in the Hub's cache that holds a model's tokenizer, if it has one; its weights need not be there."""
+    repository = _Repository.look_up(name, revision or "main", progress)
+    folder = repository.require(CONFIG_FILE).parent
+    repository.get_tokenizer()
+    return folder
+
+
+@dataclass(frozen=True)
+class _Repository:
+    """A model on the Hub at one revision, `commit` where it is known."""
+
+    name: str
+    id: str
+    revision: str
+    commit: str | None
+    unreachable: str | None  # why nothing can be downloaded
+    progress: bool
+
+    @classmethod
+    def look_up(cls, name: str, revision: str, progress: bool) -> _Repository:
+        """Ask the Hub which commit a revision is. Where that fails, the cache must have the model."""
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            repo_id = _repo_id(name)
+            is_cached = _is_cached(repo_id, revision)
+        except HFValidationError as error:
+            raise ModelNotFoundError(_not_found(name, name, "it is no id that a model on the Hub can have")) from error
+        commit: str | None = None
+        unreachable: str | None = None
+        if constants.HF_HUB_OFFLINE:
+            unreachable = "offline mode (HF_HUB_OFFLINE) forbids downloading it"
+        else:
+            try:
+                url = hf_hub_url(repo_id, CONFIG_FILE, revision=revision)
+                commit = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT).commit_hash
+            except Exception as error:  # of the connection they are the HTTP library's, and that one has changed
+                if not is_cached:
+                    raise ModelNotFoundError(_not_found(name, repo_id, _reason(error, repo_id, revision))) from error
+                unreachable = _reason(error, repo_id, revision)
+        if unreachable is not None and not is_cached:
+            raise ModelNotFoundError(_not_found(name, repo_id, f"it is not in the cache and {unreachable}"))
+        return cls(name, repo_id, revision, commit, unreachable, progress)
+
+    def require(self, file_name: str) -> Path:
+        path = self.get(file_name)
+        if path is None and self.unreachable is not None:
+            raise self.partly_cached(f"{file_name} is")
+        if path is None:
+            raise CheckpointError(f"{self.id} on the Hub has no {file_name}")
+        return path
+
+    def partly_cached(self, what_is: str) -> ModelNotFoundError:
+        return ModelNotFoundError(
+            f"{self.id} is only partly in the Hub's cache: {what_is} missing, and {self.unreachable}"
+        )
+
+    def get(self, file_name: str) -> Path | None:
+        """A file of the model, downloaded unless it is in the cache; None if the model does not have it."""
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        cached = try_to_load_from_cache(self.id, file_name, revision=self.commit or self.revision)
+        if isinstance(cached, str):
+            return Path(cached)
+        if self.unreachable is not None or cached is not None:  # the cache also notes which files there are not
+            return None
+        try:
+            path = self._download(file_name, self.revision)
+            if self.commit is not None and path.parent.name != self.commit:  # the branch has moved meanwhile
+                path = self._download(file_name, self.commit)
+            return path
+        except LocalEntryNotFoundError as error:
+            raise self._failed_download(file_name, error.__cause__ or error) from error
+        except EntryNotFoundError:
+            return None
+        except Exception as error:
+            if _status(error) == 404:
+                return None
+            raise self._failed_download(file_name, error) from error
+
+    def get_tokenizer(self) -> None:
+        """Every file of the tokenizer. tokenizer.json makes vocab.json and merges.txt superfluous."""
+        for file_name in _TOKENIZER_SETTINGS:
+            self.get(file_name)
+        if self.get("tokenizer.json") is None:
+            for file_name in _VOCABULARY_FILES:
+                self.get(file_name)
+
+    def has(self, file_name: str) -> bool:
+        """Whether the model on the Hub has a file; False where it cannot be reached."""
+        from huggingface_hub import file_exists
+
+        return self.unreachable is None and file_exists(self.id, file_name, revision=self.revision)
+
+    def _download(self, file_name: str, revision: str) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        with _progress_bars(shown=self.progress):
+            return Path(hf_hub_download(self.id, file_name, revision=revision, library_name="pellucid"))
+
+    def _failed_download(self, file_name: str, error: BaseException) -> CheckpointError:
+        return CheckpointError(
+            f"the download of {file_name} of {self.id} failed: {_reason(error, self.id, self.revision)}. "
+            "Load it again to go on: what was complete is kept"
+        )
+
+
+@contextmanager
+def _progress_bars(*, shown: bool) -> Iterator[None]:
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if shown or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _repo_id(name: str) -> str:
+    """The Hub's id of a name. A cache may hold a preset under its short name, the id it once had."""
+    full = PRESET_IDS.get(name, name)
+    return name if full != name and _is_cached(name, "main") and not _is_cached(full, "main") else full
+
+
+def _is_cached(repo_id: str, revision: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repo_id, CONFIG_FILE, revision=revision), str)
+
+
+def _status(error: BaseException) -> int | None:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _reason(error: BaseException, repo_id: str, revision: str) -> str:
+    """Why the Hub did not deliver, and what helps."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    hub = constants.ENDPOINT
+    if isinstance(error, GatedRepoError):
+        return f"{repo_id} is gated: accept its terms at {hub}/{repo_id}, then set HF_TOKEN or run `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{hub} has no model {repo_id}, or it is private: then set HF_TOKEN or run `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{repo_id} on {hub} has no revision {revision}"
+    status = _status(error)
+    if isinstance(error, EntryNotFoundError) or status == 404:
+        return f"{repo_id} on {hub} has no {CONFIG_FILE}, so it is no model that can be read"
+    if isinstance(error, HfHubHTTPError) and status is not None:
+        return f"{hub} answered with status {status}"
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    if status is None and not isinstance(error, OSError):
+        return f"{hub} cannot be reached ({first_line})"
+    return first_line
+
+
+def _not_found(name: str, repo_id: str, reason: str) -> str:
+    full = f" ({repo_id} on the Hub)" if repo_id != name else ""
+    known = ["demo", *PRESET_IDS]
+    close = difflib.get_close_matches(name, known, n=1) if name not in known else []
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return (
+        f"no model {name!r}{full} was found: {reason}.{hint} A model is the bundled demo; {', '.join(PRESET_IDS)}; "
+        "a folder or a file of weights; or an id on the Hub"
+    )
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """A GPT-2 in the Hub's cache: its id, the folder of its newest revision, and the bytes it takes on the disk."""
+
+    id: str
+    path: Path
+    size_on_disk: int
+    config: GPT2Config
+
+
+def cached_models() -> list[CachedModel]:
+    """The GPT-2s with weights in the Hub's cache, by id; looks at the disk only."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    models = []
+    for repository in repositories:
+        newest_first = sorted(repository.revisions, key=lambda revision: revision.last_modified, reverse=True)
+        for folder in (revision.snapshot_path for revision in newest_first if repository.repo_type == "model"):
+            if not any((folder / weights).is_file() for weights in WEIGHTS_FILES):
+                continue
+            try:
+                config = GPT2Config.from_json_file(folder / CONFIG_FILE)
+            except (ConfigError, OSError):
+                continue  # another kind of model
+            models.append(CachedModel(repository.repo_id, folder, repository.size_on_disk, config))
+            break
+    return sorted(models, key=lambda model: model.id)

@@ -1,0 +1,171 @@
+"""A tensor that lies in a file: what is known about it before a byte of it is read, and how it is read."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader, FileIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array
+from pellucid.errors import CheckpointError
+
+# Types other than float32 are converted this many numbers at a time, so that a load needs no second copy.
+BLOCK_ELEMENTS = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor(ABC):
+    """One tensor of a checkpoint file.
+
+    `key` is its name in the file, `dtype` the type it is stored in.
+    """
+
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether its numbers can be weights."""
+        return self.dtype in FLOAT_TYPES
+
+    @abstractmethod
+    def blocks(self) -> Iterator[Float32Array]:
+        """Its elements in order, as flat float32 arrays of a few megabytes at most."""
+
+    def read(self) -> Float32Array:
+        """The tensor as a new float32 array, C-contiguous, which the caller owns."""
+        out = np.empty(self.size, np.float32)
+        done = 0
+        for block in self.blocks():
+            out[done : done + block.size] = block
+            done += block.size
+        return out.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """What tells one state of a file from the next: its size, its time of change, its place on the disk."""
+
+    size: int
+    modified_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, file: FileIO | BufferedReader) -> FileStamp:
+        status = os.fstat(file.fileno())
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+    @classmethod
+    def at(cls, path: Path) -> FileStamp:
+        """Raises `CheckpointError` for a file that is not there or may not be read."""
+        try:
+            with FileIO(path) as file:
+                return cls.of(file)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSegment(StoredTensor):
+    """A tensor whose numbers lie one after the other in a file, little-endian, from byte `offset` on."""
+
+    offset: int
+    stamp: FileStamp  # of the file whose header gave the offset
+
+    @property
+    def place(self) -> tuple[FileStamp, int, str]:
+        """What two tensors have in common that are the same numbers of the same file."""
+        return self.stamp, self.offset, self.dtype
+
+    def open(self) -> FileIO:
+        """The file, at the first byte of the tensor."""
+        try:
+            file = FileIO(self.file)
+        except OSError as error:
+            raise CheckpointError(f"{self.file} cannot be read any more: {error.strerror}") from error
+        if FileStamp.of(file) != self.stamp:
+            file.close()
+            raise CheckpointError(f"{self.file} was changed after it was opened; open it again")
+        file.seek(self.offset)
+        return file
+
+    def fill(self, file: FileIO, array: npt.NDArray[np.generic]) -> None:
+        """Read the next bytes of the file into all of a flat array."""
+        buffer = array.view(np.uint8).data
+        done = 0
+        while done < len(buffer):
+            count = file.readinto(buffer[done:])
+            if not count:
+                raise CheckpointError(f"{self.file} ends in the middle of tensor {self.key}")
+            done += count
+
+    def blocks(self) -> Iterator[Float32Array]:
+        kind = FLOAT_TYPES[self.dtype]
+        raw = np.empty(min(BLOCK_ELEMENTS, self.size), kind.storage)
+        with self.open() as file:
+            for start in range(0, self.size, BLOCK_ELEMENTS):
+                count = min(BLOCK_ELEMENTS, self.size - start)
+                self.fill(file, raw[:count])
+                yield kind.to_float32(raw[:count])
+
+    def read(self) -> Float32Array:
+        if self.dtype != "float32":  # elsewhere a block at a time is converted
+            return super().read()
+        out = np.empty(self.size, FLOAT_TYPES["float32"].storage)
+        with self.open() as file:
+            self.fill(file, out)
+        return out.astype(np.float32, copy=False).reshape(self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransposedTensor(StoredTensor):
+    """A matrix that its file holds the other way round."""
+
+    stored: StoredTensor
+
+    @classmethod
+    def of(cls, stored: StoredTensor) -> TransposedTensor:
+        return cls(file=stored.file, key=stored.key, shape=stored.shape[::-1], dtype=stored.dtype, stored=stored)
+
+    @property
+    def is_float(self) -> bool:
+        return self.stored.is_float
+
+    def blocks(self) -> Iterator[Float32Array]:
+        yield self.read().reshape(-1)
+
+    def read(self) -> Float32Array:
+        return np.ascontiguousarray(self.stored.read().T)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroTensor(StoredTensor):
+    """A bias that its file leaves out because it is zero."""
+
+    dtype: str = "float32"
+
+    def blocks(self) -> Iterator[Float32Array]:
+        yield np.zeros(self.size, np.float32)
+
+
+def equal(a: StoredTensor, b: StoredTensor) -> bool:
+    """Whether two stored tensors hold the same values, read a block at a time."""
+    if a.shape != b.shape or not (a.is_float and b.is_float):
+        return False
+    if isinstance(a, FileSegment) and isinstance(b, FileSegment) and a.place == b.place:
+        return True
+    return all(np.array_equal(x, y) for x, y in zip(a.blocks(), b.blocks(), strict=True))

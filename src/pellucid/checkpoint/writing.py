@@ -1,0 +1,203 @@
+"""Writing a Hub folder that Transformers and Pellucid load: config.json, safetensors, tokenizer files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array, float32_to_bfloat16
+from pellucid.checkpoint.folder import CONFIG_FILE, GENERATION_CONFIG_FILE
+from pellucid.checkpoint.layout import HEAD, canonical_name, expected_shapes
+from pellucid.checkpoint.safetensors_file import SAFETENSORS_CODES
+from pellucid.checkpoint.stored import BLOCK_ELEMENTS
+from pellucid.config import GPT2Config
+from pellucid.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pellucid.tokenizer import GPT2Tokenizer
+
+_WRITABLE = ("float32", "float16", "bfloat16")
+_SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def write_checkpoint(
+    folder: str | Path,
+    config: GPT2Config,
+    tensors: Mapping[str, Float32Array] | Iterable[tuple[str, Float32Array]],
+    *,
+    dtype: str = "float32",
+    tokenizer: GPT2Tokenizer | None = None,
+    generation_config: Mapping[str, Any] | None = None,
+    max_shard_size: int | str | None = None,
+) -> None:
+    """Write a model as the folder that Transformers' `save_pretrained` would write.
+
+    tensors: arrays by their names, with or without `transformer.`, in any order, all of
+        `layout.expected_shapes(config)`; each is written as it comes, so an iterable need hold one at a time.
+    dtype: what to store: "float32", "float16" or "bfloat16".
+    max_shard_size: bytes, or "200MB"; larger models are split over several files with an index.
+
+    Everything is written to a temporary folder beside `folder` first; a write that fails or is interrupted
+    leaves `folder` as it was. Other files in an existing folder stay.
+
+    Raises `CheckpointError` when tensors are missing, unknown or misshapen, or a value is too large for `dtype`.
+    """
+    if dtype not in _WRITABLE:
+        raise CheckpointError(f"a checkpoint cannot be written as {dtype!r}: choose one of {', '.join(_WRITABLE)}")
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; a checkpoint is written as a folder")
+    limit = math.inf if max_shard_size is None else _parse_size(max_shard_size)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.partial"
+    staging.mkdir()
+    try:
+        _write_json(staging / CONFIG_FILE, _config_fields(config, dtype))
+        if generation_config:
+            _write_json(staging / GENERATION_CONFIG_FILE, dict(generation_config))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(staging)
+        _write_weights(staging, config, tensors, dtype, limit)
+        _put_in_place(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _config_fields(config: GPT2Config, dtype: str) -> dict[str, Any]:
+    fields = {name: value for name, value in config.to_dict().items() if name != "torch_dtype"}
+    return {**fields, "architectures": ["GPT2LMHeadModel"], "dtype": dtype}
+
+
+def _parse_size(size: int | str) -> int:
+    match = re.fullmatch(r"(\d+)\s*([KMG]I?B)?", str(size).upper())
+    if match is None or int(match[1]) < 1:
+        raise CheckpointError(f'max_shard_size is {size!r}; it must be a number of bytes, or like "200MB"')
+    return int(match[1]) * _SIZE_UNITS[match[2] or ""]
+
+
+def _write_json(path: Path, contents: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(contents, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _file_key(name: str) -> str:
+    return name if name == HEAD else f"transformer.{name}"
+
+
+def _write_weights(
+    folder: Path,
+    config: GPT2Config,
+    tensors: Mapping[str, Float32Array] | Iterable[tuple[str, Float32Array]],
+    dtype: str,
+    limit: float,
+) -> None:
+    """Lay out every file from the configuration, then put each tensor in its place as it comes."""
+    shapes = expected_shapes(config)
+    itemsize = FLOAT_TYPES[dtype].itemsize
+    shards = _split(shapes, itemsize, limit)
+    places: dict[str, tuple[BinaryIO, int]] = {}
+    with ExitStack() as files:
+        weight_map: dict[str, str] = {}
+        for i, names in enumerate(shards, start=1):
+            file_name = f"model-{i:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else "model.safetensors"
+            file: BinaryIO = files.enter_context((folder / file_name).open("wb"))
+            offset = _write_header(file, {name: shapes[name] for name in names}, dtype)
+            for name in names:
+                places[name] = (file, offset)
+                offset += math.prod(shapes[name]) * itemsize
+                weight_map[_file_key(name)] = file_name
+
+        written: set[str] = set()
+        for key, array in tensors.items() if isinstance(tensors, Mapping) else tensors:
+            name = canonical_name(key)
+            if name in written:
+                raise CheckpointError(f"tensor {key} is given twice")
+            if name not in shapes:
+                raise CheckpointError(f"tensor {key} is not part of the model that the configuration describes")
+            if tuple(array.shape) != shapes[name]:
+                raise CheckpointError(f"tensor {key} is {list(array.shape)}; the model has {list(shapes[name])}")
+            file, offset = places[name]
+            file.seek(offset)
+            _write_tensor(file, name, array, dtype)
+            written.add(name)
+        if missing := [name for name in shapes if name not in written]:
+            raise CheckpointError(f"{len(missing)} tensors of the model are not given, {missing[0]} first")
+        for file in {id(file): file for file, _ in places.values()}.values():
+            file.flush()
+            os.fsync(file.fileno())
+    if len(shards) > 1:
+        total = config.parameter_count
+        metadata = {"total_parameters": total, "total_size": total * itemsize}
+        _write_json(folder / "model.safetensors.index.json", {"metadata": metadata, "weight_map": weight_map})
+
+
+def _split(shapes: Mapping[str, tuple[int, ...]], itemsize: int, limit: float) -> list[list[str]]:
+    """Names shard by shard, each shard within the limit unless one tensor alone is larger."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, shape in shapes.items():
+        nbytes = math.prod(shape) * itemsize
+        if shards[-1] and size + nbytes > limit:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += nbytes
+    return shards
+
+
+def _write_header(file: BinaryIO, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> int:
+    """Write a safetensors header and return the byte after it, where the first tensor begins."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, shape in shapes.items():
+        end = offset + math.prod(shape) * FLOAT_TYPES[dtype].itemsize
+        code = SAFETENSORS_CODES[dtype]
+        header[_file_key(name)] = {"dtype": code, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)  # tensors begin at a multiple of 8 bytes
+    file.write(len(encoded).to_bytes(8, "little") + encoded)
+    return 8 + len(encoded)
+
+
+def _write_tensor(file: BinaryIO, name: str, array: Float32Array, dtype: str) -> None:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    for start in range(0, flat.size, BLOCK_ELEMENTS):
+        block = flat[start : start + BLOCK_ELEMENTS].astype(np.float32, copy=False)
+        file.write(_encoded(name, block, dtype).data.cast("B"))
+
+
+def _encoded(name: str, block: Float32Array, dtype: str) -> np.ndarray[Any, np.dtype[Any]]:
+    if dtype == "bfloat16":
+        return float32_to_bfloat16(block).astype("<u2", copy=False)
+    if dtype == "float16":
+        with np.errstate(over="ignore"):
+            half = block.astype("<f2")
+        if np.any(np.isinf(half) & np.isfinite(block)):
+            largest = float(np.max(np.abs(block[np.isfinite(block)])))
+            raise CheckpointError(f"tensor {name} holds {largest:g}, too large for float16; write bfloat16 or float32")
+        return half
+    return block.astype("<f4", copy=False)
+
+
+def _put_in_place(staging: Path, folder: Path) -> None:
+    """Make the finished folder the one asked for, in one step, or file by file where it exists already."""
+    if not folder.exists():
+        staging.rename(folder)
+        return
+    new = {path.name for path in staging.iterdir()}
+    for path in sorted(staging.iterdir()):
+        os.replace(path, folder / path.name)
+    # Weights of the model that was here before, in a form that this one does not have, are of no model now.
+    for path in folder.iterdir():
+        if path.name not in new and re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?", path.name):
+            path.unlink()

@@ -1,0 +1,35 @@
+"""Stored floats become float32, and float32 becomes what is stored, exactly as torch converts them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pellucid.checkpoint.float_types import FLOAT_TYPES, float32_to_bfloat16
+
+NARROW = [name for name, kind in FLOAT_TYPES.items() if kind.itemsize < 4]
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_every_code_has_the_value_that_torch_gives_it(name: str) -> None:
+    kind = FLOAT_TYPES[name]
+    codes = np.arange(256**kind.itemsize, dtype=f"u{kind.itemsize}")
+    expected = torch.from_numpy(codes.view(f"i{kind.itemsize}")).view(getattr(torch, name)).float().numpy()
+    np.testing.assert_array_equal(kind.to_float32(codes.view(kind.storage)), expected)
+
+
+@given(hnp.arrays(np.float64, 8))
+def test_float64_is_rounded_to_the_nearest(values: np.ndarray) -> None:
+    expected = torch.from_numpy(values).float().numpy()
+    np.testing.assert_array_equal(FLOAT_TYPES["float64"].to_float32(values), expected)
+
+
+@given(hnp.arrays(np.uint32, 8, elements=st.integers(0, 2**32 - 1)))
+def test_bfloat16_is_rounded_as_torch_rounds(bits: np.ndarray) -> None:
+    values = bits.view(np.float32)
+    written = FLOAT_TYPES["bfloat16"].to_float32(float32_to_bfloat16(values))
+    np.testing.assert_array_equal(written, torch.from_numpy(values).bfloat16().float().numpy())
