@@ -29,8 +29,7 @@ from pellucid.decoding.sequence import check_prompts
 from pellucid.engine import Engine
 from pellucid.errors import ContextLengthError, OptionError
 from pellucid.extras import require
-from pellucid.streaming import StreamDecoder
-from pellucid.tokenizer import GPT2Tokenizer
+from pellucid.tokenizer import GPT2Tokenizer, StreamDecoder
 
 if TYPE_CHECKING:
     from pellucid.reference.model import GPT2LMHeadModel

@@ -55,6 +55,14 @@ def test_the_auto_classes_read_a_folder_that_transformers_wrote(folder: Path) ->
         assert torch.equal(whole(ids).logits, whole.lm_head(hidden))
 
 
+def test_a_configuration_and_a_tokenizer_need_no_weights(folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert AutoConfig.from_pretrained(tmp_path) == AutoConfig.from_pretrained(folder)
+    assert AutoTokenizer.from_pretrained(tmp_path).encode("a boy") == [64, 2933]
+
+
 def test_a_saved_model_loads_in_transformers_to_identical_logits(folder: Path, tmp_path: Path) -> None:
     ours = GPT2LMHeadModel.from_pretrained(folder)
     ours.save_pretrained(tmp_path / "saved")

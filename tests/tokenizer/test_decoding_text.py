@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pellucid.errors import TokenizerError
-from pellucid.streaming import StreamDecoder
-from pellucid.tokenizer import GPT2Tokenizer
+from pellucid.tokenizer import GPT2Tokenizer, StreamDecoder
 
 from .texts import texts
 

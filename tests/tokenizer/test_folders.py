@@ -85,6 +85,10 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "added_tokens": {"<a>": 330, "quick fox": 331, "<b>": 332},
         "special_tokens_map": {"pad_token": "<a>", "additional_special_tokens": ["<b>"]},
     },
+    "an extra special token in added_tokens.json": {
+        "added_tokens": {"<b>": 330},
+        "tokenizer_config": {"extra_special_tokens": ["<b>"]},
+    },
     "added tokens listed with the settings": {
         "tokenizer_config": {
             "added_tokens_decoder": {

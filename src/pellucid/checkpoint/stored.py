@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array
 from pellucid.errors import CheckpointError
 
 # Types other than float32 are converted this many numbers at a time, so that a load needs no second copy.
-BLOCK_ELEMENTS = 1 << 20
+BLOCK_ELEMENTS = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,14 @@ class StoredTensor(ABC):
         """Whether its numbers can be weights."""
         return self.dtype in FLOAT_TYPES
 
+    @property
+    def place(self) -> Hashable:
+        """What two tensors of one shape have in common that are the same numbers in the same place; None if unknown."""
+        return None
+
     @abstractmethod
     def blocks(self) -> Iterator[Float32Array]:
-        """Its elements in order, as flat float32 arrays of a few megabytes at most."""
+        """Its elements in order, as flat float32 arrays of about a megabyte."""
 
     def read(self) -> Float32Array:
         """The tensor as a new float32 array, C-contiguous, which the caller owns."""
@@ -87,8 +92,7 @@ class FileSegment(StoredTensor):
     stamp: FileStamp  # of the file whose header gave the offset
 
     @property
-    def place(self) -> tuple[FileStamp, int, str]:
-        """What two tensors have in common that are the same numbers of the same file."""
+    def place(self) -> Hashable:
         return self.stamp, self.offset, self.dtype
 
     def open(self) -> FileIO:
@@ -166,6 +170,6 @@ def equal(a: StoredTensor, b: StoredTensor) -> bool:
     """Whether two stored tensors hold the same values, read a block at a time."""
     if a.shape != b.shape or not (a.is_float and b.is_float):
         return False
-    if isinstance(a, FileSegment) and isinstance(b, FileSegment) and a.place == b.place:
+    if a.place is not None and a.place == b.place:
         return True
     return all(np.array_equal(x, y) for x, y in zip(a.blocks(), b.blocks(), strict=True))

@@ -7,14 +7,13 @@ before PyTorch 1.6, and those that are compressed or big-endian, are loaded whol
 
 from __future__ import annotations
 
-import gc
 import pickle
 import re
 import struct
 import warnings
 import weakref
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from io import FileIO
@@ -44,7 +43,6 @@ def read_torch_file(path: Path) -> Any:
         if all(_offset(tensor) is not None for tensor in _each_tensor(path, contents)):
             return _replace_tensors(contents, "", partial(_in_place, path, stamp, records))
     contents = _load(path, "cpu")
-    #gc.collect()  # torch's reader of old files leaves cycles behind, in which every tensor would live on
     numbers = {id(tensor): number for number, tensor in enumerate(_each_tensor(path, contents))}
     return _replace_tensors(contents, "", partial(_in_memory, path, numbers, {}))
 
@@ -217,6 +215,10 @@ class LoadedTensor(StoredTensor):
     number: int  # among the tensors of its file
     tensor: list[torch.Tensor] = field(repr=False)  # empty once it has been read
     sharing: list[weakref.ref[torch.Tensor]] = field(repr=False)  # the tensors in this one's memory, itself included
+
+    @property
+    def place(self) -> Hashable:
+        return (self.tensor[0].data_ptr(), self.tensor[0].stride(), self.dtype) if self.tensor else None
 
     def blocks(self) -> Iterator[Float32Array]:
         flat = (self.tensor[0] if self.tensor else self._load_again()).reshape(-1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -54,13 +53,9 @@ def _tokenizer(model: str | None) -> GPT2Tokenizer:
 
     if model is None:
         return GPT2Tokenizer.bundled()
-    path = Path(model).expanduser()
-    # A folder needs no weights to be asked for its vocabulary.
-    if path.is_dir():
-        return GPT2Tokenizer.from_folder(path)
-    from pellucid.checkpoint import open_checkpoint
+    from pellucid.checkpoint import open_tokenizer
 
-    return open_checkpoint(model).tokenizer()
+    return open_tokenizer(model)
 
 
 def _quoted(piece: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pellucid.checkpoint import open_checkpoint
+from pellucid.checkpoint import open_config, open_tokenizer
 from pellucid.config import GPT2Config
 from pellucid.tokenizer import GPT2Tokenizer
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class AutoConfig:
-    """Reads a checkpoint's configuration."""
+    """Reads a model's configuration; its weights need not be there."""
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, *, revision: str | None = None) -> GPT2Config:
-        return open_checkpoint(name_or_path, revision=revision).config
+        return open_config(name_or_path, revision=revision)
 
 
 class AutoTokenizer:
-    """Reads a checkpoint's tokenizer."""
+    """Reads a model's tokenizer; its weights need not be there."""
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, *, revision: str | None = None, **settings: Any) -> GPT2Tokenizer:
         """settings: attributes to set on the tokenizer, such as `padding_side="left"` or `pad_token=...`."""
-        tokenizer = open_checkpoint(name_or_path, revision=revision).tokenizer()
+        tokenizer = open_tokenizer(name_or_path, revision=revision)
         for name, value in settings.items():
             if name != "use_fast":
                 setattr(tokenizer, name, value)

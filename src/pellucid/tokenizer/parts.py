@@ -14,8 +14,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from pellucid.batch_encoding import Side, check_side
 from pellucid.errors import TokenizerError
+from pellucid.tokenizer.batch_encoding import Side, check_side
 
 # The names that special tokens have, in the order in which they are listed.
 SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
 
 from pellucid.errors import TokenizerError
-from pellucid.tokenizer_parts import (
+from pellucid.tokenizer.parts import (
     GPT2_SPECIAL_TOKENS,
     TOKEN_FLAGS,
     TokenizerParts,

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel
 
 from pellucid.errors import TokenizerError
-from pellucid.tokenizer_parts import SPECIAL_TOKEN_NAMES, TokenizerParts
+from pellucid.tokenizer.parts import SPECIAL_TOKEN_NAMES, TokenizerParts
 
 
 class ArrayLike(Protocol):

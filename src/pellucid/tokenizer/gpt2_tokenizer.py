@@ -14,17 +14,17 @@ from typing import Any, Literal, Self, overload
 
 from tokenizers import Encoding
 
-from pellucid.batch_encoding import BatchEncoding, Side, TensorKind, check_side, pad_rows, to_tensor
 from pellucid.errors import TokenizerError
-from pellucid.tokenizer_files import bundled_parts, read_folder, write_folder
-from pellucid.tokenizer_parts import (
+from pellucid.tokenizer.batch_encoding import BatchEncoding, Side, TensorKind, check_side, pad_rows, to_tensor
+from pellucid.tokenizer.files import bundled_parts, read_folder, write_folder
+from pellucid.tokenizer.parts import (
     END_OF_TEXT,
     LARGEST_LENGTH_LIMIT,
     NO_LENGTH_LIMIT,
     TokenizerParts,
     parts_from_vocabulary,
 )
-from pellucid.vocabulary import ArrayLike, Vocabulary, as_ids, check_text
+from pellucid.tokenizer.vocabulary import ArrayLike, Vocabulary, as_ids, check_text
 
 Padding = bool | Literal["longest", "max_length", "do_not_pad"]
 Truncation = bool | Literal["longest_first", "only_first", "do_not_truncate"]
@@ -47,7 +47,7 @@ class GPT2Tokenizer(Vocabulary):
     @classmethod
     def bundled(cls) -> Self:
         """OpenAI's vocabulary of 50,257 tokens, which comes with the package."""
-        return cls(bundled_parts(Path(__file__).parent / "assets" / "gpt2"))
+        return cls(bundled_parts(Path(__file__).parents[1] / "assets" / "gpt2"))
 
     @classmethod
     def from_folder(cls, path: str | Path) -> Self:
