@@ -30,11 +30,13 @@ setup: .venv/.developed
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python $(INPUTS)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch]"
+	@echo "Installing Pellucid and what it needs into .venv; this takes a minute or two, once."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[torch]"
 	@touch $@
 
 .venv/.developed: .venv/bin/python $(INPUTS)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@echo "Installing the development environment into .venv; this takes a few minutes, once."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@ .venv/.installed
 
 clean:

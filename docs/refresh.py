@@ -17,7 +17,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-DOCUMENTS = (Path(__file__).parent / "command-line.md",)
+_DOCS = Path(__file__).parent
+DOCUMENTS = (_DOCS.parent / "README.md", _DOCS / "command-line.md")
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _DECIMAL = re.compile(r"(-?\d+\.\d+)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ class GPT2Config:
         for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; a dropout rate is at least 0 and below 1")
-        if self.layer_norm_epsilon <= 0:
+        if not 0 < self.layer_norm_epsilon < math.inf:
             raise ConfigError(f"layer_norm_epsilon is {self.layer_norm_epsilon}; it must be positive")
         if self.extra.get("add_cross_attention"):
             raise ConfigError("add_cross_attention is true: this is a decoder for another model's encoder, not GPT-2")
@@ -175,7 +176,9 @@ class GPT2Config:
         path = Path(path)
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid JSON: {error}") from error
         if not isinstance(fields, dict):
             raise ConfigError(f"{path} must hold a JSON object, not a {type(fields).__name__}")

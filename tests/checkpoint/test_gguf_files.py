@@ -16,6 +16,7 @@ from gguf import GGMLQuantizationType as Kind
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pellucid
 from pellucid.checkpoint import open_checkpoint, write_checkpoint
 from pellucid.checkpoint.gguf_container import read_container
 from pellucid.errors import CheckpointError, ConfigError, MissingExtraError, TokenizerError
@@ -67,7 +68,7 @@ def convert(
 def add_tokenizer(writer: gguf.GGUFWriter) -> None:
     bundled = GPT2Tokenizer.bundled()
     vocabulary = sorted(bundled.get_vocab(), key=bundled.get_vocab().__getitem__)
-    merges_file = Path(sys.modules[GPT2Tokenizer.__module__].__file__).parent / "assets" / "gpt2" / "vocab.bpe"
+    merges_file = Path(pellucid.__file__).parent / "assets" / "gpt2" / "vocab.bpe"
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(vocabulary)

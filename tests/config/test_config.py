@@ -89,6 +89,7 @@ def test_generic_field_names_are_understood() -> None:
         ({"activation_function": "mish"}, "activation_function is 'mish'.*gelu_new"),
         ({"resid_pdrop": 1.0}, "resid_pdrop is 1.0"),
         ({"layer_norm_epsilon": 0.0}, "layer_norm_epsilon is 0.0"),
+        ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan"),
         ({"n_embd": "768"}, "n_embd is '768'.*int"),
         ({"n_layer": True}, "n_layer is True"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1"),
@@ -101,12 +102,17 @@ def test_a_contradiction_names_the_field_and_the_reason(fields: dict[str, object
         GPT2Config.from_dict(fields)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"n_layer": 0}'])
+@pytest.mark.parametrize("text", ["{", "[1]", '{"n_layer": 0}', "[" * 100_000, '{"n_embd": ' + "9" * 5000 + "}"])
 def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match="config.json"):
         GPT2Config.from_json_file(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="config.json cannot be read"):
+        GPT2Config.from_json_file(tmp_path / "config.json")
 
 
 def test_it_prints_as_the_walkthrough_shows_it() -> None:
