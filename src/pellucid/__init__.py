@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pellucid.compat.auto import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
     from pellucid.compat.models import GPT2LMHeadModel, GPT2Model
-    from pellucid.config import GPT2Config
+    from pellucid.compat.pretrained import GPT2Config, GPT2Tokenizer
     from pellucid.decoding.options import GenerationOptions
     from pellucid.decoding.results import Generation, Prediction, Score
     from pellucid.errors import PellucidError
     from pellucid.language_model import LanguageModel, load
-    from pellucid.tokenizer import GPT2Tokenizer
 
 __version__ = "0.1.0"
 
@@ -30,10 +29,10 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     "AutoModel": ("compat.auto", None),
     "AutoModelForCausalLM": ("compat.auto", None),
     "AutoTokenizer": ("compat.auto", None),
-    "GPT2Config": ("config", None),
+    "GPT2Config": ("compat.pretrained", None),
     "GPT2LMHeadModel": ("compat.models", "torch"),
     "GPT2Model": ("compat.models", "torch"),
-    "GPT2Tokenizer": ("tokenizer", None),
+    "GPT2Tokenizer": ("compat.pretrained", None),
     "Generation": ("decoding.results", None),
     "GenerationOptions": ("decoding.options", None),
     "LanguageModel": ("language_model", None),

@@ -34,7 +34,7 @@ _GENERIC_NAMES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GPT2Config:
     """What a GPT-2 is, as its `config.json` says it.
 
@@ -62,7 +62,7 @@ class GPT2Config:
     eos_token_id: int | list[int] | None = 50256
     pad_token_id: int | None = None
     tie_word_embeddings: bool = True
-    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -193,6 +193,13 @@ class GPT2Config:
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal fields make equal configurations, also where a subclass adds methods."""
+        return self.to_dict() == other.to_dict() if isinstance(other, GPT2Config) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.vocab_size, self.n_positions, self.n_embd, self.n_layer, self.n_head))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json().rstrip()}"

@@ -15,6 +15,7 @@ from pellucid import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
     GPT2Tokenizer,
@@ -61,6 +62,17 @@ def test_a_configuration_and_a_tokenizer_need_no_weights(folder: Path, tmp_path:
             (tmp_path / file.name).write_bytes(file.read_bytes())
     assert AutoConfig.from_pretrained(tmp_path) == AutoConfig.from_pretrained(folder)
     assert AutoTokenizer.from_pretrained(tmp_path).encode("a boy") == [64, 2933]
+
+
+def test_the_configuration_and_the_tokenizer_can_be_read_and_saved_by_themselves(folder: Path, tmp_path: Path) -> None:
+    config = GPT2Config.from_pretrained(folder)
+    config.save_pretrained(tmp_path)
+    assert config == GPT2Config.from_pretrained(tmp_path) == GPT2LMHeadModel.from_pretrained(folder).config
+    assert transformers.AutoConfig.from_pretrained(tmp_path).n_layer == 2
+    tokenizer = GPT2Tokenizer.from_pretrained(folder, pad_token="<|endoftext|>", use_fast=True)
+    tokenizer.save_pretrained(tmp_path)
+    assert GPT2Tokenizer.from_pretrained(tmp_path).pad_token_id == 50256
+    assert GPT2Tokenizer.from_pretrained("demo").encode("a boy") == [64, 2933]
 
 
 def test_a_saved_model_loads_in_transformers_to_identical_logits(folder: Path, tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pellucid.checkpoint import open_config, open_tokenizer
-from pellucid.config import GPT2Config
-from pellucid.tokenizer import GPT2Tokenizer
+from pellucid.compat.pretrained import GPT2Config, GPT2Tokenizer
+from pellucid.extras import require
 
 if TYPE_CHECKING:
     from pellucid.compat.models import GPT2LMHeadModel, GPT2Model
@@ -17,21 +16,16 @@ class AutoConfig:
     """Reads a model's configuration; its weights need not be there."""
 
     @staticmethod
-    def from_pretrained(name_or_path: str | Path, *, revision: str | None = None) -> GPT2Config:
-        return open_config(name_or_path, revision=revision)
+    def from_pretrained(name_or_path: str | Path, **options: Any) -> GPT2Config:
+        return GPT2Config.from_pretrained(name_or_path, **options)
 
 
 class AutoTokenizer:
     """Reads a model's tokenizer; its weights need not be there."""
 
     @staticmethod
-    def from_pretrained(name_or_path: str | Path, *, revision: str | None = None, **settings: Any) -> GPT2Tokenizer:
-        """settings: attributes to set on the tokenizer, such as `padding_side="left"` or `pad_token=...`."""
-        tokenizer = open_tokenizer(name_or_path, revision=revision)
-        for name, value in settings.items():
-            if name != "use_fast":
-                setattr(tokenizer, name, value)
-        return tokenizer
+    def from_pretrained(name_or_path: str | Path, **options: Any) -> GPT2Tokenizer:
+        return GPT2Tokenizer.from_pretrained(name_or_path, **options)
 
 
 class AutoModel:
@@ -39,6 +33,7 @@ class AutoModel:
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, **options: Any) -> GPT2Model:
+        require("torch", "AutoModel")
         from pellucid.compat.models import GPT2Model
 
         return GPT2Model.from_pretrained(name_or_path, **options)
@@ -49,6 +44,7 @@ class AutoModelForCausalLM:
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, **options: Any) -> GPT2LMHeadModel:
+        require("torch", "AutoModelForCausalLM")
         from pellucid.compat.models import GPT2LMHeadModel
 
         return GPT2LMHeadModel.from_pretrained(name_or_path, **options)
