@@ -117,3 +117,15 @@ def test_the_measure_sees_a_second_copy(weights: dict, peak_of: Callable, tmp_pa
     twice = LOAD + "again = {name: array.copy() for name, array in kept.items()}"
     peak = peak_of(twice, tmp_path / "m", setup="from pellucid.checkpoint import open_checkpoint")
     assert peak > 1.9 * 4 * CONFIG.parameter_count
+
+
+@pytest.mark.parametrize(("dtype", "itemsize"), [("float32", 4), ("bfloat16", 2)])
+def test_the_model_that_from_pretrained_gives(
+    dtype: str, itemsize: int, weights: dict, peak_of: Callable, tmp_path: Path
+) -> None:
+    # A third of the weights in the embedding, as in the published sizes.
+    config = CONFIG.replace(vocab_size=24_000)
+    write_checkpoint(tmp_path, config, {**weights, "wte.weight": weights["wte.weight"][:24_000]})
+    load = f"model = GPT2LMHeadModel.from_pretrained(sys.argv[1], dtype={dtype!r})"
+    peak = peak_of(load, tmp_path, setup="import torch\nfrom pellucid import GPT2LMHeadModel")
+    assert peak / (itemsize * config.parameter_count) < LIMIT

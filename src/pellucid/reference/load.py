@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from pellucid.checkpoint import Checkpoint, expected_shapes
 from pellucid.reference.model import GPT2LMHeadModel, GPT2Model
@@ -26,7 +28,7 @@ def load_model(
     The model is made without storage and adopts the tensors as they are read, the largest first, so that
     nothing is held twice.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutDraws():
         model = model_class(checkpoint.config)
     tensors = {}
     by_size = sorted(expected_shapes(checkpoint.config).items(), key=lambda item: -math.prod(item[1]))
@@ -41,6 +43,18 @@ def load_model(
     nn.Module.load_state_dict(model, tensors, assign=True)
     tie_weights(model)
     return model.eval()
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Leaves weights that are about to be replaced undrawn. On the meta device a draw does nothing either, but
+    torch imports its compiler for it: 70 MB and a second."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def hub_name(name: str) -> str:
