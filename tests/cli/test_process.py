@@ -14,7 +14,9 @@ import pytest
 
 import pellucid
 
-PELLUCID = (sys.executable, "-c", "from pellucid.cli import main; main()")
+# A test run in the background ignores Ctrl-C, and so would what it starts; a person's terminal does not.
+HEAR_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+PELLUCID = (sys.executable, "-c", f"{HEAR_CTRL_C}; from pellucid.cli import main; main()")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 

@@ -17,7 +17,9 @@ import pytest
 
 HUB_ID = "someone/small-gpt2"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-PELLUCID = (sys.executable, "-c", "from pellucid.cli import main; main()")
+# A test run in the background ignores Ctrl-C, and so would what it starts; a person's terminal does not.
+HEAR_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+PELLUCID = (sys.executable, "-c", f"{HEAR_CTRL_C}; from pellucid.cli import main; main()")
 
 
 class Hub:
