@@ -1,0 +1,105 @@
+"""What a pretraining run does when, as functions of its progress: 0 at the start, 1 when the time is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pellucid.config import GPT2Config
+from pellucid.training.corpus import TokenSet
+
+MIXTURE = ("books", "tales", "stories")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The choices of a pretraining run. Shares and rates that name a point in time do so in progress."""
+
+    vocab_size: int = 50257
+    n_embd: int = 192
+    n_head: int = 6
+    n_layer: int = 8
+    n_positions: int = 512
+    dropout: float = 0.1
+    dropout_from: float = 0.6
+    tokens_per_step: int = 4096
+    parts: int = 4  # of a batch, computed side by side
+    short_sequences_until: float = 0.6  # half of n_positions before, all of it from here on
+    muon_lr: float = 0.02  # 0: AdamW for all
+    adam_lr: float = 3e-3
+    muon_decay: float = 0.1
+    embedding_decay: float = 0.1
+    warmup: float = 0.02
+    decay_from: float = 0.35
+    final_lr: float = 0.01  # of the peak
+    clip: float = 1.0
+    books_share: float = 0.65
+    books_fade_from: float = 0.2
+    books_fade_until: float = 0.65
+    tales_share: float = 0.35  # of what is not books
+    frequent_rows: int = 4000
+    sampled_rows: int = 1536
+    all_rows_from: float = 0.93  # from here on no row of the vocabulary is left out
+    unknown_input: float = 0.002  # share of input tokens replaced by the row that all never-seen ids share
+    aligned_windows: float = 0.25  # share of windows that begin where a document does
+    average_decay: float = 0.98  # of the weights' running mean, at each of its updates
+    average_every: int = 10  # steps
+    seed: int = 1
+
+    def config(self) -> GPT2Config:
+        """The model that the run gives, over its full vocabulary; the last id ends a text."""
+        return GPT2Config(
+            vocab_size=self.vocab_size,
+            n_positions=self.n_positions,
+            n_embd=self.n_embd,
+            n_layer=self.n_layer,
+            n_head=self.n_head,
+            resid_pdrop=self.dropout,
+            embd_pdrop=self.dropout,
+            attn_pdrop=0.0,
+            bos_token_id=self.vocab_size - 1,
+            eos_token_id=self.vocab_size - 1,
+        )
+
+    def learning_rate(self, progress: float) -> float:
+        """Share of the peak: linear rise, flat, linear fall."""
+        if progress < self.warmup:
+            return max(progress, 0.0) / self.warmup
+        if progress < self.decay_from:
+            return 1.0
+        fallen = min(1.0, (progress - self.decay_from) / (1.0 - self.decay_from))
+        return 1.0 - fallen * (1.0 - self.final_lr)
+
+    def mixture(self, progress: float) -> tuple[float, float, float]:
+        """Shares of books, tales and stories in a batch."""
+        faded = (progress - self.books_fade_from) / (self.books_fade_until - self.books_fade_from)
+        books = self.books_share * (1.0 - min(1.0, max(0.0, faded)))
+        tales = (1.0 - books) * self.tales_share
+        return books, tales, 1.0 - books - tales
+
+    def sequence_length(self, progress: float) -> int:
+        return self.n_positions // 2 if progress < self.short_sequences_until else self.n_positions
+
+    def dropout_rate(self, progress: float) -> float:
+        return 0.0 if progress < self.dropout_from else self.dropout
+
+
+def sample_batch(
+    sets: Mapping[str, TokenSet], recipe: Recipe, progress: float, random: np.random.Generator
+) -> NDArray[np.uint16]:
+    """Windows of ids [batch, seq + 1], each from one set, drawn by the mixture of the moment."""
+    seq = recipe.sequence_length(progress)
+    windows = []
+    for name in random.choice(MIXTURE, size=max(1, recipe.tokens_per_step // seq), p=recipe.mixture(progress)):
+        tokens = sets[name]
+        last = len(tokens) - seq - 1
+        start = int(random.integers(0, last + 1))
+        if random.random() < recipe.aligned_windows:
+            document = int(np.searchsorted(tokens.starts, start))
+            if document < len(tokens.starts) and tokens.starts[document] <= last:
+                start = int(tokens.starts[document])
+        windows.append(tokens.ids[start : start + seq + 1])
+    return np.stack(windows)
