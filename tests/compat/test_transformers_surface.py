@@ -112,6 +112,12 @@ def test_weights_are_kept_in_the_type_asked_for(folder: Path, tmp_path: Path, dt
         GPT2LMHeadModel.from_pretrained(folder, dtype="int3")
 
 
+def test_the_device_can_be_left_to_the_library(folder: Path) -> None:
+    model = GPT2LMHeadModel.from_pretrained(folder, device_map="auto")
+    assert model.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert model.num_parameters() == model.config.parameter_count
+
+
 def test_load_state_dict_takes_every_form_that_files_have(pair: Callable[..., Pair]) -> None:
     ours, theirs = pair()
     ids = torch.tensor([PROMPTS[0]])

@@ -43,9 +43,11 @@ class PreTrained(nn.Module):
 
         dtype: float32 unless given; a torch dtype, its name, or "auto" for the type the file stores.
             `torch_dtype` is its older name.
-        device_map: the device to put the weights on.
+        device_map: the device to put the weights on; "auto" is a CUDA device where there is one.
         """
         checkpoint = open_checkpoint(name_or_path, revision=revision)
+        if device_map == "auto":
+            device_map = "cuda" if torch.cuda.is_available() else "cpu"
         wanted = _torch_dtype(dtype if dtype is not None else torch_dtype, checkpoint.dtype)
         model: Any = load_model(checkpoint, cls, dtype=wanted, device=device_map or "cpu")  # type: ignore[type-var]
         model.generation_config = dict(checkpoint.generation_config)
