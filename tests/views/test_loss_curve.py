@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pellucid.training.loss_curve import draw, read_log, smoothed, table
+from pellucid.views.loss_curve import draw, read_log, smoothed, table
 
 
 def line(step: int, **values: float | bool) -> str:

@@ -1,6 +1,6 @@
 """The loss curve of a pretraining run: a picture and a table, from its log.
 
-    python -m pellucid.training.loss_curve LOG PICTURE
+    python -m pellucid.views.loss_curve LOG PICTURE
 
 The table goes to standard output, in Markdown.
 """
