@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -111,9 +111,7 @@ class GPT2Config:
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """The end-of-text ids, however many the file names (none, one or several)."""
-        if self.eos_token_id is None:
-            return ()
-        return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else tuple(self.eos_token_id)
+        return as_token_ids(self.eos_token_id)
 
     @property
     def parameter_count(self) -> int:
@@ -203,6 +201,13 @@ class GPT2Config:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json().rstrip()}"
+
+
+def as_token_ids(ids: int | Sequence[int] | None) -> tuple[int, ...]:
+    """None, one id or several, as files and callers give them, as a tuple."""
+    if ids is None:
+        return ()
+    return (ids,) if isinstance(ids, int) else tuple(ids)
 
 
 _FIELD_TYPES: Mapping[str, tuple[type, ...]] = {

@@ -12,7 +12,7 @@ import numpy as np
 import pellucid.views  # noqa: F401  (fills the table by which results print themselves)
 from pellucid import decoding
 from pellucid.checkpoint import Checkpoint, open_checkpoint
-from pellucid.config import GPT2Config
+from pellucid.config import GPT2Config, as_token_ids
 from pellucid.decoding.distribution import log_softmax, softmax
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.results import (
@@ -241,10 +241,9 @@ class LanguageModel:
 
     def _options(self, options: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> GenerationOptions:
         eos = self._checkpoint.generation_config.get("eos_token_id", self.config.eos_token_id)
-        eos_token_ids = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
         settled = GenerationOptions.from_kwargs(
             options,
-            eos_token_ids=eos_token_ids,
+            eos_token_ids=as_token_ids(eos),
             vocab_limit=len(self.tokenizer) if self._checkpoint.has_tokenizer else None,
         )
         if options.get("max_new_tokens") is None:

@@ -17,7 +17,7 @@ SOURCE = Path(pellucid.__file__).parent
 
 # From the bottom up: a module may import its own layer and those before it.
 LAYERS = [
-    ["errors", "extras"],
+    ["errors", "extras", "json_object"],
     ["config"],
     ["tokenizer"],
     ["checkpoint"],

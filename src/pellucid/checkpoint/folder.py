@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from pellucid.checkpoint.safetensors_file import read_safetensors
 from pellucid.checkpoint.stored import StoredTensor
 from pellucid.checkpoint.torch_file import read_state_dict
 from pellucid.errors import CheckpointError
+from pellucid.json_object import read_json_object
 
 if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer
@@ -42,7 +42,7 @@ def shard_names(index_path: Path) -> dict[str, list[str]]:
 
     Raises `CheckpointError` for an index that is not one, or names files outside its folder.
     """
-    index = read_json_object(index_path)
+    index = read_json_object(index_path, CheckpointError)
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index_path} has no weight_map, which says where each tensor is")
@@ -71,19 +71,9 @@ def _read_shards(index_path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(contents, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not a {type(contents).__name__}")
-    return contents
-
-
 def read_generation_config(folder: Path) -> dict[str, Any]:
     path = folder / GENERATION_CONFIG_FILE
-    return read_json_object(path) if path.is_file() else {}
+    return read_json_object(path, CheckpointError) if path.is_file() else {}
 
 
 def tokenizer_loader(folder: Path) -> Callable[[], GPT2Tokenizer] | None:

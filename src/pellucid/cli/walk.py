@@ -93,9 +93,7 @@ def _page(
 
     from pellucid.views.tables import visible
 
-    cells = [
-        (printable(visible(lm.tokenizer.display_token(token), token)), str(token)) for token in prediction.prompt_ids
-    ]
+    cells = [(visible(lm.tokenizer.display_token(token), token), str(token)) for token in prediction.prompt_ids]
     parts: list[Any] = [Text(), _title(lm, precision), Text()]
     parts += [_heading("tokens", f"{len(prediction.prompt_ids)} of them, each with its id")]
     parts += [Padding(_Tokens(cells), (0, 0, 0, 2), expand=False), Text()]
@@ -168,7 +166,7 @@ def _next_tokens(prediction: Prediction) -> Table:
     largest = max(row.probability for row in prediction)
     for row in prediction:
         bar = "█" * max(1, round(_BAR_WIDTH * row.probability / largest))
-        piece = Text(printable(visible(row.token, row.id)))
+        piece = Text(visible(row.token, row.id))
         table.add_row(piece, str(row.id), f"{row.probability:.2%}", Text(bar, style="cyan"))
     return table
 

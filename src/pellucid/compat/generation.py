@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.config import GPT2Config
+from pellucid.config import GPT2Config, as_token_ids
 from pellucid.decoding.options import GenerationOptions
 from pellucid.errors import ContextLengthError, OptionError
 
@@ -77,7 +77,8 @@ def settle(
     stored = {name: value for name, value in generation_config.items() if name not in _BOOKKEEPING}
     given = {name: value for name, value in kwargs.items() if value is not None}
     merged = {name: value for name, value in {**stored, **given}.items() if value is not None}
-    eos_token_ids = _eos_token_ids(merged.pop("eos_token_id", config.eos_token_id))
+    eos = as_token_ids(merged.pop("eos_token_id", config.eos_token_id))
+    eos_token_ids = tuple(token for token in eos if token >= 0)  # -1 is an old way to say "none"
     pad_token_id = merged.pop("pad_token_id", config.pad_token_id)
     merged.pop("bos_token_id", None)
     seed = merged.pop("seed", None)
@@ -92,13 +93,6 @@ def settle(
     if pad_token_id is None:
         pad_token_id = eos_token_ids[0] if eos_token_ids else 0
     return GenerateCall(options, pad_token_id)
-
-
-def _eos_token_ids(eos: int | list[int] | tuple[int, ...] | None) -> tuple[int, ...]:
-    if eos is None:
-        return ()
-    ids = (eos,) if isinstance(eos, int) else tuple(eos)
-    return tuple(token for token in ids if token >= 0)  # -1 is an old way to say "none"
 
 
 def _max_new_tokens(merged: dict[str, Any], config: GPT2Config, prompt_length: int) -> int:

@@ -16,6 +16,7 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
 
 from pellucid.errors import TokenizerError
+from pellucid.json_object import read_json_object
 from pellucid.tokenizer.parts import (
     GPT2_SPECIAL_TOKENS,
     TOKEN_FLAGS,
@@ -49,14 +50,14 @@ def read_folder(folder: Path) -> TokenizerParts:
     if not folder.is_dir():
         raise TokenizerError(f"{folder} is not a folder; a tokenizer is read from the folder that holds its files")
     settings_file = folder / "tokenizer_config.json"
-    settings = _read_json_object(settings_file, optional=True)
+    settings = _read_if_there(settings_file)
     with blaming(settings_file):
         check_settings(settings)
     tokenizer_class = settings.get("tokenizer_class")
     if tokenizer_class is None:
-        tokenizer_class = _read_json_object(folder / "config.json", optional=True).get("tokenizer_class")
+        tokenizer_class = _read_if_there(folder / "config.json").get("tokenizer_class")
     document_file = folder / "tokenizer.json"
-    document = _read_json_object(document_file, optional=True)
+    document = _read_if_there(document_file)
     added = _read_added_tokens(folder, settings, document)
     if document_file.exists():
         with blaming(document_file):
@@ -72,21 +73,13 @@ def read_folder(folder: Path) -> TokenizerParts:
     )
 
 
-def _read_json_object(path: Path, optional: bool = False) -> dict[str, Any]:
-    """The JSON object in a file; `{}` where the file is optional and absent."""
-    if optional and not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise TokenizerError(f"{path} must hold a JSON object, not a {type(content).__name__}")
-    return content
+def _read_if_there(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; `{}` where there is none."""
+    return read_json_object(path, TokenizerError) if path.exists() else {}
 
 
 def _read_bpe(vocabulary_file: Path, merges_file: Path) -> BPE:
-    vocab = _read_json_object(vocabulary_file)
+    vocab = read_json_object(vocabulary_file, TokenizerError)
     try:
         lines = merges_file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -152,10 +145,10 @@ def _read_added_tokens(folder: Path, settings: dict[str, Any], document: Mapping
             return {int(index): added_token(token) for index, token in settings["added_tokens_decoder"].items()}
     added: dict[int, AddedToken] = {}
     with blaming(folder / "special_tokens_map.json"):
-        _hear_special_tokens_map(settings, _read_json_object(folder / "special_tokens_map.json", optional=True))
+        _hear_special_tokens_map(settings, _read_if_there(folder / "special_tokens_map.json"))
     with blaming(folder / "added_tokens.json"):
         special = {token_text(token) for token in (*named_tokens(settings).values(), *extra_tokens(settings))}
-        for text, token_id in _read_json_object(folder / "added_tokens.json", optional=True).items():
+        for text, token_id in _read_if_there(folder / "added_tokens.json").items():
             added[int(token_id)] = AddedToken(text, normalized=text not in special, special=text in special)
     with blaming(folder / "special_tokens_map.json"):
         # Heard this late, as in Transformers: `added_tokens.json` above does not take these for special.
