@@ -252,6 +252,19 @@ class CachedModel:
     config: GPT2Config
 
 
+def is_cached(name: str) -> bool:
+    """Whether a model's configuration and weights are in the Hub's cache, by its id or short name; looks at the
+    disk only, and only where that model would be."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config_path = try_to_load_from_cache(_repo_id(name), CONFIG_FILE)
+    except HFValidationError:  # no id that a model on the Hub can have
+        return False
+    return isinstance(config_path, str) and any((Path(config_path).parent / file).is_file() for file in WEIGHTS_FILES)
+
+
 def cached_models() -> list[CachedModel]:
     """The GPT-2s with weights in the Hub's cache, by id; looks at the disk only."""
     from huggingface_hub import scan_cache_dir

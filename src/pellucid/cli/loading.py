@@ -33,14 +33,6 @@ def load_model(
 
 def is_local(model: str) -> bool:
     """Whether a model needs no download: bundled, a path, or in the Hub's cache."""
-    from pellucid.checkpoint import BUNDLED_MODELS
+    from pellucid.checkpoint import BUNDLED_MODELS, is_cached
 
-    return model in BUNDLED_MODELS or Path(model).expanduser().exists() or cached_path(model) is not None
-
-
-def cached_path(model: str) -> Path | None:
-    """Where the Hub's cache holds a model; None where it does not."""
-    from pellucid.checkpoint import PRESET_IDS, cached_models
-
-    hub_id = PRESET_IDS.get(model, model)
-    return next((cached.path for cached in cached_models() if cached.id == hub_id), None)
+    return model in BUNDLED_MODELS or Path(model).expanduser().exists() or is_cached(model)
