@@ -31,6 +31,14 @@ class ContextLengthError(PellucidError, ValueError):
     """A sequence would run past the positions that the model has."""
 
 
+class DecodingError(PellucidError, RuntimeError):
+    """Decoding cannot go on: the model's logits are not finite, or the options leave no token to choose."""
+
+
+class RecordError(PellucidError, ValueError):
+    """A record of a decode cannot be read, or cannot be replayed."""
+
+
 class MissingExtraError(PellucidError, ImportError):
     """A feature needs an optional dependency that is not installed."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,23 +13,28 @@ import pellucid.views  # noqa: F401  (fills the table by which results print the
 from pellucid import decoding
 from pellucid.checkpoint import Checkpoint, open_checkpoint
 from pellucid.config import GPT2Config, as_token_ids
-from pellucid.decoding.distribution import log_softmax, softmax
+from pellucid.decoding.distribution import entropy, log_softmax, softmax
+from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions
+from pellucid.decoding.record import Record
+from pellucid.decoding.recording import Recorder
+from pellucid.decoding.replay import replay_task
 from pellucid.decoding.results import (
     Generation,
     PredictedToken,
     Prediction,
     Score,
     ScoredToken,
-    entropy,
     likeliest,
 )
-from pellucid.decoding.sampling import choose
-from pellucid.decoding.sequence import check_prompts
+from pellucid.decoding.sequence import check_ids, check_prompts
+from pellucid.decoding.session import Session
+from pellucid.decoding.streaming import stream, stream_text
+from pellucid.decoding.task import DecodingTask
 from pellucid.engine import Engine
 from pellucid.errors import ContextLengthError, OptionError
 from pellucid.extras import require
-from pellucid.tokenizer import GPT2Tokenizer, StreamDecoder
+from pellucid.tokenizer import GPT2Tokenizer
 
 if TYPE_CHECKING:
     from pellucid.reference.model import GPT2LMHeadModel
@@ -117,48 +122,116 @@ class LanguageModel:
             self._tokenizer = self._checkpoint.tokenizer()
         return self._tokenizer
 
-    def generate(self, prompt: Prompt | Sequence[Prompt], **options: Any) -> Generation | list[Generation]:
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        record: bool | Literal["full"] = False,
+        assistant_model: str | Path | LanguageModel | None = None,
+        **options: Any,
+    ) -> Generation | list[Generation]:
         """Continue a prompt, or several.
 
         prompt: a string or a list of ids; or a list of those.
+        record: give each generation a record of what happened; "full" keeps whole distributions in it.
+        assistant_model: a smaller model with the same vocabulary, or its name, that drafts tokens.
         options: the fields of `GenerationOptions`. Greedy unless a sampling option or do_sample=True is given;
-            40 new tokens unless max_new_tokens says otherwise.
+            40 new tokens, or as many as fit, unless max_new_tokens or max_length says otherwise.
 
         One prompt and one sequence give a `Generation`; anything else a flat list, prompt by prompt. Raises
         `OptionError`, `ContextLengthError` or `TokenizerError` before any work.
         """
         prompts, single = self._prompts(prompt)
-        settled = self._options(options, prompts)
-        results = decoding.decode(self.engine, prompts, settled)
-        generations = [
-            Generation(
-                text=self._text(prompts[result.prompt] + result.new_ids),
-                new_text=self._text(result.new_ids),
-                ids=prompts[result.prompt] + result.new_ids,
-                new_ids=result.new_ids,
-                logprob=result.logprob,
-                finish_reason=result.finish_reason,
-            )
-            for result in results
-        ]
-        return generations[0] if single and len(generations) == 1 else generations
+        task = self._task(prompts, options, record=record, assistant_model=assistant_model)
+        results = decoding.finish(decoding.start(task))
+        found = generations(task, results, self._known_tokenizer, self.name)
+        return found[0] if single and task.options.num_return_sequences == 1 else found
 
-    def stream(self, prompt: Prompt, **options: Any) -> Iterator[str]:
-        """The continuation of one prompt, piece by piece as it is decoded: whole characters only, which together
-        are `generate`'s `new_text`. Options as for `generate`, without beams; closing the iterator stops the work."""
+    def stream(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        assistant_model: str | Path | LanguageModel | None = None,
+        **options: Any,
+    ) -> Iterator[Any]:
+        """The continuation piece by piece as it is decoded: whole characters only, which together are `generate`'s
+        `new_text`. Options as for `generate`, without beams; closing the iterator stops the work.
+
+        One prompt and one sequence give strings; several give pairs of (row, text), rows counted prompt by prompt.
+        """
         prompts, single = self._prompts(prompt)
-        settled = self._options(options, prompts)
-        if not single or settled.num_beams > 1 or settled.num_return_sequences > 1:
-            raise OptionError("streaming gives one sequence of one prompt: no list, num_beams or num_return_sequences")
-        check_prompts(self.engine, prompts, settled.max_new_tokens)
-        return self._pieces(prompts[0], settled, StreamDecoder(self.tokenizer))
+        task = self._task(prompts, options, assistant_model=assistant_model)
+        if task.options.num_beams > 1:
+            raise OptionError("num_beams: text is not decided before a search ends; stream_record shows it as it goes")
+        alone = single and task.options.num_return_sequences == 1
+        return stream_text(task, self.tokenizer) if alone else stream(task, self.tokenizer)
 
-    def _pieces(self, prompt: list[int], options: GenerationOptions, decoder: StreamDecoder) -> Iterator[str]:
-        for step in choose(self.engine, [prompt], options):
-            if piece := decoder.push(step[0].token):
-                yield piece
-        if rest := decoder.flush():
-            yield rest
+    def stream_record(
+        self,
+        prompt: Prompt,
+        *,
+        full: bool = False,
+        assistant_model: str | Path | LanguageModel | None = None,
+        **options: Any,
+    ) -> Iterator[Record]:
+        """The record of one prompt's decode so far, after every step; the last one is complete. Any strategy: beams
+        show their tree as it grows. Closing the iterator stops the work."""
+        prompts, single = self._prompts(prompt)
+        recorded: bool | Literal["full"] = "full" if full else True
+        task = self._task(prompts, options, record=recorded, assistant_model=assistant_model)
+        if not single or (task.options.num_return_sequences > 1 and task.options.num_beams == 1):
+            raise OptionError("stream_record takes one prompt and shows one sequence, or one search")
+        return stream_record(task, self._known_tokenizer, self.name)
+
+    def session(self, prompt: Prompt = "", **options: Any) -> Session:
+        """Decode by hand from a prompt: see `Session`. options: what it goes by unless told otherwise."""
+        prompts, single = self._prompts(prompt)
+        if not single:
+            raise OptionError("a session has one prompt")
+        return Session(
+            self.engine, prompts[0], self._options, options, tokenizer=self._known_tokenizer, model=self.name
+        )
+
+    def replay(
+        self, record: Record, *, assistant_model: str | Path | LanguageModel | None = None, **functions: Any
+    ) -> Generation:
+        """Decode once more what a record tells of: the same model gives the same tokens.
+
+        functions: `logits_processor`, `stopping_criteria` and `prefix_allowed_tokens_fn`, which a record cannot
+        hold. Raises `RecordError` where one is missing.
+        """
+        task, rank = replay_task(
+            self.engine,
+            record,
+            functions=functions,
+            token_bytes=self._token_bytes,
+            assistant=self._assistant(assistant_model),
+        )
+        return generations(task, decoding.finish(decoding.start(task)), self._known_tokenizer, self.name)[rank]
+
+    def _task(
+        self,
+        prompts: Sequence[Sequence[int]],
+        options: Mapping[str, Any],
+        *,
+        record: bool | Literal["full"] = False,
+        assistant_model: str | Path | LanguageModel | None = None,
+    ) -> DecodingTask:
+        if record not in (True, False, "full"):
+            raise OptionError(f'record is {record!r}; it must be True, False or "full"')
+        return decoding.prepare(
+            self.engine,
+            prompts,
+            self._options(options, prompts),
+            token_bytes=self._token_bytes,
+            assistant=self._assistant(assistant_model),
+            recorder=Recorder(full=record == "full") if record else None,
+        )
+
+    def _assistant(self, model: str | Path | LanguageModel | None) -> Engine | None:
+        if model is None:
+            return None
+        return model.engine if isinstance(model, LanguageModel) else load(model).engine
 
     def predict(self, prompt: Prompt, top: int = 10) -> Prediction:
         """The `top` likeliest next tokens, with probabilities under the softmax over the whole vocabulary."""
@@ -167,7 +240,7 @@ class LanguageModel:
         prompts, single = self._prompts(prompt)
         if not single:
             raise OptionError("predict takes one prompt")
-        check_prompts(self.engine, prompts, max_new_tokens=1)
+        check_prompts(self.engine, prompts, GenerationOptions(max_new_tokens=1))
         logits = self._logits(prompts[0], all_positions=False)[0]
         probabilities = softmax(logits)
         rows = tuple(
@@ -193,7 +266,7 @@ class LanguageModel:
             raise ContextLengthError(
                 f"{len(whole)} tokens do not fit in the model's {self.engine.n_positions} positions: score it in parts"
             )
-        check_prompts(self.engine, [whole], max_new_tokens=1)
+        check_ids(self.engine, whole)
         log_probabilities = log_softmax(self._logits(whole, all_positions=True))  # [tokens, vocab]
         rows = []
         for position, token in enumerate(whole[len(context) :], start=len(context)):
@@ -232,6 +305,14 @@ class LanguageModel:
             raise OptionError("the prompt is empty and this model has no bos token to start from")
         return ids
 
+    @property
+    def _known_tokenizer(self) -> GPT2Tokenizer | None:
+        return self.tokenizer if self._checkpoint.has_tokenizer else None
+
+    @property
+    def _token_bytes(self) -> Callable[[int], bytes] | None:
+        return self.tokenizer.token_bytes if self._checkpoint.has_tokenizer else None
+
     def _text(self, ids: Sequence[int]) -> str | None:
         return self.tokenizer.decode(ids) if self._checkpoint.has_tokenizer else None
 
@@ -243,10 +324,11 @@ class LanguageModel:
         eos = self._checkpoint.generation_config.get("eos_token_id", self.config.eos_token_id)
         settled = GenerationOptions.from_kwargs(
             options,
-            eos_token_ids=as_token_ids(eos),
+            eos_token_id=as_token_ids(eos),
             vocab_limit=len(self.tokenizer) if self._checkpoint.has_tokenizer else None,
         )
-        if options.get("max_new_tokens") is None:
-            room = self.engine.n_positions - max(map(len, prompts)) + 1
-            settled = settled.replace(max_new_tokens=max(1, min(settled.max_new_tokens, room)))
+        asked = any(options.get(name) is not None for name in ("max_new_tokens", "max_length"))
+        if not asked and settled.context == "error":
+            # As many tokens as fit: the last one needs no position.
+            settled = settled.replace(max_length=max(self.engine.n_positions, max(map(len, prompts))) + 1)
         return settled

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.results import Generation
 from pellucid.decoding.sequence import check_prompts
 from pellucid.engine import FloatArray
@@ -147,7 +148,7 @@ class LogitRows:
 
     def replay(self, lm: LanguageModel) -> Iterator[Check]:
         ids = lm.tokenizer.encode(self.prompt)
-        check_prompts(lm.engine, [ids], max_new_tokens=2)
+        check_prompts(lm.engine, [ids], GenerationOptions(max_new_tokens=2))
         slot = lm.engine.prefill(())
         try:
             rows = lm.engine.step([slot], [ids], all_positions=True).logits  # [seq, vocab]
@@ -191,7 +192,7 @@ class Loss:
     def replay(self, lm: LanguageModel) -> Iterator[Check]:
         import torch
 
-        check_prompts(lm.engine, [list(self.tokens)[: self.batch[1]]], max_new_tokens=1)
+        check_prompts(lm.engine, [list(self.tokens)[: self.batch[1]]], GenerationOptions(max_new_tokens=1))
         with torch.inference_mode():
             losses = [
                 float(_cross_entropy(lm.model, *_batch(lm, self.tokens, self.batch, k))) for k in range(self.batches)
@@ -219,7 +220,7 @@ class Training:
     def replay(self, lm: LanguageModel) -> Iterator[Check]:
         import torch
 
-        check_prompts(lm.engine, [list(self.tokens)[: self.batch[1]]], max_new_tokens=1)
+        check_prompts(lm.engine, [list(self.tokens)[: self.batch[1]]], GenerationOptions(max_new_tokens=1))
         model = copy.deepcopy(lm.model).float().requires_grad_()
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
@@ -309,7 +310,7 @@ def _padded_logits(lm: LanguageModel, texts: Sequence[str]) -> FloatArray:
         raise TokenizerError("padding needs an eos token, and this tokenizer has none")
     rows = [lm.tokenizer.encode(text) for text in texts]
     width = max(map(len, rows))
-    check_prompts(lm.engine, [[eos] * (width - len(row)) + row for row in rows], max_new_tokens=1)
+    check_prompts(lm.engine, [[eos] * (width - len(row)) + row for row in rows], GenerationOptions(max_new_tokens=1))
     device = next(lm.model.parameters()).device
     ids = torch.tensor([[eos] * (width - len(row)) + row for row in rows], device=device)  # [texts, width]
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)

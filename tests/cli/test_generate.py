@@ -93,7 +93,7 @@ def test_half_precision_is_an_option(run_json: Any, model_folder: Path, lm: Lang
         (("--seed", "-1", "--do-sample"), "seed"),
         (("--no-do-sample", "--top-k", "3"), "--no-do-sample contradicts --top-k=3"),
         (("--num-return-sequences", "2"), "sample (--do-sample) or use beams (--num-beams=...)"),
-        (("--num-beams", "2", "--do-sample"), "--num-beams > 1 cannot be combined"),
+        (("--length-penalty", "2"), "--length-penalty is for beam search: give --num-beams"),
         (("--threads", "0"), "--threads is 0"),
         (("--device", "abacus"), "--device is 'abacus'"),
         (("--tempreature", "1"), "--temperature"),

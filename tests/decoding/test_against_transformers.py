@@ -17,8 +17,10 @@ from transformers.generation.logits_process import (
 )
 
 from pellucid.decoding.distribution import draw, log_softmax, softmax
+from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.processors import Temperature, TopK, TopP, sampling_processors
+from pellucid.decoding.pipeline import build_pipeline, dense
+from pellucid.decoding.processors import Temperature, TopK, TopP
 
 from ..conftest import Pair, left_padded
 
@@ -71,7 +73,8 @@ logits_rows = st.integers(1, 3).flatmap(
 def test_top_k_keeps_what_transformers_keeps(logits: np.ndarray, k: int) -> None:
     before = logits.copy()
     expected = TopKLogitsWarper(k)(None, torch.from_numpy(logits)).numpy()
-    np.testing.assert_array_equal(TopK(k)(logits), expected)
+    for row, other in zip(logits, expected, strict=True):
+        np.testing.assert_array_equal(TopK(k).warped(row), other)
     np.testing.assert_array_equal(logits, before)
 
 
@@ -80,7 +83,7 @@ def test_top_k_keeps_what_transformers_keeps(logits: np.ndarray, k: int) -> None
 def test_top_p_keeps_what_transformers_keeps(logits: np.ndarray, p: float) -> None:
     before = logits.copy()
     expected = TopPLogitsWarper(p)(None, torch.from_numpy(logits)).numpy()
-    got = TopP(p)(logits)
+    got = np.array([TopP(p).warped(row) for row in logits])
     np.testing.assert_array_equal(logits, before)
     for row, mine, other in zip(logits, got, expected, strict=True):
         differs = np.isfinite(mine) != np.isfinite(other)
@@ -97,14 +100,14 @@ def test_top_p_keeps_what_transformers_keeps(logits: np.ndarray, p: float) -> No
 @given(logits=logits_rows, temperature=st.floats(0.05, 20))
 def test_temperature_scales_as_transformers_does(logits: np.ndarray, temperature: float) -> None:
     expected = TemperatureLogitsWarper(temperature)(None, torch.from_numpy(logits)).numpy()
-    np.testing.assert_allclose(Temperature(temperature)(logits), expected, rtol=1e-6)
+    np.testing.assert_allclose(Temperature(temperature).warped(logits), expected, rtol=1e-6)
 
 
 def test_the_documents_small_example_holds() -> None:
     # From the reference walkthrough: logits 1, 2, 4 at temperatures 1 and 3.
     logits = np.array([[1, 2, 4]], dtype=np.float32)
     np.testing.assert_allclose(softmax(logits)[0], [0.0420, 0.1142, 0.8438], atol=5e-5)
-    np.testing.assert_allclose(softmax(Temperature(3)(logits))[0], [0.1955, 0.2729, 0.5315], atol=5e-5)
+    np.testing.assert_allclose(softmax(Temperature(3).warped(logits))[0], [0.1955, 0.2729, 0.5315], atol=5e-5)
 
 
 @given(logits=logits_rows)
@@ -118,14 +121,13 @@ def test_log_softmax_is_torchs(logits: np.ndarray) -> None:
     "options", [{"do_sample": True}, {"temperature": 0.7, "top_k": 9}, {"temperature": 1.5, "top_p": 0.8}], ids=str
 )
 def test_draws_follow_the_processed_distribution(options: dict[str, Any]) -> None:
-    logits = (np.random.default_rng(0).normal(size=(1, 40)) * 2).astype(np.float32)
-    shaped = logits
-    for processor in sampling_processors(GenerationOptions.from_kwargs(options)):
-        shaped = processor(shaped)
-    probabilities = softmax(shaped)[0]
+    logits = (np.random.default_rng(0).normal(size=40) * 2).astype(np.float32)
+    candidates = build_pipeline(GenerationOptions.from_kwargs(options))(TokenHistory([1]), logits)
+    shaped = dense(candidates, 40)
+    probabilities = softmax(shaped)
     generator = np.random.default_rng(1)
     count = 20_000
-    observed = np.bincount([draw(shaped[0], generator) for _ in range(count)], minlength=40)
+    observed = np.bincount([draw(shaped, generator.random()) for _ in range(count)], minlength=40)
     assert observed[probabilities == 0].sum() == 0
     expected = probabilities * count
     likely = expected > 5

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pellucid.decoding import decode
+from pellucid.decoding import decode, prepare, start
 from pellucid.decoding.beam import BeamSearch
+from pellucid.decoding.history import TokenHistory
+from pellucid.decoding.hypotheses import Beam
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.sampling import choose
 from pellucid.errors import ContextLengthError, OptionError
 from pellucid.reference.engine import ReferenceEngine
 
@@ -48,8 +49,8 @@ def test_a_prompt_gives_in_a_batch_what_it_gives_alone(engine: ReferenceEngine, 
 
 @pytest.mark.parametrize("options", WAYS, ids=str)
 def test_no_slot_is_left_behind(engine: ReferenceEngine, options: dict[str, Any]) -> None:
-    decode(engine, PROMPTS, GenerationOptions.from_kwargs({**options, "max_new_tokens": 5}, eos_token_ids=(0, 1, 2)))
-    steps = choose(engine, PROMPTS, GenerationOptions(max_new_tokens=5))
+    decode(engine, PROMPTS, GenerationOptions.from_kwargs({**options, "max_new_tokens": 5}, eos_token_id=(0, 1, 2)))
+    steps = start(prepare(engine, PROMPTS, GenerationOptions(max_new_tokens=5)))
     next(steps)
     steps.close()
     assert not engine._sequences
@@ -100,7 +101,7 @@ def test_a_sequence_ends_with_its_eos_and_says_why(engine: ReferenceEngine) -> N
     free = decode(engine, PROMPTS, GenerationOptions(max_new_tokens=10))
     assert {result.finish_reason for result in free} == {"length"}
     eos = free[0].new_ids[4]
-    ended = decode(engine, PROMPTS, GenerationOptions(max_new_tokens=10, eos_token_ids=(eos,)))
+    ended = decode(engine, PROMPTS, GenerationOptions(max_new_tokens=10, eos_token_id=(eos,)))
     assert ended[0].finish_reason == "eos"
     assert ended[0].new_ids == free[0].new_ids[: free[0].new_ids.index(eos) + 1]
 
@@ -166,11 +167,12 @@ def test_bad_prompts_are_named_before_any_work(
     assert not engine._sequences
 
 
-def test_a_beam_that_ends_gives_its_place_to_a_reserve() -> None:
+def test_a_beam_that_ends_gives_its_place_to_a_reserve(engine: ReferenceEngine) -> None:
     # Four tokens, token 0 is eos: both best continuations end, and two reserves run on.
-    search = BeamSearch(slot=0, options=GenerationOptions(num_beams=2, eos_token_ids=(0,), max_new_tokens=5))
-    logits = np.log(np.array([[0.5, 0.3, 0.15, 0.05]] * 2, dtype=np.float32))
-    running = search.advance(logits)
-    assert [candidate.new_ids for candidate in running] == [(1,), (2,)]
-    assert [hypothesis.new_ids for hypothesis in search.finished] == [(0,)]
-    assert search.finished[0].score == pytest.approx(np.log(0.5))
+    options = GenerationOptions(num_beams=2, eos_token_id=(0,), max_new_tokens=5)
+    root = Beam(slot=0, history=TokenHistory([1]))
+    search = BeamSearch(prepare(engine, [[1]], options), 0, root)
+    running = search.advance(np.log(np.array([[0.5, 0.3, 0.15, 0.05]], dtype=np.float32)))
+    assert [candidate.history.new_ids.tolist() for candidate in running] == [[1], [2]]
+    assert [hypothesis.new_ids for hypothesis in search.results()] == [[0]]
+    assert search.results()[0].score == pytest.approx(np.log(0.5))

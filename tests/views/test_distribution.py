@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from pellucid import GPT2Tokenizer
-from pellucid.decoding.processors import Processor, Temperature, TopK, TopP
+from pellucid.decoding.processors import Temperature, TopK, TopP, Warper
 from pellucid.decoding.shaping import shape_distribution
 from pellucid.errors import MissingExtraError
 from pellucid.views.distribution import sampling_figure, temperature_figure
@@ -22,12 +22,12 @@ from .reading import assert_readable, texts
 
 WARPERS: dict[type, Any] = {
     Temperature: lambda one: transformers.TemperatureLogitsWarper(float(one.temperature)),
-    TopK: lambda one: transformers.TopKLogitsWarper(one.k),
-    TopP: lambda one: transformers.TopPLogitsWarper(one.p),
+    TopK: lambda one: transformers.TopKLogitsWarper(one.top_k),
+    TopP: lambda one: transformers.TopPLogitsWarper(one.top_p),
 }
 
 
-def warped(logits: np.ndarray[Any, Any], processors: tuple[Processor, ...]) -> torch.Tensor:
+def warped(logits: np.ndarray[Any, Any], processors: tuple[Warper, ...]) -> torch.Tensor:
     """Probabilities [vocab] by Transformers' warpers and torch's softmax."""
     rows = torch.from_numpy(np.asarray(logits, dtype=np.float32))[None]
     for processor in processors:
@@ -62,7 +62,7 @@ PROCESSORS = st.one_of(
     processors=st.lists(PROCESSORS, max_size=3).map(tuple),
 )
 def test_shaped_probabilities_are_those_of_transformers_warpers(
-    seed: int, size: int, spread: float, processors: tuple[Processor, ...]
+    seed: int, size: int, spread: float, processors: tuple[Warper, ...]
 ) -> None:
     logits = np.random.default_rng(seed).normal(scale=spread, size=size).astype(np.float32)
     (shaped,) = shape_distribution(logits, [processors])
@@ -102,14 +102,15 @@ def test_every_panel_draws_the_probabilities_over_the_whole_vocabulary(
     logits: np.ndarray[Any, Any], tokenizer: GPT2Tokenizer
 ) -> None:
     drawn = panels(sampling_figure(logits, tokenizer, temperatures=(0.5, 1, 2), top_k=6, top_p=0.6, top=15))
-    steps: list[tuple[Processor, ...]] = [(Temperature(t),) for t in (0.5, 1, 2)]
+    steps: list[tuple[Warper, ...]] = [(Temperature(t),) for t in (0.5, 1, 2)]
     steps += [(TopK(6),), (TopP(0.6),), (Temperature(2), TopK(6), TopP(0.6))]
     assert len(drawn) == len(steps)
     shown = torch.from_numpy(logits).argsort(descending=True)[:15]
     for (labels, widths), processors in zip(drawn, steps, strict=True):
         expected = warped(logits, processors)
         kept = expected[shown][expected[shown] > 0]
-        np.testing.assert_allclose(widths, kept, atol=1e-6)
+        # Where top-p cuts, a token of about 1e-6 stays or goes with the rounding of the sum.
+        np.testing.assert_allclose(widths, kept, atol=5e-6)
         assert f"{expected[shown[0]]:.2%}" in labels
         drawable_ids = int((expected > 0).sum())
         assert ("all can be drawn" if drawable_ids == 50257 else f"{drawable_ids} of 50,257 can be drawn") in labels

@@ -49,7 +49,7 @@ def walk(
     """Walk from a prompt to its continuations: tokens, likeliest next tokens, greedy, beams, a sample."""
     prompt = given_text(prompt)
     lm = load_model(model, precision, engine, device, threads)
-    room = {"max_new_tokens": _fitting(lm, prompt) if max_new_tokens is None else max_new_tokens}
+    room: dict[str, Any] = {"max_new_tokens": _fitting(lm, prompt) if max_new_tokens is None else max_new_tokens}
     ways: dict[str, dict[str, Any]] = {
         "greedy": {},
         "beams": {"num_beams": 3},

@@ -1,123 +1,178 @@
-"""Transformers' rules for `generate`'s arguments: its names, defaults and precedence, brought to our options."""
+"""Running a call of `generate` on tensors: the way from Transformers' arguments to a decode and back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pellucid.config import GPT2Config, as_token_ids
-from pellucid.decoding.options import GenerationOptions
-from pellucid.errors import ContextLengthError, OptionError
+import numpy as np
+import torch
+from torch import Tensor
 
-# What Transformers 5.23 fills in where neither the call nor generation_config.json says anything.
-DEFAULT_NEW_TOKENS = 20
-_DEFAULTS: Mapping[str, Any] = {
-    "do_sample": False,
-    "temperature": 1.0,
-    "top_k": 50,
-    "top_p": 1.0,
-    "num_beams": 1,
-    "length_penalty": 1.0,
-    "early_stopping": False,
-    "num_return_sequences": 1,
-}
+from pellucid import decoding
+from pellucid.compat.generation_arguments import GenerateCall, settle
+from pellucid.config import GPT2Config
+from pellucid.decoding.distribution import IntArray
+from pellucid.engine import Engine, FloatArray
+from pellucid.errors import OptionError
 
-# Options of Transformers whose neutral value asks for nothing, so that files and calls that spell it out work.
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "min_length": (0,),
-    "min_new_tokens": (0,),
-    "repetition_penalty": (1.0,),
-    "encoder_repetition_penalty": (1.0,),
-    "no_repeat_ngram_size": (0,),
-    "encoder_no_repeat_ngram_size": (0,),
-    "typical_p": (1.0,),
-    "epsilon_cutoff": (0.0,),
-    "eta_cutoff": (0.0,),
-    "diversity_penalty": (0.0,),
-    "num_beam_groups": (1,),
-    "penalty_alpha": (0.0,),
-    "guidance_scale": (1.0,),
-    "renormalize_logits": (False,),
-    "remove_invalid_values": (False,),
-    "return_dict_in_generate": (False,),
-    "output_scores": (False,),
-    "output_logits": (False,),
-    "output_attentions": (False,),
-    "output_hidden_states": (False,),
-    "return_legacy_cache": (True, False),
-    "use_cache": (True, False),
-}
+if TYPE_CHECKING:
+    from pellucid.tokenizer import GPT2Tokenizer
 
-# Fields of a generation_config.json that say nothing about decoding.
-_BOOKKEEPING = ("transformers_version", "_from_model_config", "cache_implementation", "cache_config")
+# Arguments that are functions of tensors there, and of arrays of one row here.
+_TENSOR_FUNCTIONS = ("logits_processor", "stopping_criteria")
 
 
-@dataclass(frozen=True)
-class GenerateCall:
-    """A call of `generate`, settled: the options for decoding and the id that fills short rows."""
+class Streamer(Protocol):
+    """What is told of tokens as they come: first of the prompt [batch, seq], then of a token a row [batch]."""
 
-    options: GenerationOptions
-    pad_token_id: int
+    def put(self, value: Tensor) -> None: ...
+
+    def end(self) -> None: ...
 
 
-def settle(
-    kwargs: Mapping[str, Any],
-    generation_config: Mapping[str, Any],
-    config: GPT2Config,
-    prompt_length: int,
-) -> GenerateCall:
-    """Merge a call's arguments over generation_config.json over the defaults, as Transformers 5.23 does.
+@dataclass(frozen=True, eq=False)
+class GenerateOutput:
+    """What `generate` returns with return_dict_in_generate=True.
 
-    prompt_length: the width of `input_ids`, padding included; `max_length` counts from its left edge.
-
-    Sampling options count only with do_sample=True; without it they are ignored, as there. Raises `OptionError`
-    for an option that is unknown, or known there and not available here.
+    sequences: int64 [batch * num_return_sequences, longest]. sequences_scores: float32 [batch *
+    num_return_sequences], what beams were ranked by, where output_scores=True asks for them.
     """
-    stored = {name: value for name, value in generation_config.items() if name not in _BOOKKEEPING}
-    given = {name: value for name, value in kwargs.items() if value is not None}
-    merged = {name: value for name, value in {**stored, **given}.items() if value is not None}
-    eos = as_token_ids(merged.pop("eos_token_id", config.eos_token_id))
-    eos_token_ids = tuple(token for token in eos if token >= 0)  # -1 is an old way to say "none"
-    pad_token_id = merged.pop("pad_token_id", config.pad_token_id)
-    merged.pop("bos_token_id", None)
-    seed = merged.pop("seed", None)
-    max_new_tokens = _max_new_tokens(merged, config, prompt_length)
-    values = {name: merged.pop(name, default) for name, default in _DEFAULTS.items()}
-    _check_rest(merged)
-    if not values["do_sample"]:
-        values.update(temperature=1.0, top_k=None, top_p=1.0)
-    if values["do_sample"] and values["temperature"] == 0:
-        values.update(do_sample=False, temperature=1.0)
-    options = GenerationOptions(**values, max_new_tokens=max_new_tokens, seed=seed, eos_token_ids=eos_token_ids)
-    if pad_token_id is None:
-        pad_token_id = eos_token_ids[0] if eos_token_ids else 0
-    return GenerateCall(options, pad_token_id)
+
+    sequences: Tensor
+    sequences_scores: Tensor | None = None
 
 
-def _max_new_tokens(merged: dict[str, Any], config: GPT2Config, prompt_length: int) -> int:
-    """max_new_tokens, wherever it is given, wins over max_length; else 20, as far as positions reach."""
-    max_length, max_new_tokens = merged.pop("max_length", None), merged.pop("max_new_tokens", None)
-    if max_new_tokens is not None:
-        return max_new_tokens  # type: ignore[no-any-return]
-    if max_length is None:
-        room = config.n_positions - prompt_length
-        if room < 1:
-            raise ContextLengthError(
-                f"the prompt's {prompt_length} tokens leave no room in the model's {config.n_positions} positions"
+def generate(
+    engine: Engine,
+    config: GPT2Config,
+    generation_config: Mapping[str, Any],
+    ids: Tensor,
+    attention_mask: Tensor | Sequence[Sequence[int]] | None,
+    arguments: Mapping[str, Any],
+    *,
+    tokenizer: GPT2Tokenizer | None = None,
+    assistant: Engine | None = None,
+    streamer: Streamer | None = None,
+) -> Tensor | GenerateOutput:
+    """Continue each row of `ids` [batch, seq], on the CPU; see `GPT2LMHeadModel.generate`."""
+    call = settle(_with_arrays(arguments), generation_config, config, ids.size(1))
+    options = call.options
+    if call.output_scores and options.num_beams == 1:
+        raise OptionError("output_scores=True is for beams, whose scores it returns; a record has those of each step")
+    if options.do_sample and options.seed is None:
+        options = options.replace(seed=int(torch.randint(2**62, (1,)).item()))
+    if streamer is not None and options.num_beams > 1:
+        raise OptionError("a streamer is told of tokens as they are decided, which beams do only at the end")
+    prompts = _prompts(ids, attention_mask, arguments.get("pad_token_id"), options.eos_token_id)
+    token_bytes = None if tokenizer is None else _token_bytes(tokenizer)
+    task = decoding.prepare(engine, prompts, options, token_bytes=token_bytes, assistant=assistant)
+    if streamer is None:
+        results = decoding.finish(decoding.start(task))
+    else:
+        results = _streamed(task, ids, streamer, call.pad_token_id)
+    return _output(ids, results, call)
+
+
+def _output(ids: Tensor, results: Sequence[decoding.GeneratedSequence], call: GenerateCall) -> Tensor | GenerateOutput:
+    """Rows side by side, filled up on the right. A prompt whose search found fewer than asked for has rows of
+    padding in their place."""
+    count = call.options.num_return_sequences
+    by_prompt: list[list[decoding.GeneratedSequence]] = [[] for _ in range(ids.size(0))]
+    for result in results:
+        by_prompt[result.prompt].append(result)
+    longest = max(len(result.new_ids) for result in results)
+    rows, scores = [], []
+    for found in by_prompt:
+        new_ids = [result.new_ids for result in found] + [[]] * (count - len(found))
+        rows += [[*row, *[call.pad_token_id] * (longest - len(row))] for row in new_ids]
+        scores += [result.score or 0.0 for result in found] + [-np.inf] * (count - len(found))
+    repeated = ids.repeat_interleave(count, dim=0)
+    sequences = torch.cat((repeated.long(), torch.tensor(rows, dtype=torch.int64)), dim=1)
+    if not call.return_dict:
+        return sequences
+    return GenerateOutput(sequences, torch.tensor(scores) if call.output_scores else None)
+
+
+def _streamed(
+    task: decoding.DecodingTask, ids: Tensor, streamer: Streamer, pad_token_id: int
+) -> list[decoding.GeneratedSequence]:
+    """Decode, telling a streamer of each token a row, [batch]; rows that have ended get padding."""
+    streamer.put(ids)
+    run = decoding.start(task)
+    rows = len(task.prompts) * task.options.num_return_sequences
+    while True:
+        try:
+            step = next(run)
+        except StopIteration as end:
+            streamer.end()
+            results: list[decoding.GeneratedSequence] = end.value
+            return results
+        chosen = [[token.token for token in step if token.row == row] for row in range(rows)]
+        for column in zip_longest(*chosen, fillvalue=pad_token_id):
+            streamer.put(torch.tensor(column))
+
+
+def _with_arrays(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with functions of tensors as functions of one row's arrays."""
+    given = dict(arguments)
+    wrappers: dict[str, Callable[[Any], Any]] = {"logits_processor": _processor, "stopping_criteria": _criterion}
+    for name in _TENSOR_FUNCTIONS:
+        if given.get(name) is not None:
+            functions = given[name] if isinstance(given[name], Iterable) else [given[name]]
+            given[name] = [wrappers[name](function) for function in functions]
+    if (allowed := given.get("prefix_allowed_tokens_fn")) is not None:
+        given["prefix_allowed_tokens_fn"] = lambda prompt, ids: list(allowed(prompt, torch.from_numpy(ids)))
+    return given
+
+
+def _processor(function: Any) -> Callable[[IntArray, FloatArray], FloatArray]:
+    def process(ids: IntArray, logits: FloatArray) -> FloatArray:
+        returned = function(torch.from_numpy(ids)[None], torch.from_numpy(logits)[None])
+        return returned[0].numpy()  # type: ignore[no-any-return]
+
+    process.__name__ = type(function).__name__ if not hasattr(function, "__name__") else function.__name__
+    return process
+
+
+def _criterion(function: Any) -> Callable[[IntArray, FloatArray], bool]:
+    def says_stop(ids: IntArray, logits: FloatArray) -> bool:
+        answer = function(torch.from_numpy(ids)[None], torch.from_numpy(logits)[None])
+        return bool(torch.as_tensor(answer).all())
+
+    return says_stop
+
+
+def _token_bytes(tokenizer: Any) -> Callable[[int], bytes]:
+    """What ids stand for."""
+    if hasattr(tokenizer, "token_bytes"):
+        token_bytes: Callable[[int], bytes] = tokenizer.token_bytes
+        return token_bytes
+    raise OptionError(f"stop_strings needs Pellucid's own tokenizer; this one is a {type(tokenizer).__name__}")
+
+
+def _prompts(
+    ids: Tensor,
+    attention_mask: Tensor | Sequence[Sequence[int]] | None,
+    pad_token_id: int | None,
+    eos_token_ids: Sequence[int],
+) -> list[list[int]]:
+    """Each row without its padding."""
+    if attention_mask is not None:
+        mask = torch.as_tensor(attention_mask).cpu().bool()
+        if mask.shape != ids.shape:
+            raise OptionError(f"attention_mask is {list(mask.shape)}, input_ids are {list(ids.shape)}")
+    elif pad_token_id is not None and pad_token_id not in eos_token_ids:
+        mask = ids != pad_token_id
+    else:
+        mask = torch.ones_like(ids, dtype=torch.bool)
+    for number, row in enumerate(mask):
+        # Once a row's tokens begin they go on to its end: the next token follows the last column.
+        if bool(row.any()) and not bool(row[int(row.int().argmax()) :].all()):
+            raise OptionError(
+                f"row {number} is padded on the right or inside: generate needs padding on the left "
+                '(tokenizer.padding_side = "left")'
             )
-        return min(DEFAULT_NEW_TOKENS, room)
-    if max_length <= prompt_length:
-        raise OptionError(
-            f"max_length is {max_length}, but the prompt already has {prompt_length} tokens: "
-            "raise it, or give max_new_tokens"
-        )
-    return max_length - prompt_length  # type: ignore[no-any-return]
-
-
-def _check_rest(rest: Mapping[str, Any]) -> None:
-    for name, value in rest.items():
-        if name not in _NEUTRAL:
-            raise OptionError(f"generate has no option {name}")
-        if value not in _NEUTRAL[name]:
-            raise OptionError(f"{name}={value!r} is not available; leave it out or give {_NEUTRAL[name][0]!r}")
+    return [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -10,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pellucid import decoding
 from pellucid.checkpoint import canonical_name, open_checkpoint, write_checkpoint
 from pellucid.checkpoint.layout import is_mask_buffer
-from pellucid.compat.generation import settle
+from pellucid.compat.generation import GenerateOutput, Streamer, generate
 from pellucid.config import GPT2Config
 from pellucid.errors import OptionError
 from pellucid.reference import model as reference
@@ -119,18 +119,27 @@ class GPT2LMHeadModel(PreTrained, reference.GPT2LMHeadModel):
         attention_mask: Tensor | Sequence[Sequence[int]] | None = None,
         *,
         inputs: Tensor | None = None,
+        generation_config: Any = None,
+        streamer: Streamer | None = None,
+        tokenizer: Any = None,
+        assistant_model: reference.GPT2LMHeadModel | None = None,
         **options: Any,
-    ) -> Tensor:
+    ) -> Any:
         """Continue each row of `input_ids` [batch, seq], with the rules and defaults of Transformers 5.23.
 
         attention_mask: [batch, seq], 0 where a row is padded on the left; a padded prompt is continued as it
             would be alone. Left out, padding is told by `pad_token_id` where that is given and is no eos.
-        options: max_new_tokens, max_length, do_sample, temperature, top_k, top_p, num_beams, length_penalty,
-            early_stopping, num_return_sequences, eos_token_id, pad_token_id, seed. Without a seed, draws follow
-            torch's global generator, so that `torch.manual_seed` makes them repeat.
+        generation_config: a dict of options, or an object with `to_dict`, in place of generation_config.json.
+        streamer: told of tokens as they are decided, as Transformers' are.
+        tokenizer: the model's, for `stop_strings`.
+        assistant_model: a smaller model that drafts tokens.
+        options: those of `GenerationOptions`, and pad_token_id, return_dict_in_generate and output_scores.
+            `logits_processor` and `stopping_criteria` are functions of tensors ([1, seq], [1, vocab]) here. Without a
+            seed, draws follow torch's global generator, so that `torch.manual_seed` makes them repeat.
 
         Returns int64 [batch * num_return_sequences, longest]: rows begin with `input_ids` as given and are filled
-        up with pad_token_id. Raises `OptionError` and `ContextLengthError` before any work.
+        up with pad_token_id; or a `GenerateOutput` of it. Raises `OptionError` and `ContextLengthError` before any
+        work.
         """
         given = input_ids if input_ids is not None else inputs
         if given is None:
@@ -138,42 +147,24 @@ class GPT2LMHeadModel(PreTrained, reference.GPT2LMHeadModel):
         ids = torch.as_tensor(given).cpu()  # [batch, seq]
         if ids.dim() != 2 or ids.size(0) == 0:
             raise OptionError(f"input_ids must be [batch, seq]; they are {list(ids.shape)}")
-        call = settle(options, self.generation_config, self.config, ids.size(1))
-        if call.options.do_sample and call.options.seed is None:
-            call_seed = int(torch.randint(2**62, (1,)).item())
-            call = type(call)(call.options.replace(seed=call_seed), call.pad_token_id)
-
-        prompts = _prompts(ids, attention_mask, options.get("pad_token_id"), call.options.eos_token_ids)
-        results = decoding.decode(ReferenceEngine(self), prompts, call.options)
-        longest = max(len(result.new_ids) for result in results)
-        rows = [result.new_ids + [call.pad_token_id] * (longest - len(result.new_ids)) for result in results]
-        repeated = ids.repeat_interleave(call.options.num_return_sequences, dim=0)
-        return torch.cat((repeated.long(), torch.tensor(rows, dtype=torch.int64)), dim=1).to(self.device)
-
-
-def _prompts(
-    ids: Tensor,
-    attention_mask: Tensor | Sequence[Sequence[int]] | None,
-    pad_token_id: int | None,
-    eos_token_ids: Sequence[int],
-) -> list[list[int]]:
-    """Each row without its padding."""
-    if attention_mask is not None:
-        mask = torch.as_tensor(attention_mask).cpu().bool()
-        if mask.shape != ids.shape:
-            raise OptionError(f"attention_mask is {list(mask.shape)}, input_ids are {list(ids.shape)}")
-    elif pad_token_id is not None and pad_token_id not in eos_token_ids:
-        mask = ids != pad_token_id
-    else:
-        mask = torch.ones_like(ids, dtype=torch.bool)
-    for number, row in enumerate(mask):
-        # Once a row's tokens begin they go on to its end: the next token follows the last column.
-        if bool(row.any()) and not bool(row[int(row.int().argmax()) :].all()):
-            raise OptionError(
-                f"row {number} is padded on the right or inside: generate needs padding on the left "
-                '(tokenizer.padding_side = "left")'
-            )
-    return [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
+        if generation_config is None:
+            generation_config = self.generation_config
+        elif hasattr(generation_config, "to_dict"):
+            generation_config = generation_config.to_dict()
+        output = generate(
+            ReferenceEngine(self),
+            self.config,
+            generation_config,
+            ids,
+            attention_mask,
+            options,
+            tokenizer=tokenizer,
+            assistant=None if assistant_model is None else ReferenceEngine(assistant_model),
+            streamer=streamer,
+        )
+        if isinstance(output, GenerateOutput):
+            return dataclasses.replace(output, sequences=output.sequences.to(self.device))
+        return output.to(self.device)
 
 
 def _torch_dtype(dtype: torch.dtype | str | None, stored: str) -> torch.dtype:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from pellucid.decoding import beam, sampling
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.sequence import GeneratedSequence, check_prompts
+from pellucid.decoding.recording import Recorder
+from pellucid.decoding.sequence import GeneratedSequence
+from pellucid.decoding.strategies import finish, start
+from pellucid.decoding.task import DecodingTask, prepare
 from pellucid.engine import Engine
 
+__all__ = ["DecodingTask", "GeneratedSequence", "GenerationOptions", "decode", "finish", "prepare", "start"]
 
-def decode(engine: Engine, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[GeneratedSequence]:
+
+def decode(
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    options: GenerationOptions,
+    *,
+    token_bytes: Callable[[int], bytes] | None = None,
+    assistant: Engine | None = None,
+    recorder: Recorder | None = None,
+) -> list[GeneratedSequence]:
     """Continue each prompt as the options say; num_return_sequences results a prompt, prompt by prompt.
+
+    token_bytes: what an id stands for, which stop strings need. assistant: an engine that drafts tokens for this
+    one. recorder: where to record what happens.
 
     Raises `OptionError` or `ContextLengthError` before any work where a prompt cannot be continued.
     """
-    check_prompts(engine, prompts, options.max_new_tokens)
-    strategy = beam.decode if options.num_beams > 1 else sampling.decode
-    return strategy(engine, prompts, options)
+    task = prepare(engine, prompts, options, token_bytes=token_bytes, assistant=assistant, recorder=recorder)
+    return finish(start(task))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pellucid.decoding.distribution import log_softmax
-from pellucid.decoding.sequence import FinishReason
+from pellucid.decoding.distribution import largest
+from pellucid.decoding.record import Record
+from pellucid.decoding.stopping import FinishReason
 from pellucid.display import Displayed
 from pellucid.engine import FloatArray
 from pellucid.errors import MissingExtraError
@@ -25,7 +26,8 @@ class Generation(Displayed):
 
     text: prompt and continuation; new_text: the continuation; both None for a model without a tokenizer.
     ids, new_ids: the same in token ids. logprob: the sum of the new tokens' log-probabilities (nats) under the
-    model's own distribution. finish_reason: "length", "stop" or "eos".
+    model's own distribution. finish_reason: "length" (in tokens or in time), "stop" (a stop string, which the text
+    ends before, or a function) or "eos". record: what happened, where it was asked for.
     """
 
     text: str | None
@@ -34,10 +36,11 @@ class Generation(Displayed):
     new_ids: list[int]
     logprob: float
     finish_reason: FinishReason
-    record: None = None
+    record: Record | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "record"}
+        return {**fields, "record": None if self.record is None else self.record.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -125,17 +128,7 @@ class Score(Displayed):
 
 def likeliest(logits: FloatArray, count: int) -> list[int]:
     """The ids of the `count` largest of [vocab] logits, largest first, the lower id first among equals."""
-    count = min(count, int(np.isfinite(logits).sum()))
-    smallest_kept = np.partition(logits, -count)[-count]
-    ids = np.flatnonzero(logits >= smallest_kept)
-    return [int(token) for token in ids[np.argsort(-logits[ids], kind="stable")][:count]]
-
-
-def entropy(logits: FloatArray) -> float:
-    """The entropy (nats) of the softmax of [vocab] logits."""
-    log_probabilities = log_softmax(logits).astype(np.float64)
-    probabilities = np.exp(log_probabilities)
-    return float(-(probabilities * np.where(probabilities > 0, log_probabilities, 0)).sum())
+    return [int(token) for token in largest(logits, count) if np.isfinite(logits[token])]
 
 
 def _data_frame(rows: tuple[Any, ...], feature: str) -> pd.DataFrame:

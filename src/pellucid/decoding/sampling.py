@@ -1,131 +1,178 @@
-"""Greedy decoding and sampling: one token a sequence and step, all sequences together."""
+"""Greedy decoding and sampling: all sequences together, a token each a step, or several where drafts are right."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
-from pellucid.decoding.distribution import draw, log_softmax
-from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.processors import sampling_processors
-from pellucid.decoding.sequence import FinishReason, GeneratedSequence, without_unused_rows
-from pellucid.engine import Engine, FloatArray
-from pellucid.errors import OptionError
+from pellucid.decoding.choosing import Choice, select
+from pellucid.decoding.distribution import draw, log_normaliser
+from pellucid.decoding.drafting import (
+    NO_DRAFT,
+    Draft,
+    accepts,
+    build_drafter,
+    candidate_probabilities,
+    each_position,
+    residual,
+)
+from pellucid.decoding.history import TokenHistory
+from pellucid.decoding.pipeline import Candidates
+from pellucid.decoding.reading import Place, read
+from pellucid.decoding.record import Source
+from pellucid.decoding.recording import RowRecorder
+from pellucid.decoding.sequence import ChosenToken, GeneratedSequence, Step
+from pellucid.decoding.stopping import FinishReason
+from pellucid.decoding.task import DecodingTask
+from pellucid.engine import FloatArray
 
 
-@dataclass(frozen=True)
-class ChosenToken:
-    """One token as it is decided on: for which row, its log-probability (nats) under the model's own
-    distribution, and, where it is the row's last, why."""
-
-    row: int
-    token: int
-    logprob: float
-    finish_reason: FinishReason | None
-
-
-@dataclass
-class _Row:
-    """A sequence being written."""
+@dataclass(eq=False)
+class Row:
+    """A sequence being written: its last token is chosen and not yet read by the engine."""
 
     number: int
     slot: int
+    history: TokenHistory
     generator: np.random.Generator | None
+    recorder: RowRecorder | None
+    draft: Draft = NO_DRAFT
+    logprob: float = 0.0
+    finish_reason: FinishReason | None = None
     new_ids: list[int] = field(default_factory=list)
 
 
-def row_generators(options: GenerationOptions, prompts: int) -> list[np.random.Generator]:
-    """A generator for each row, prompt by prompt: a function of (seed, prompt, return index) alone.
-
-    A list of seeds gives each prompt the generators it would have alone with that seed.
-    """
-    if isinstance(options.seed, int) or options.seed is None:
-        roots = [(options.seed, prompt) for prompt in range(prompts)]
-    else:
-        if len(options.seed) != prompts:
-            raise OptionError(
-                f"seed has {len(options.seed)} numbers for {prompts} prompts: give one each, or one for all"
-            )
-        roots = [(seed, 0) for seed in options.seed]
-    if any(seed is not None and seed < 0 for seed, _ in roots):
-        raise OptionError("a seed is a whole number of at least 0")
-    return [
-        np.random.default_rng(None if seed is None else [seed, prompt, returned])
-        for seed, prompt in roots
-        for returned in range(options.num_return_sequences)
-    ]
-
-
-def choose(
-    engine: Engine, prompts: Sequence[Sequence[int]], options: GenerationOptions
-) -> Iterator[tuple[ChosenToken, ...]]:
-    """Decode step by step; each step yields a token for every row that is not finished.
-
-    Rows are numbered prompt by prompt, num_return_sequences to each. Closing the iterator frees the engine's slots.
-    """
-    count = options.num_return_sequences
-    processors = sampling_processors(options) if options.do_sample else ()
-    generators: Sequence[np.random.Generator | None] = (
-        row_generators(options, len(prompts)) if options.do_sample else [None] * len(prompts)
-    )
-    rows = [_Row(first, engine.prefill(()), generators[first]) for first in range(0, count * len(prompts), count)]
+def run(task: DecodingTask) -> Generator[Step, None, list[GeneratedSequence]]:
+    """Decode step by step. Closing the generator frees the engine's slots."""
+    engine, count = task.engine, task.options.num_return_sequences
+    drafter = build_drafter(task)
+    finished: list[Row] = []
+    opened = [task.open(prompt) for prompt in range(len(task.prompts))]
+    rows = [_row(task, prompt * count, slot) for prompt, (slot, _) in enumerate(opened)]
     try:
-        logits = engine.step([row.slot for row in rows], prompts).logits  # [prompts, vocab]
-        rows += [
-            _Row(row.number + i, engine.fork(row.slot), generators[row.number + i])
-            for row in rows
-            for i in range(1, count)
-        ]
-        rows.sort(key=lambda row: row.number)
-        logits = np.repeat(logits, count, axis=0)  # [rows, vocab]
+        logits = _read(task, rows, [unread for _, unread in opened])  # [prompts, vocab]
+        if count > 1:
+            rows += [_row(task, row.number + i, engine.fork(row.slot)) for row in rows for i in range(1, count)]
+            rows.sort(key=lambda row: row.number)
+            logits = np.repeat(logits, count, axis=0)  # [rows, vocab]
         while True:
-            logits = without_unused_rows(logits, options.vocab_limit)
-            log_probabilities = log_softmax(logits)
-            for processor in processors:
-                logits = processor(logits)
-            chosen = tuple(map(partial(_choose_one, options), rows, logits, log_probabilities))
-            yield chosen
-            for row, token in zip(rows, chosen, strict=True):
-                if token.finish_reason is not None:
-                    engine.drop(row.slot)
-            rows = [row for row, token in zip(rows, chosen, strict=True) if token.finish_reason is None]
+            step: list[ChosenToken] = []
+            positions = each_position(logits, [1 + len(row.draft.tokens) for row in rows])
+            for row, row_logits in zip(rows, positions, strict=True):
+                step += _extend(task, row, row_logits)
+            yield tuple(step)
+            ended = [row for row in rows if row.finish_reason is not None]
+            rows = [row for row in rows if row.finish_reason is None]
+            for row in ended:
+                engine.drop(row.slot)
+                if drafter is not None:
+                    drafter.drop(row.number)
+            finished += ended
             if not rows:
-                return
-            logits = engine.step([row.slot for row in rows], [row.new_ids[-1:] for row in rows]).logits
+                break
+            if drafter is not None:
+                for row in rows:
+                    row.draft = drafter.propose(row.number, row.history, _room(task, row), row.generator)
+            logits = _read(task, rows, [[row.new_ids[-1], *row.draft.tokens] for row in rows])
     finally:
         for row in rows:
             engine.drop(row.slot)
-
-
-def _choose_one(
-    options: GenerationOptions, row: _Row, logits: FloatArray, log_probabilities: FloatArray
-) -> ChosenToken:
-    token = int(logits.argmax()) if row.generator is None else draw(logits, row.generator)
-    row.new_ids.append(token)
-    reason: FinishReason | None = None
-    if token in options.eos_token_ids:
-        reason = "eos"
-    elif len(row.new_ids) >= options.max_new_tokens:
-        reason = "length"
-    return ChosenToken(row.number, token, float(log_probabilities[token]), reason)
-
-
-def decode(engine: Engine, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[GeneratedSequence]:
-    """Decode to the end; num_return_sequences results a prompt, prompt by prompt."""
-    count = len(prompts) * options.num_return_sequences
-    new_ids: list[list[int]] = [[] for _ in range(count)]
-    logprobs = [0.0] * count
-    reasons: list[FinishReason] = ["length"] * count
-    for step in choose(engine, prompts, options):
-        for chosen in step:
-            new_ids[chosen.row].append(chosen.token)
-            logprobs[chosen.row] += chosen.logprob
-            if chosen.finish_reason is not None:
-                reasons[chosen.row] = chosen.finish_reason
+        if drafter is not None:
+            drafter.close()
+    finished.sort(key=lambda row: row.number)
     return [
-        GeneratedSequence(row // options.num_return_sequences, new_ids[row], logprobs[row], reasons[row])
-        for row in range(count)
+        GeneratedSequence(row.number // count, row.new_ids, row.logprob, row.finish_reason or "length")
+        for row in finished
     ]
+
+
+def _row(task: DecodingTask, number: int, slot: int) -> Row:
+    prompt = number // task.options.num_return_sequences
+    history = TokenHistory(task.prompts[prompt], prompt)
+    generator = task.generator(number)
+    key = None if generator is None else task.draw_keys[number]
+    recorder = None if task.recorder is None else task.recorder.row(number, key)
+    return Row(number, slot, history, generator, recorder)
+
+
+def _read(task: DecodingTask, rows: Sequence[Row], tokens: Sequence[Sequence[int]]) -> FloatArray:
+    """Logits after each row's last token; where rows have drafts, after each token of theirs too."""
+    drafted = any(row.draft.tokens for row in rows)
+    slide = task.options.context == "slide"
+    return read(task.engine, rows, tokens, slide=slide, slid=_slid, all_positions=drafted).logits
+
+
+def _slid(place: Place, kept: int) -> None:
+    if isinstance(place, Row) and place.recorder is not None:
+        place.recorder.slid(kept)
+
+
+def _room(task: DecodingTask, row: Row) -> int:
+    """How many tokens may be drafted: as many as could be used, less the one that is chosen after them."""
+    wanted = task.options.new_tokens_after(row.history.prompt_length) - row.history.new_length - 1
+    return max(0, min(wanted, task.engine.n_positions - task.engine.length(row.slot) - 1))
+
+
+def _extend(task: DecodingTask, row: Row, logits: FloatArray) -> Iterator[ChosenToken]:
+    """Choose after each position [1 + drafted, vocab] until a draft is wrong or the sequence ends; the slot is
+    left with the tokens that stand."""
+    draft, row.draft = row.draft, NO_DRAFT
+    accepted = 0
+    for position, position_logits in enumerate(logits):
+        proposed = draft.tokens[position] if position < len(draft.tokens) else None
+        token = _choose(task, row, position_logits, draft, position)
+        accepted += proposed == token.token
+        yield token
+        if proposed != token.token or token.finish_reason is not None:
+            break
+    unread = len(draft.tokens) - accepted
+    if unread and row.finish_reason is None:
+        task.engine.truncate(row.slot, task.engine.length(row.slot) - unread)
+    if row.recorder is not None:
+        row.recorder.drafted += len(draft.tokens)
+        row.recorder.accepted += accepted
+
+
+def _choose(task: DecodingTask, row: Row, logits: FloatArray, draft: Draft, position: int) -> ChosenToken:
+    """The next token, from the model's logits [vocab] and what a draft proposed in its place."""
+    logits = task.chooser.usable(logits)
+    watched = None if row.recorder is None else row.recorder.watch(logits)
+    candidates = task.chooser.pipeline(row.history, logits, None if watched is None else watched.observe)
+    proposed = draft.tokens[position] if position < len(draft.tokens) else None
+    drawn_from = draft.probabilities[position] if position < len(draft.probabilities) else None
+    uniform: float | None
+    if proposed is not None and drawn_from is not None:
+        token, uniform = _verify(row, candidates, proposed, drawn_from)
+    else:
+        token, uniform = select(candidates, row.generator)
+    choice = Choice(token, float(logits[token]) - log_normaliser(logits), uniform, candidates)
+    row.history.append(token)
+    row.new_ids.append(token)
+    row.logprob += choice.logprob
+    row.finish_reason = task.stopping.reason(row.history, logits)
+    if row.recorder is not None and watched is not None:
+        rejected = None if proposed == token else proposed
+        row.recorder.chose(watched, choice, _source(row, proposed, token, drawn_from), rejected=rejected)
+    return ChosenToken(row.number, token, choice.logprob, row.finish_reason)
+
+
+def _verify(row: Row, candidates: Candidates, proposed: int, drawn_from: FloatArray) -> tuple[int, float]:
+    """The proposed token, or one drawn in its stead, such that the candidates' distribution is followed."""
+    assert row.generator is not None
+    uniform = float(row.generator.random())
+    target = candidate_probabilities(candidates, len(drawn_from))
+    if accepts(drawn_from, target, proposed, uniform):
+        return proposed, uniform
+    rest = residual(drawn_from, target)
+    uniform = float(row.generator.random())
+    return rest.token(draw(rest.logits, uniform)), uniform
+
+
+def _source(row: Row, proposed: int | None, token: int, drawn_from: FloatArray | None) -> Source:
+    if proposed == token:
+        return "drafted"
+    if drawn_from is not None:
+        return "corrected"
+    return "greedy" if row.generator is None else "sampled"

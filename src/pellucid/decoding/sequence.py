@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
-
-from pellucid.engine import Engine, FloatArray
+from pellucid.decoding.options import GenerationOptions
+from pellucid.decoding.stopping import FinishReason
+from pellucid.engine import Engine
 from pellucid.errors import ContextLengthError, OptionError
 
-FinishReason = Literal["length", "stop", "eos"]
+
+@dataclass(frozen=True)
+class ChosenToken:
+    """One token as it is decided on: for which row, its log-probability (nats) under the model's own
+    distribution, and, where it is the row's last, why.
+
+    Rows are numbered prompt by prompt, num_return_sequences to each.
+    """
+
+    row: int
+    token: int
+    logprob: float
+    finish_reason: FinishReason | None
+
+
+# What one step decided: a token for every row that runs, several where drafts were right; nothing while beams search.
+Step = tuple[ChosenToken, ...]
 
 
 @dataclass(frozen=True)
@@ -29,29 +44,50 @@ class GeneratedSequence:
     score: float | None = None
 
 
-def check_prompts(engine: Engine, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    """Raise before any work: `OptionError` for an empty prompt or an id the model has no row for,
-    `ContextLengthError` where prompt and continuation do not fit."""
-    for number, ids in enumerate(prompts):
-        where = f"prompt {number}" if len(prompts) > 1 else "the prompt"
-        if not ids:
-            raise OptionError(f"{where} is empty: there is no token to continue from")
-        for token in ids:
-            if not 0 <= token < engine.vocab_size:
-                raise OptionError(f"{where} has id {token}; this model's ids are 0 to {engine.vocab_size - 1}")
+def check_prompts(engine: Engine, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> None:
+    """Raise before any work: `OptionError` for an empty prompt, an id the model has no row for, or a prompt as long
+    as max_length; `ContextLengthError` where prompt and continuation do not fit."""
+    for where, ids in _named(prompts):
+        check_ids(engine, ids, where)
+        new_tokens = options.new_tokens_after(len(ids))
+        if new_tokens < 1:
+            raise OptionError(f"{where} has {len(ids)} tokens and max_length is {options.max_length}: raise max_length")
         # The last new token is returned without being read back, so it needs no position.
         room = engine.n_positions - len(ids) + 1
-        if max_new_tokens > room:
+        if options.context == "error" and new_tokens > room:
+            asked = f"{'max_length' if options.max_new_tokens is None else 'max_new_tokens'} asks for {new_tokens} more"
+            can = f"ask for at most {room} new tokens" if room > 0 else "shorten it"
             raise ContextLengthError(
-                f"{where} has {len(ids)} tokens and max_new_tokens is {max_new_tokens}, but the model has "
-                f"{engine.n_positions} positions: ask for at most {max(room, 0)} new tokens"
+                f"{where} has {len(ids)} tokens and {asked}, but the model has {engine.n_positions} positions: {can}, "
+                'or let it slide with context="slide"'
             )
+    for name, token in _ids_in(options):
+        if token >= engine.vocab_size:
+            raise OptionError(f"{name} has id {token}; this model's ids are 0 to {engine.vocab_size - 1}")
 
 
-def without_unused_rows(logits: FloatArray, vocab_limit: int | None) -> FloatArray:
-    """Exclude the rows past the vocabulary that a model may have been padded with."""
-    if vocab_limit is None or vocab_limit >= logits.shape[-1]:
-        return logits
-    limited = logits.copy()
-    limited[:, vocab_limit:] = -np.inf
-    return limited
+def check_ids(engine: Engine, ids: Sequence[int], where: str = "the prompt") -> None:
+    """Raise `OptionError` for an empty prompt or an id the model has no row for."""
+    if not ids:
+        raise OptionError(f"{where} is empty: there is no token to continue from")
+    for token in ids:
+        if not 0 <= token < engine.vocab_size:
+            raise OptionError(f"{where} has id {token}; this model's ids are 0 to {engine.vocab_size - 1}")
+
+
+def _named(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[str, Sequence[int]]]:
+    for number, ids in enumerate(prompts):
+        yield (f"prompt {number}" if len(prompts) > 1 else "the prompt"), ids
+
+
+def _ids_in(options: GenerationOptions) -> Iterator[tuple[str, int]]:
+    """Every id that an option makes the model favour, force or forbid."""
+    for ids, _ in options.sequence_bias or ():
+        yield from (("sequence_bias", token) for token in ids)
+    for ids in options.bad_words_ids or ():
+        yield from (("bad_words_ids", token) for token in ids)
+    for forms in options.force_words_ids or ():
+        yield from (("force_words_ids", token) for ids in forms for token in ids)
+    yield from (("forced_eos_token_id", token) for token in options.forced_eos_token_id)
+    if options.forced_bos_token_id is not None:
+        yield "forced_bos_token_id", options.forced_bos_token_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.decoding.distribution import softmax
-from pellucid.decoding.processors import Processor
+from pellucid.decoding.processors import Warper
 from pellucid.engine import FloatArray
 
 
@@ -22,23 +22,22 @@ class ShapedDistribution:
     kept: how many ids can be drawn.
     """
 
-    processors: tuple[Processor, ...]
+    processors: tuple[Warper, ...]
     probabilities: FloatArray
     cumulative: FloatArray
     kept: int
 
 
-def shape_distribution(logits: FloatArray, steps: Sequence[Sequence[Processor]]) -> tuple[ShapedDistribution, ...]:
-    """Shape the logits [vocab] of one position once for each sequence of processors, each time from the start."""
+def shape_distribution(logits: FloatArray, steps: Sequence[Sequence[Warper]]) -> tuple[ShapedDistribution, ...]:
+    """Shape the logits [vocab] of one position once for each sequence of warpers, each time from the start."""
     return tuple(_shaped(np.asarray(logits, dtype=np.float32), tuple(processors)) for processors in steps)
 
 
-def _shaped(logits: FloatArray, processors: tuple[Processor, ...]) -> ShapedDistribution:
-    rows = logits[None]  # processors take [rows, vocab]
+def _shaped(logits: FloatArray, processors: tuple[Warper, ...]) -> ShapedDistribution:
     for processor in processors:
-        rows = processor(rows)
-    probabilities = softmax(rows[0])
-    descending = np.argsort(-rows[0], kind="stable")
+        logits = processor.warped(logits)
+    probabilities = softmax(logits)
+    descending = np.argsort(-logits, kind="stable")
     cumulative = np.empty_like(probabilities)
     cumulative[descending] = probabilities[descending].cumsum(dtype=np.float64)
-    return ShapedDistribution(processors, probabilities, cumulative, int(np.isfinite(rows[0]).sum()))
+    return ShapedDistribution(processors, probabilities, cumulative, int(np.isfinite(logits).sum()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pellucid.decoding.processors import Processor, Temperature, TopK, TopP
+from pellucid.decoding.processors import Temperature, TopK, TopP, Warper
 from pellucid.decoding.results import likeliest
 from pellucid.decoding.shaping import ShapedDistribution, shape_distribution
 from pellucid.views.figures import (
@@ -58,7 +58,7 @@ def sampling_figure(
     then top-p. Raises `MissingExtraError` without the `plot` extra.
     """
     row = np.asarray(logits, dtype=np.float32)
-    steps: list[tuple[Processor, ...]] = [(Temperature(temperature),) for temperature in temperatures]
+    steps: list[tuple[Warper, ...]] = [(Temperature(temperature),) for temperature in temperatures]
     steps += [(TopK(top_k),), (TopP(top_p),), (Temperature(max(temperatures)), TopK(top_k), TopP(top_p))]
     own, *shaped = shape_distribution(row, [(), *steps])
     ids = likeliest(row, top)
@@ -162,7 +162,7 @@ class _Panel:
             self.axes.axhline(count - 0.5, color=self.color, linewidth=1.0, linestyle=(0, (4, 3)))
         for processor in self.shaped.processors:
             if isinstance(processor, TopP) and len(self.shaped.processors) == 1:
-                self._cumulative(processor.p)
+                self._cumulative(processor.top_p)
 
     def _cumulative(self, p: float) -> None:
         """The model's own cumulative probability on a scale from 0 to 1 across the panel, and where it passes p."""
@@ -224,16 +224,8 @@ class _Panel:
         )  # fmt: skip
 
 
-def _title(processors: Sequence[Processor]) -> str:
-    names = []
-    for processor in processors:
-        if isinstance(processor, Temperature):
-            names.append(f"temperature {processor.temperature:g}")
-        elif isinstance(processor, TopK):
-            names.append(f"top-k {processor.k}")
-        elif isinstance(processor, TopP):
-            names.append(f"top-p {processor.p:g}")
-    return ", ".join(names)
+def _title(processors: Sequence[Warper]) -> str:
+    return ", ".join(processor.label.replace("_", "-") for processor in processors)
 
 
 def _percent(probability: float) -> str:

@@ -1,0 +1,147 @@
+"""Transformers' rules for `generate`'s arguments: its names, defaults and precedence, brought to our options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pellucid.config import GPT2Config, as_token_ids
+from pellucid.decoding.options import SAMPLING_OPTIONS, GenerationOptions
+from pellucid.errors import ContextLengthError, OptionError
+
+# What Transformers 5.23 fills in where neither the call nor generation_config.json says anything. All its other
+# defaults are neutral.
+DEFAULT_NEW_TOKENS, DEFAULT_TOP_K = 20, 50
+
+# Options of Transformers that are not available here, and the values with which they ask for nothing, so that files
+# and calls that spell those out work.
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "encoder_repetition_penalty": (1.0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "guidance_scale": (1.0,),
+    "output_logits": (False,),
+    "output_attentions": (False,),
+    "output_hidden_states": (False,),
+    "return_legacy_cache": (True, False),
+    "use_cache": (True, False),
+    "low_memory": (True, False),
+    "trust_remote_code": (True, False),
+    "num_assistant_tokens_schedule": ("constant",),
+    "assistant_confidence_threshold": (0.0, 0.4),
+    "is_assistant": (False,),
+    "token_healing": (False,),
+    "disable_compile": (True, False),
+}
+
+# Fields of a generation_config.json that say nothing about decoding.
+_BOOKKEEPING = ("transformers_version", "_from_model_config", "cache_implementation", "cache_config", "_commit_hash")
+
+_BEAM_OPTIONS = ("length_penalty", "early_stopping")
+_OPTIONS = {field.name for field in dataclasses.fields(GenerationOptions)} - {"vocab_limit"}
+
+
+@dataclass(frozen=True)
+class GenerateCall:
+    """A call of `generate`, settled: the options for decoding, the id that fills short rows, and whether the
+    result is wrapped up, with scores."""
+
+    options: GenerationOptions
+    pad_token_id: int
+    return_dict: bool
+    output_scores: bool
+
+
+def settle(
+    kwargs: Mapping[str, Any],
+    generation_config: Mapping[str, Any],
+    config: GPT2Config,
+    prompt_length: int,
+) -> GenerateCall:
+    """Merge a call's arguments over generation_config.json over the defaults, as Transformers 5.23 does.
+
+    prompt_length: the width of `input_ids`, padding included; `max_length` and `min_length` count from its left
+    edge.
+
+    Sampling options count only with do_sample=True, and beams' options only with beams; without it they are
+    ignored, as there. Raises `OptionError` for an option that is unknown, or known there and not available here.
+    """
+    stored = {name: value for name, value in generation_config.items() if name not in _BOOKKEEPING}
+    merged = {**stored, **{name: value for name, value in kwargs.items() if value is not None}}
+    merged = {name: value for name, value in merged.items() if value is not None}
+    eos = as_token_ids(merged.pop("eos_token_id", config.eos_token_id))
+    eos_token_ids = tuple(token for token in eos if token >= 0)  # -1 is an old way to say "none"
+    pad_token_id = merged.pop("pad_token_id", config.pad_token_id)
+    merged.pop("bos_token_id", None)
+    return_dict = bool(merged.pop("return_dict_in_generate", False))
+    output_scores = bool(merged.pop("output_scores", False))
+    lengths = _lengths(merged, config, prompt_length)
+    values = {name: merged.pop(name) for name in list(merged) if name in _OPTIONS}
+    _check_rest(merged)
+    _ignore_what_does_not_count(values, prompt_length)
+    options = GenerationOptions(**values, **lengths, eos_token_id=eos_token_ids)
+    if pad_token_id is None:
+        pad_token_id = eos_token_ids[0] if eos_token_ids else 0
+    return GenerateCall(options, pad_token_id, return_dict, output_scores)
+
+
+def _lengths(merged: dict[str, Any], config: GPT2Config, prompt_length: int) -> dict[str, Any]:
+    """Limits on the whole width as limits on what is added: rows count from the width's left edge, whatever part of
+    it is padding. The larger of two minimums counts."""
+    lengths = {"max_new_tokens": _max_new_tokens(merged, config, prompt_length)}
+    min_length, min_new_tokens = merged.pop("min_length", 0), merged.pop("min_new_tokens", 0)
+    if min_length > prompt_length or min_new_tokens:
+        # More than can be added forbids eos all along, which as many as can be added do too.
+        lengths["min_new_tokens"] = min(max(min_length - prompt_length, min_new_tokens), lengths["max_new_tokens"])
+    return lengths
+
+
+def _ignore_what_does_not_count(values: dict[str, Any], prompt_length: int) -> None:
+    """Drop what Transformers ignores; what it would then do by default is set."""
+    beams, sampling = values.get("num_beams", 1) != 1, bool(values.get("do_sample", False))
+    values.setdefault("top_k", DEFAULT_TOP_K)
+    contrastive = not beams and not sampling and values.get("penalty_alpha", 0) > 0 and values["top_k"] > 1
+    if not contrastive:
+        values.pop("penalty_alpha", None)
+    if sampling and values.get("temperature", 1.0) == 0:
+        values["do_sample"] = sampling = False
+    if not sampling:
+        for name in SAMPLING_OPTIONS:
+            if not (contrastive and name == "top_k"):
+                values.pop(name, None)
+    if not beams:
+        for name in _BEAM_OPTIONS:
+            values.pop(name, None)
+    if prompt_length != 1:
+        values.pop("forced_bos_token_id", None)
+
+
+def _max_new_tokens(merged: dict[str, Any], config: GPT2Config, prompt_length: int) -> int:
+    """max_new_tokens, wherever it is given, wins over max_length; else 20, as far as positions reach."""
+    max_length, max_new_tokens = merged.pop("max_length", None), merged.pop("max_new_tokens", None)
+    if max_new_tokens is not None:
+        return max_new_tokens  # type: ignore[no-any-return]
+    if max_length is None:
+        room = config.n_positions - prompt_length
+        if merged.get("context") == "slide":
+            room = DEFAULT_NEW_TOKENS
+        if room < 1:
+            raise ContextLengthError(
+                f"the prompt's {prompt_length} tokens leave no room in the model's {config.n_positions} positions"
+            )
+        return min(DEFAULT_NEW_TOKENS, room)
+    if max_length <= prompt_length:
+        raise OptionError(
+            f"max_length is {max_length}, but the prompt already has {prompt_length} tokens: "
+            "raise it, or give max_new_tokens"
+        )
+    return max_length - prompt_length  # type: ignore[no-any-return]
+
+
+def _check_rest(rest: Mapping[str, Any]) -> None:
+    for name, value in rest.items():
+        if name not in _NEUTRAL:
+            raise OptionError(f"generate has no option {name}")
+        if value not in _NEUTRAL[name]:
+            raise OptionError(f"{name}={value!r} is not available; leave it out or give {_NEUTRAL[name][0]!r}")

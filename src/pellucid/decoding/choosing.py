@@ -1,0 +1,62 @@
+"""From one sequence's logits to its next token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pellucid.decoding.distribution import check_finite, draw
+from pellucid.decoding.options import GenerationOptions
+from pellucid.decoding.pipeline import Candidates, Pipeline, build_pipeline
+from pellucid.decoding.processors.boundaries import valid_values
+from pellucid.engine import FloatArray
+from pellucid.errors import DecodingError
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Choice:
+    """A token, its log-probability (nats) under the model's own distribution, and the number in [0, 1) that drew
+    it; None where it is the likeliest of the candidates."""
+
+    token: int
+    logprob: float
+    uniform: float | None
+    candidates: Candidates
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """What a call's options make of logits; the same for all of its sequences."""
+
+    options: GenerationOptions
+    pipeline: Pipeline
+
+    def usable(self, logits: FloatArray) -> FloatArray:
+        """Logits of the ids that may be chosen at all, and finite ones."""
+        if self.options.vocab_limit is not None:
+            logits = logits[: self.options.vocab_limit]
+        if self.options.remove_invalid_values:
+            return valid_values(logits)
+        check_finite(logits)
+        return logits
+
+
+def select(candidates: Candidates, generator: np.random.Generator | None) -> tuple[int, float | None]:
+    """One of the candidates: the likeliest, or with a generator one that is drawn; and the number that drew it."""
+    if generator is None:
+        return candidates.token(likeliest(candidates)), None
+    uniform = float(generator.random())
+    return candidates.token(draw(candidates.logits, uniform)), uniform
+
+
+def likeliest(candidates: Candidates) -> int:
+    """The place of the largest logit; the first among equals."""
+    place = int(candidates.logits.argmax())
+    if candidates.logits[place] == -np.inf:
+        raise DecodingError("no token is left to choose: the options exclude every one")
+    return place
+
+
+def build_chooser(options: GenerationOptions) -> Chooser:
+    return Chooser(options, build_pipeline(options))

@@ -1,0 +1,3 @@
+from pellucid.decoding import beam
+
+run = beam.run

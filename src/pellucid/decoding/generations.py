@@ -1,0 +1,126 @@
+"""From what a strategy gives back, in ids, to what a person is given: texts and records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pellucid.decoding.history import TokenHistory
+from pellucid.decoding.option_json import plain_options
+from pellucid.decoding.record import Record
+from pellucid.decoding.results import Generation
+from pellucid.decoding.sequence import GeneratedSequence
+from pellucid.decoding.stopping import FinishReason
+from pellucid.decoding.strategies import start, strategy_of
+from pellucid.decoding.task import DecodingTask
+
+if TYPE_CHECKING:
+    from pellucid.tokenizer import GPT2Tokenizer
+
+
+def generations(
+    task: DecodingTask, results: Sequence[GeneratedSequence], tokenizer: GPT2Tokenizer | None, model: str | None
+) -> list[Generation]:
+    """Results with their texts, and their records where the task has a recorder; model: its name, for those."""
+    records: list[Record | None] = [None] * len(results)
+    if task.recorder is not None:
+        records = list(_records(task, results, tokenizer, model))
+    return [
+        Generation(
+            text=None if tokenizer is None else _text(task, result, tokenizer),
+            new_text=None if tokenizer is None else new_text(task, result, tokenizer),
+            ids=[*task.prompts[result.prompt], *result.new_ids],
+            new_ids=result.new_ids,
+            logprob=result.logprob,
+            finish_reason=result.finish_reason,
+            record=record,
+        )
+        for result, record in zip(results, records, strict=True)
+    ]
+
+
+def new_text(task: DecodingTask, result: GeneratedSequence, tokenizer: GPT2Tokenizer) -> str:
+    """The continuation's text, which ends before a stop string unless that is to be kept."""
+    kept = _kept_bytes(task, result, tokenizer)
+    return tokenizer.decode(result.new_ids) if kept is None else kept.decode("utf-8", errors="replace")
+
+
+def _text(task: DecodingTask, result: GeneratedSequence, tokenizer: GPT2Tokenizer) -> str:
+    prompt, kept = task.prompts[result.prompt], _kept_bytes(task, result, tokenizer)
+    if kept is None:
+        return tokenizer.decode([*prompt, *result.new_ids])
+    before = b"".join(map(tokenizer.token_bytes, prompt))
+    return (before + kept).decode("utf-8", errors="replace")
+
+
+def _kept_bytes(task: DecodingTask, result: GeneratedSequence, tokenizer: GPT2Tokenizer) -> bytes | None:
+    """The bytes of the continuation before the stop string that ended it; None where none is cut off."""
+    if task.stopping.stop_strings is None or task.options.include_stop_string or result.finish_reason != "stop":
+        return None
+    history = TokenHistory(task.prompts[result.prompt])
+    for token in result.new_ids:
+        history.append(token)
+    length = task.stopping.stop_strings.cut(history)
+    return None if length is None else b"".join(map(tokenizer.token_bytes, result.new_ids))[: max(0, length)]
+
+
+def stream_record(task: DecodingTask, tokenizer: GPT2Tokenizer | None, model: str | None) -> Iterator[Record]:
+    """The record of a task of one prompt after every step, and once more when it has ended."""
+    if task.recorder is None:
+        raise ValueError("the task has no recorder")
+    run = start(task)
+    logprob, reason = 0.0, None
+    while True:
+        try:
+            step = next(run)
+        except StopIteration as end:
+            yield next(_records(task, end.value, tokenizer, model))
+            return
+        for chosen in step:
+            logprob, reason = logprob + chosen.logprob, chosen.finish_reason
+        row = task.recorder.rows.get(0)
+        new_ids = [] if row is None else [recorded.token for recorded in row.steps]
+        yield _record(task, 0, 0, new_ids, logprob, reason, tokenizer, model)
+
+
+def _records(
+    task: DecodingTask, results: Sequence[GeneratedSequence], tokenizer: GPT2Tokenizer | None, model: str | None
+) -> Iterator[Record]:
+    ranks: dict[int, int] = {}
+    for result in results:
+        rank = ranks.get(result.prompt, 0)
+        ranks[result.prompt] = rank + 1
+        yield _record(task, result.prompt, rank, result.new_ids, result.logprob, result.finish_reason, tokenizer, model)
+
+
+def _record(
+    task: DecodingTask,
+    prompt: int,
+    rank: int,
+    new_ids: Sequence[int],
+    logprob: float,
+    finish_reason: FinishReason | None,
+    tokenizer: GPT2Tokenizer | None,
+    model: str | None,
+) -> Record:
+    assert task.recorder is not None
+    number = prompt * task.options.num_return_sequences + rank
+    row, tree = task.recorder.rows.get(number), task.recorder.trees.get(prompt)
+    returned = task.recorder.returned.get(prompt, [])
+    first = prompt * task.options.num_return_sequences
+    record = Record(
+        strategy=strategy_of(task.options),
+        model=model,
+        options=plain_options(task.options),
+        draw_key=task.draw_keys[number if tree is None else first] if task.options.do_sample else None,
+        prompt_ids=tuple(task.prompts[prompt]),
+        new_ids=tuple(new_ids),
+        logprob=logprob,
+        finish_reason=finish_reason,
+        steps=() if row is None else tuple(row.steps),
+        tree=() if tree is None else tuple(tree.nodes),
+        returned=returned[rank] if rank < len(returned) else None,
+        drafted=0 if row is None else row.drafted,
+        accepted=0 if row is None else row.accepted,
+    )
+    return record if tokenizer is None else record.with_texts(tokenizer.display_token)

@@ -1,0 +1,173 @@
+"""What beam searches have in common: beams in slots, the finished hypotheses, the loop that steps several searches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from pellucid.decoding.history import TokenHistory
+from pellucid.decoding.reading import Place, read
+from pellucid.decoding.recording import TreeRecorder
+from pellucid.decoding.sequence import GeneratedSequence, Step
+from pellucid.decoding.stopping import FinishReason
+from pellucid.decoding.task import DecodingTask
+from pellucid.engine import Engine, FloatArray
+from pellucid.errors import DecodingError
+
+ZERO = np.float32(0)
+
+
+@dataclass(eq=False)
+class Beam:
+    """A running hypothesis: its slot in the engine, its tokens, the score it is ranked by, the sum of its
+    tokens' log-probabilities under the model's own distribution, and its place in the record's tree."""
+
+    slot: int
+    history: TokenHistory
+    score: np.float32 = ZERO
+    logprob: float = 0.0
+    node: int = 0
+    search: int = 0
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A running hypothesis (the `parent`-th beam) and one more token; with `finish_reason` it runs no further.
+
+    node: its place in the record's tree, once it has one.
+    """
+
+    parent: int
+    token: int
+    score: np.float32
+    logprob: float
+    history: TokenHistory
+    finish_reason: FinishReason | None
+    node: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A hypothesis that ended, and the length-normalised score it is ranked by."""
+
+    new_ids: list[int]
+    logprob: float
+    score: np.float32
+    finish_reason: FinishReason
+    node: int | None = None
+
+
+class FinishedHypotheses:
+    """The best `capacity` hypotheses that ended, best first; the earlier first among equals."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.best: list[Finished] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self.best) == self._capacity
+
+    @property
+    def worst_score(self) -> np.float32:
+        return self.best[-1].score
+
+    def add(self, added: Sequence[Finished]) -> list[Finished]:
+        """Rank new ones among the others and return those that have no place, new or old."""
+        ranked = sorted([*self.best, *added], key=lambda hypothesis: -hypothesis.score)
+        self.best = ranked[: self._capacity]
+        return ranked[self._capacity :]
+
+
+class Search(Protocol):
+    """The search for one prompt. `advance` takes a step from the logits [beams, vocab] of its beams and returns the
+    candidates that run on, none once the search is done."""
+
+    beams: list[Beam]
+    tree: TreeRecorder | None
+
+    def advance(self, logits: FloatArray) -> list[Candidate]: ...
+
+    def results(self) -> list[Finished]:
+        """The hypotheses to return, best first."""
+
+
+def run_searches(
+    task: DecodingTask, make: Callable[[DecodingTask, int, Beam], Search]
+) -> Generator[Step, None, list[GeneratedSequence]]:
+    """Search every prompt, all in the same steps; the num_return_sequences best of each, prompt by prompt.
+
+    make: a search, of (task, prompt number, the beam that holds the prompt).
+    """
+    engine, slide = task.engine, task.options.context == "slide"
+    opened = [task.open(prompt) for prompt in range(len(task.prompts))]
+    roots = [
+        Beam(slot, TokenHistory(task.prompts[prompt], prompt), search=prompt) for prompt, (slot, _) in enumerate(opened)
+    ]
+    searches = [make(task, prompt, root) for prompt, root in enumerate(roots)]
+
+    def slid(place: Place, kept: int) -> None:
+        if isinstance(place, Beam) and (tree := searches[place.search].tree) is not None:
+            tree.slid(place.node, kept)
+
+    try:
+        logits = read(engine, roots, [unread for _, unread in opened], slide=slide, slid=slid).logits
+        running = list(searches)
+        while running:
+            start = 0
+            for search in running:
+                count = len(search.beams)
+                survivors = search.advance(logits[start : start + count])
+                search.beams = _move(engine, search.beams, survivors)
+                start += count
+            yield ()
+            running = [search for search in running if search.beams]
+            if running:
+                beams = [beam for search in running for beam in search.beams]
+                newest = [[int(beam.history.ids[-1])] for beam in beams]
+                logits = read(engine, beams, newest, slide=slide, slid=slid).logits
+    finally:
+        for beam in (beam for search in searches for beam in search.beams):
+            with suppress(KeyError):  # given up already where moving was interrupted
+                engine.drop(beam.slot)
+    return [
+        GeneratedSequence(prompt, best.new_ids, best.logprob, best.finish_reason, score=float(best.score))
+        for prompt, search in enumerate(searches)
+        for best in _returned(task, prompt, search)
+    ]
+
+
+def _returned(task: DecodingTask, prompt: int, search: Search) -> list[Finished]:
+    results = search.results()[: task.options.num_return_sequences]
+    if not results:
+        raise DecodingError(f"no hypothesis of prompt {prompt} came to an end: the options exclude every token")
+    if task.recorder is not None and search.tree is not None:
+        nodes = [result.node for result in results if result.node is not None]
+        for rank, node in enumerate(nodes):
+            search.tree.returned(node, rank)
+        task.recorder.returned[prompt] = nodes
+    return results
+
+
+def _move(engine: Engine, beams: Sequence[Beam], survivors: Sequence[Candidate]) -> list[Beam]:
+    """Give every survivor a slot of its own: its parent's for the first child, a fork for the others; slots
+    without a child are dropped."""
+    unused = {beam.slot for beam in beams}
+    children = []
+    for survivor in survivors:
+        parent = beams[survivor.parent]
+        slot = parent.slot
+        if slot in unused:
+            unused.discard(slot)
+        else:
+            slot = engine.fork(slot)
+        children.append(
+            Beam(slot, survivor.history, survivor.score, survivor.logprob, survivor.node or 0, parent.search)
+        )
+    for slot in unused:
+        engine.drop(slot)
+    return children

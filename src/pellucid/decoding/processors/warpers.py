@@ -1,0 +1,220 @@
+"""What sampling does to a distribution before it draws: rescale it, or leave out a part of it.
+
+A warper looks at logits alone, at all of the vocabulary's or at those that earlier warpers left: it takes [n]. So
+after a filter that keeps fifty tokens, the next one works on fifty.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from pellucid.decoding.distribution import IntArray, entropy, kth_largest, largest, log_normaliser, softmax
+from pellucid.decoding.history import TokenHistory
+from pellucid.engine import FloatArray
+
+
+class Warper(ABC):
+    """A processor to which the sequence's tokens do not matter."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str: ...
+
+    @abstractmethod
+    def warped(self, logits: FloatArray) -> FloatArray:
+        """New logits [n] for logits [n]."""
+
+    def __call__(self, history: TokenHistory, logits: FloatArray) -> FloatArray:
+        return self.warped(logits)
+
+
+class Filter(Warper):
+    """A warper that leaves some tokens out and the others as they are."""
+
+    @abstractmethod
+    def kept(self, logits: FloatArray) -> IntArray:
+        """The places in logits [n] that stay, in ascending order."""
+
+    def warped(self, logits: FloatArray) -> FloatArray:
+        places = self.kept(logits)
+        out = np.full_like(logits, -np.inf)
+        out[places] = logits[places]
+        return out
+
+
+@dataclass(frozen=True)
+class Temperature(Warper):
+    """Divide by the temperature: above 1 flattens the distribution, below 1 sharpens it."""
+
+    temperature: float
+
+    @property
+    def label(self) -> str:
+        return f"temperature {self.temperature:g}"
+
+    def warped(self, logits: FloatArray) -> FloatArray:
+        return logits / np.float32(self.temperature)
+
+
+@dataclass(frozen=True)
+class TopK(Filter):
+    """Keep the k largest (Fan et al., 2018); whatever equals the k-th stays too."""
+
+    top_k: int
+    min_tokens_to_keep: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"top_k {self.top_k}"
+
+    def kept(self, logits: FloatArray) -> IntArray:
+        k = max(self.top_k, self.min_tokens_to_keep)
+        if k >= len(logits):
+            return np.arange(len(logits))
+        return np.flatnonzero(logits >= kth_largest(logits, k))
+
+
+@dataclass(frozen=True)
+class TopP(Filter):
+    """Keep the smallest set of likeliest tokens whose probability reaches p (Holtzman et al., 2019).
+
+    In ascending order, tokens are dropped while their cumulative probability is at most 1 - p, so the one that
+    crosses it stays; among equals the later id stays.
+    """
+
+    top_p: float
+    min_tokens_to_keep: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"top_p {self.top_p:g}"
+
+    def kept(self, logits: FloatArray) -> IntArray:
+        probabilities = softmax(logits)
+        total = float(probabilities.sum(dtype=np.float64))
+        # The sum over the ascending order up to a token is all, less what is likelier than it: so only as many of
+        # the likeliest need sorting as it takes to reach p.
+        count = min(256, len(logits))
+        while True:
+            descending = np.sort(_top_values(probabilities, count))[::-1]  # [count]
+            likelier = np.concatenate(([0.0], descending[:-1].cumsum(dtype=np.float64)))
+            stays = (total - likelier).astype(np.float32) > np.float32(1 - self.top_p)
+            if not stays[-1] or count == len(logits):
+                break
+            count = min(4 * count, len(logits))
+        kept = max(int(stays.sum()), min(self.min_tokens_to_keep, len(logits)))
+        return _likeliest(logits, probabilities, kept)
+
+
+def _top_values(values: FloatArray, count: int) -> FloatArray:
+    """The `count` largest of values [n], in no order."""
+    if count == len(values):
+        return values
+    smallest = kth_largest(values, count)
+    above = values[values > smallest]
+    return np.concatenate((above, np.full(count - len(above), smallest, dtype=np.float32)))
+
+
+def _likeliest(logits: FloatArray, probabilities: FloatArray, count: int) -> IntArray:
+    """The places of the `count` largest, ascending; the later first among equals."""
+    # By logits: two that differ may have the same probability.
+    smallest = kth_largest(logits, count)
+    places = np.flatnonzero(logits >= smallest)
+    if len(places) == count:
+        return places
+    equal = places[logits[places] == smallest]
+    return np.setdiff1d(places, equal[: len(places) - count], assume_unique=True)
+
+
+@dataclass(frozen=True)
+class MinP(Filter):
+    """Keep what is at least `min_p` times as likely as the likeliest (Nguyen et al., 2024)."""
+
+    min_p: float
+    min_tokens_to_keep: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"min_p {self.min_p:g}"
+
+    def kept(self, logits: FloatArray) -> IntArray:
+        probabilities = softmax(logits)
+        stays = probabilities >= np.float32(self.min_p) * probabilities.max()
+        stays[largest(probabilities, self.min_tokens_to_keep)] = True
+        return np.flatnonzero(stays)
+
+
+@dataclass(frozen=True)
+class TypicalP(Filter):
+    """Keep the tokens whose surprise is nearest to the expected one, until they have this probability (Meister et
+    al., 2022)."""
+
+    typical_p: float
+    min_tokens_to_keep: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"typical_p {self.typical_p:g}"
+
+    def kept(self, logits: FloatArray) -> IntArray:
+        normalised = logits - np.float32(log_normaliser(logits))
+        distance = np.abs(-normalised - np.float32(entropy(logits)))  # inf where excluded
+        order = np.argsort(distance, kind="stable")
+        cumulative = softmax(logits)[order].cumsum(dtype=np.float64).astype(np.float32)
+        last = min(int((cumulative < np.float32(self.typical_p)).sum()), len(order) - 1)
+        stays = distance <= distance[order[last]]
+        stays[order[: self.min_tokens_to_keep]] = True
+        return np.flatnonzero(stays)
+
+
+@dataclass(frozen=True)
+class EpsilonCutoff(Filter):
+    """Keep what has at least this probability, and the likeliest in any case (Hewitt et al., 2022)."""
+
+    epsilon_cutoff: float
+    min_tokens_to_keep: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"epsilon_cutoff {self.epsilon_cutoff:g}"
+
+    def kept(self, logits: FloatArray) -> IntArray:
+        return _at_least(logits, self.epsilon_cutoff, self.min_tokens_to_keep)
+
+
+@dataclass(frozen=True)
+class EtaCutoff(Filter):
+    """Keep what is at least as likely as min(eta, sqrt(eta) * exp(-entropy)), and the likeliest in any case
+    (Hewitt et al., 2022)."""
+
+    eta_cutoff: float
+    min_tokens_to_keep: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"eta_cutoff {self.eta_cutoff:g}"
+
+    def kept(self, logits: FloatArray) -> IntArray:
+        epsilon = np.float32(self.eta_cutoff)
+        threshold = min(epsilon, np.sqrt(epsilon) * np.exp(-np.float32(entropy(logits))))
+        return _at_least(logits, float(threshold), self.min_tokens_to_keep)
+
+
+def _at_least(logits: FloatArray, probability: float, min_tokens_to_keep: int) -> IntArray:
+    count = min(min_tokens_to_keep, len(logits))
+    return np.flatnonzero((softmax(logits) >= np.float32(probability)) | (logits >= kth_largest(logits, count)))
+
+
+@dataclass(frozen=True)
+class RenormalizeLogits(Warper):
+    """Logits become log-probabilities of what is left."""
+
+    @property
+    def label(self) -> str:
+        return "renormalize_logits"
+
+    def warped(self, logits: FloatArray) -> FloatArray:
+        return logits - np.float32(log_normaliser(logits))

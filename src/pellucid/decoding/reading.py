@@ -1,0 +1,50 @@
+"""How sequences are read by an engine: tokens go into slots, and a slot that is full slides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pellucid.decoding.history import TokenHistory
+from pellucid.engine import Engine, StepOutput
+
+
+class Place(Protocol):
+    """A sequence and the slot that an engine holds it in."""
+
+    slot: int
+    history: TokenHistory
+
+
+def read(
+    engine: Engine,
+    places: Sequence[Place],
+    tokens: Sequence[Sequence[int]],
+    *,
+    slide: bool = False,
+    slid: Callable[[Place, int], None] | None = None,
+    all_positions: bool = False,
+    hidden: bool = False,
+) -> StepOutput:
+    """`Engine.step` for sequences: append to each one's slot its tokens.
+
+    slide: a slot without room for its tokens is given up for a new one that holds the sequence's first token and
+        as much of its end as fills half of the positions. Positions are learned, so these are read anew.
+    slid: told of each sequence that slid, and how many tokens its slot holds now.
+    """
+    if slide:
+        tokens = list(tokens)
+        for number, place in enumerate(places):
+            if engine.length(place.slot) + len(tokens[number]) > engine.n_positions:
+                tokens[number] = kept_ids(place.history.ids.tolist(), engine.n_positions)
+                engine.drop(place.slot)
+                place.slot = engine.prefill(())
+                if slid is not None:
+                    slid(place, len(tokens[number]))
+    return engine.step([place.slot for place in places], tokens, all_positions=all_positions, hidden=hidden)
+
+
+def kept_ids(ids: list[int], n_positions: int) -> list[int]:
+    """The first token and the latest half of the positions; of a single position, the latest token."""
+    recent = max(1, n_positions // 2)
+    return ids[-recent:] if n_positions == 1 or len(ids) <= recent else ids[:1] + ids[-recent:]

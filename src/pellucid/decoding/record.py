@@ -1,0 +1,261 @@
+"""The record of a decode: what the model said at each step, what each option made of it, what was chosen.
+
+Plain values; `recording` makes them while a strategy runs, `record_json` writes and reads them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from pellucid.decoding.distribution import IntArray, entropy, largest, log_normaliser
+from pellucid.decoding.stopping import FinishReason
+from pellucid.display import Displayed
+from pellucid.engine import FloatArray
+
+TOP = 50
+
+Strategy = Literal[
+    "greedy",
+    "sample",
+    "contrastive_search",
+    "beam_search",
+    "beam_sample",
+    "group_beam_search",
+    "constrained_beam_search",
+    "session",
+]
+
+# How a token came to be: the likeliest, drawn, drafted and found right, drawn in a wrong draft's stead, the best of
+# a contrastive search, found by a beam search, or put there by hand.
+Source = Literal["greedy", "sampled", "drafted", "corrected", "contrastive", "searched", "steered"]
+
+# What became of a hypothesis: it went on in longer ones, left the beam, ended with a place among the finished, ended
+# and was displaced from there by better ones or had no place, is returned, or still runs.
+Fate = Literal["extended", "cut", "finished", "displaced", "returned", "running"]
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """An id and its log-probability (nats)."""
+
+    id: int
+    logprob: float
+
+    @property
+    def probability(self) -> float:
+        return math.exp(self.logprob)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A distribution over ids, as far as a record keeps it.
+
+    kept: how many ids have any probability. entropy: nats. top: the likeliest, in order. full: all
+    log-probabilities as little-endian float32, by id, where the full distribution was asked for.
+    """
+
+    kept: int
+    entropy: float
+    top: tuple[TokenLogprob, ...]
+    full: bytes | None = field(default=None, repr=False)
+
+    @property
+    def logprobs(self) -> FloatArray | None:
+        """float32 [vocab], -inf where an id has no probability; None unless the full distribution was asked for."""
+        return None if self.full is None else np.frombuffer(self.full, dtype="<f4")
+
+    def logprob(self, token: int) -> float | None:
+        """An id's log-probability; None where it is not among those kept in the record."""
+        logprobs = self.logprobs
+        if logprobs is not None:
+            return float(logprobs[token])
+        return next((entry.logprob for entry in self.top if entry.id == token), None)
+
+    @classmethod
+    def of(cls, logits: FloatArray, ids: IntArray | None, vocab_size: int, *, full: bool) -> Self:
+        """Of the logits [n] of some ids, ascending; of all where `ids` is None."""
+        possible = np.flatnonzero(logits > -np.inf)
+        if not len(possible):
+            return cls(0, 0.0, ())
+        logprobs = logits[possible] - np.float32(log_normaliser(logits[possible]))
+        tokens = possible if ids is None else ids[possible]
+        best = largest(logprobs, TOP)
+        top = tuple(TokenLogprob(int(tokens[place]), float(logprobs[place])) for place in best)
+        whole = None
+        if full:
+            spread = np.full(vocab_size, -np.inf, dtype="<f4")
+            spread[tokens] = logprobs
+            whole = spread.tobytes()
+        return cls(len(possible), entropy(logprobs), top, whole)
+
+
+@dataclass(frozen=True)
+class ProcessorEffect:
+    """What one processor left. label: the option and its value."""
+
+    label: str
+    after: Distribution
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What stands behind a choice: the model's own distribution, then after each processor in turn."""
+
+    model: Distribution
+    processors: tuple[ProcessorEffect, ...] = ()
+
+    @property
+    def chosen_from(self) -> Distribution:
+        """The distribution that tokens were chosen from."""
+        return self.processors[-1].after if self.processors else self.model
+
+
+@dataclass(frozen=True)
+class ContrastiveCandidate:
+    """A token that contrastive search looked at: its probability, its greatest likeness to a token of the text
+    (cosine of hidden states), and the score that decides."""
+
+    id: int
+    probability: float
+    likeness: float
+    score: float
+
+
+@dataclass(frozen=True)
+class TokenStep:
+    """One new token.
+
+    step: its place in the continuation. logprob, rank: under the model's own distribution (0 is the likeliest).
+    probability: in the distribution it was chosen from. uniform: the number in [0, 1) that drew it. slid: how many
+    tokens were read anew before it, where the slot slid. rejected: the draft it stands in for. candidates: what
+    contrastive search compared.
+    """
+
+    step: int
+    token: int
+    logprob: float
+    rank: int
+    probability: float
+    source: Source
+    expansion: Expansion
+    uniform: float | None = None
+    slid: int | None = None
+    rejected: int | None = None
+    candidates: tuple[ContrastiveCandidate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A node of a beam search's tree: a continuation that was on a beam, or ended.
+
+    id: its place in the tree; 0 is the prompt. parent: the hypothesis it extends by `token`. length: its new
+    tokens. score: the sum of log-probabilities, processed as the options say, that it was ranked by; of an ended
+    one also final_score, normalised by length. ended: the step in which it was cut, displaced or finished; of one
+    that is returned, in which it finished. rank: its place among those returned. expansion: the distribution of what
+    comes after it, where it was extended or tried to be.
+    """
+
+    id: int
+    parent: int | None
+    token: int | None
+    length: int
+    score: float
+    fate: Fate
+    ended: int | None = None
+    final_score: float | None = None
+    finish_reason: FinishReason | None = None
+    rank: int | None = None
+    group: int = 0
+    slid: int | None = None
+    expansion: Expansion | None = None
+
+
+@dataclass(frozen=True)
+class Record(Displayed):
+    """What a decode did, for one result.
+
+    strategy: how it decoded. model: what, by name. options: those that differ from their defaults; functions are
+    told by name. draw_key: what the row's generator was made from. prompt_ids, new_ids, logprob, finish_reason: the
+    generation's. steps: a token each, except where beams searched: then tree holds every hypothesis that ever was
+    on a beam, parents before children, and returned is the one that this result is. drafted, accepted: tokens
+    that speculation proposed, and those that were right. tokens: the text of every id that the record names.
+    """
+
+    strategy: Strategy
+    model: str | None
+    options: Mapping[str, Any]
+    draw_key: tuple[int, ...] | None
+    prompt_ids: tuple[int, ...]
+    new_ids: tuple[int, ...]
+    logprob: float
+    finish_reason: FinishReason | None
+    steps: tuple[TokenStep, ...] = ()
+    tree: tuple[Hypothesis, ...] = ()
+    returned: int | None = None
+    drafted: int = 0
+    accepted: int = 0
+    tokens: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """The part of the drafted tokens that were right; None where nothing was drafted."""
+        return self.accepted / self.drafted if self.drafted else None
+
+    def path(self, hypothesis: int | None = None) -> tuple[Hypothesis, ...]:
+        """A hypothesis of the tree and all it extends, the prompt first; the returned one's unless told."""
+        number = self.returned if hypothesis is None else hypothesis
+        nodes: list[Hypothesis] = []
+        while number is not None:
+            nodes.append(self.tree[number])
+            number = self.tree[number].parent
+        return tuple(reversed(nodes))
+
+    def text(self, token: int) -> str | None:
+        """An id's text, with bytes that are only part of a character written out."""
+        return self.tokens.get(token)
+
+    def with_texts(self, text_of: Callable[[int], str]) -> Record:
+        """The same record with the text of every id it names."""
+        return dataclasses.replace(self, tokens={token: text_of(token) for token in sorted(self.ids_named())})
+
+    def ids_named(self) -> set[int]:
+        """Every id that occurs anywhere in the record."""
+        ids = {*self.prompt_ids, *self.new_ids}
+        for expansion in self.expansions():
+            for distribution in (expansion.model, *(effect.after for effect in expansion.processors)):
+                ids.update(entry.id for entry in distribution.top)
+        for step in self.steps:
+            ids.update(candidate.id for candidate in step.candidates)
+            ids.update({step.token} if step.rejected is None else {step.token, step.rejected})
+        ids.update(node.token for node in self.tree if node.token is not None)
+        return ids
+
+    def expansions(self) -> Iterator[Expansion]:
+        """Everything that tokens were chosen from."""
+        yield from (step.expansion for step in self.steps)
+        yield from (node.expansion for node in self.tree if node.expansion is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as the JSON object that `docs/records.md` describes."""
+        from pellucid.decoding.record_json import to_dict
+
+        return to_dict(self)
+
+    def to_json(self) -> str:
+        """The record in its documented JSON form."""
+        from pellucid.decoding.record_json import to_json
+
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Read what `to_json` wrote. Raises `RecordError` for anything else."""
+        from pellucid.decoding.record_json import from_json
+
+        return from_json(text)

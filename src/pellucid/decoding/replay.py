@@ -1,0 +1,44 @@
+"""Decoding again what a record tells of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pellucid.decoding.option_json import options_from_plain
+from pellucid.decoding.record import Record
+from pellucid.decoding.task import DecodingTask, prepare
+from pellucid.engine import Engine
+from pellucid.errors import RecordError
+
+
+def replay_task(
+    engine: Engine,
+    record: Record,
+    *,
+    functions: Mapping[str, Any],
+    token_bytes: Callable[[int], bytes] | None = None,
+    assistant: Engine | None = None,
+) -> tuple[DecodingTask, int]:
+    """What a record's tokens are decoded with again, and which of the results is the record's.
+
+    functions, assistant: what a record cannot hold, given again. A time limit is replaced by the length it led to.
+
+    Raises `RecordError` where the record does not tell enough.
+    """
+    if record.strategy == "session":
+        raise RecordError("a session's tokens were chosen by hand: there is nothing to replay")
+    options = options_from_plain(record.options, functions)
+    if options.max_time is not None:
+        options = options.replace(max_time=None, max_new_tokens=len(record.new_ids))
+    drawn_drafts = any(step.source == "corrected" for step in record.steps) or (
+        options.do_sample and record.drafted and options.prompt_lookup_num_tokens is None
+    )
+    if drawn_drafts and assistant is None:
+        raise RecordError("the record was drawn with an assistant_model, which is needed to replay it: give it again")
+    rank = record.tree[record.returned].rank or 0 if record.returned is not None else 0
+    if not record.tree:
+        options = options.replace(num_return_sequences=1)
+    keys = None if record.draw_key is None else [record.draw_key] * options.num_return_sequences
+    task = prepare(engine, [record.prompt_ids], options, token_bytes=token_bytes, assistant=assistant, draw_keys=keys)
+    return task, rank

@@ -1,0 +1,108 @@
+"""A call to decode, settled: all that a strategy is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pellucid.decoding.choosing import Chooser, build_chooser
+from pellucid.decoding.options import GenerationOptions
+from pellucid.decoding.recording import Recorder
+from pellucid.decoding.sequence import check_prompts
+from pellucid.decoding.stopping import Stopping, build_stopping
+from pellucid.engine import Engine
+from pellucid.errors import OptionError
+
+DrawKey = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DecodingTask:
+    """engine: what answers. prompts: ids, one list each. chooser, stopping: what the options make of logits, and
+    when they end a sequence. draw_keys: what each row's generator is made from, prompt by prompt,
+    num_return_sequences to each; beams take the first of each prompt. assistant: the engine that drafts tokens.
+    recorder: where to record, if anywhere. held: a slot that holds the one prompt, or its beginning, already.
+    """
+
+    engine: Engine
+    prompts: Sequence[Sequence[int]]
+    options: GenerationOptions
+    chooser: Chooser
+    stopping: Stopping
+    draw_keys: Sequence[DrawKey]
+    assistant: Engine | None = None
+    recorder: Recorder | None = None
+    held: int | None = None
+
+    def open(self, prompt: int) -> tuple[int, Sequence[int]]:
+        """A new slot for a prompt, and the ids that are to be read into it."""
+        ids = self.prompts[prompt]
+        if self.held is None:
+            return self.engine.prefill(()), ids
+        slot = self.engine.fork(self.held)
+        shared = min(self.engine.length(slot), len(ids) - 1)
+        self.engine.truncate(slot, shared)
+        return slot, ids[shared:]
+
+    def generator(self, row: int) -> np.random.Generator | None:
+        """What a row draws with; None where the likeliest token is taken."""
+        return np.random.default_rng(self.draw_keys[row]) if self.options.do_sample else None
+
+
+def prepare(
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    options: GenerationOptions,
+    *,
+    token_bytes: Callable[[int], bytes] | None = None,
+    assistant: Engine | None = None,
+    recorder: Recorder | None = None,
+    draw_keys: Sequence[DrawKey] | None = None,
+    held: int | None = None,
+) -> DecodingTask:
+    """Check everything that can be checked before any work.
+
+    token_bytes: what a token's id stands for, which stop strings need. draw_keys: in place of those that the seed
+    gives, to draw again as once before. held: as in `DecodingTask`.
+
+    Raises `OptionError` or `ContextLengthError`.
+    """
+    check_prompts(engine, prompts, options)
+    if assistant is not None:
+        _check_assistant(engine, assistant, options)
+    keys = row_keys(options, len(prompts)) if draw_keys is None else draw_keys
+    stopping = build_stopping(options, token_bytes)
+    return DecodingTask(engine, prompts, options, build_chooser(options), stopping, keys, assistant, recorder, held)
+
+
+def row_keys(options: GenerationOptions, prompts: int) -> list[DrawKey]:
+    """What each row's generator is made from, prompt by prompt: (seed, prompt, return index), and nothing else.
+
+    A list of seeds gives each prompt the keys it would have alone with that seed. Without a seed, one is drawn.
+    """
+    seed = options.seed if options.seed is not None else int(np.random.SeedSequence().generate_state(2, np.uint64)[0])
+    if isinstance(seed, int):
+        roots = [(seed, prompt) for prompt in range(prompts)]
+    elif len(seed) != prompts:
+        raise OptionError(f"seed has {len(seed)} numbers for {prompts} prompts: give one each, or one for all")
+    else:
+        roots = [(each, 0) for each in seed]
+    return [(*root, returned) for root in roots for returned in range(options.num_return_sequences)]
+
+
+def _check_assistant(engine: Engine, assistant: Engine, options: GenerationOptions) -> None:
+    if assistant.vocab_size != engine.vocab_size:
+        raise OptionError(
+            f"assistant_model has a vocabulary of {assistant.vocab_size}, the model one of {engine.vocab_size}: "
+            "they must be the same"
+        )
+    if options.num_beams > 1:
+        raise OptionError("assistant_model cannot be combined with num_beams")
+    if options.penalty_alpha:
+        raise OptionError("assistant_model cannot be combined with penalty_alpha")
+    if options.prompt_lookup_num_tokens is not None:
+        raise OptionError("assistant_model and prompt_lookup_num_tokens both draft tokens: give one of them")
+    if options.context == "slide":
+        raise OptionError('assistant_model cannot be combined with context="slide"')
