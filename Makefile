@@ -1,6 +1,7 @@
 # Each target sets up what it needs, on a machine with Python >= 3.11, pip and a C++ compiler.
 #   make run     the walk from a prompt to its continuations     PROMPT="..." MODEL=demo
 #   make test    the whole suite
+#   make bench   what decoding costs beside the model
 #   make lint    ruff and mypy
 #   make setup   a full development environment in .venv
 
@@ -11,13 +12,16 @@ BIN := .venv/bin
 NATIVE := CMakeLists.txt $(wildcard src/pellucid/native/*.cpp src/pellucid/native/*.hpp)
 INPUTS := pyproject.toml constraints.txt $(NATIVE)
 
-.PHONY: run test lint setup clean
+.PHONY: run test bench lint setup clean
 
 run: .venv/.installed
 	@$(BIN)/pellucid walk "$(PROMPT)" --model "$(MODEL)"
 
 test: .venv/.developed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+bench: .venv/.installed
+	$(BIN)/python benchmarks/decoder_cost.py
 
 lint: .venv/.developed
 	$(BIN)/ruff check .

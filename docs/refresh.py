@@ -4,7 +4,8 @@
     python docs/refresh.py --check    says which differ, and exits with status 1 if any does
 
 An example is a `console` block; its lines that begin with `$ pellucid` are run, one after the other, with an 80
-column screen, no colours, no network and an empty Hub cache. `$ echo TEXT | pellucid ...` gives TEXT on stdin.
+column screen, no colours, no network and an empty Hub cache, in an empty folder that files are written to. `$ echo
+TEXT | pellucid ...` gives TEXT on stdin.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
-_DOCS = Path(__file__).parent
+_DOCS = Path(__file__).resolve().parent
 DOCUMENTS = (_DOCS.parent / "README.md", _DOCS / "command-line.md")
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -73,7 +75,7 @@ def differences(document: Path) -> Iterator[tuple[str, str]]:
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ |= {"HF_HOME": cache, "HF_HUB_OFFLINE": "1", "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
         if sys.argv[1:] == ["--check"]:
             found = [pair for document in DOCUMENTS for pair in differences(document)]

@@ -11,6 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 import transformers
@@ -19,6 +20,9 @@ from pellucid import GPT2Config, GPT2LMHeadModel
 
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
+# No test is about speed, and the machine may be busy.
+hypothesis.settings.register_profile("pellucid", deadline=None)
+hypothesis.settings.load_profile("pellucid")
 
 Pair = tuple[GPT2LMHeadModel, transformers.GPT2LMHeadModel]
 

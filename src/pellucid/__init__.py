@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pellucid.compat.auto import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
     from pellucid.compat.models import GPT2LMHeadModel, GPT2Model
     from pellucid.compat.pretrained import GPT2Config, GPT2Tokenizer
+    from pellucid.compat.streamers import AsyncTextIteratorStreamer, TextIteratorStreamer, TextStreamer
     from pellucid.decoding.options import GenerationOptions
     from pellucid.decoding.results import Generation, Prediction, Score
     from pellucid.errors import PellucidError
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 # Each public name, the module it lives in, and the extra that module needs.
 _HOMES: dict[str, tuple[str, str | None]] = {
+    "AsyncTextIteratorStreamer": ("compat.streamers", None),
     "AutoConfig": ("compat.auto", None),
     "AutoModel": ("compat.auto", None),
     "AutoModelForCausalLM": ("compat.auto", None),
@@ -39,10 +41,13 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     "PellucidError": ("errors", None),
     "Prediction": ("decoding.results", None),
     "Score": ("decoding.results", None),
+    "TextIteratorStreamer": ("compat.streamers", None),
+    "TextStreamer": ("compat.streamers", None),
     "load": ("language_model", None),
 }
 
 __all__ = [
+    "AsyncTextIteratorStreamer",
     "AutoConfig",
     "AutoModel",
     "AutoModelForCausalLM",
@@ -57,6 +62,8 @@ __all__ = [
     "PellucidError",
     "Prediction",
     "Score",
+    "TextIteratorStreamer",
+    "TextStreamer",
     "__version__",
     "load",
 ]

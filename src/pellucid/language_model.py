@@ -329,6 +329,7 @@ class LanguageModel:
         )
         asked = any(options.get(name) is not None for name in ("max_new_tokens", "max_length"))
         if not asked and settled.context == "error":
-            # As many tokens as fit: the last one needs no position.
-            settled = settled.replace(max_length=max(self.engine.n_positions, max(map(len, prompts))) + 1)
+            # As many tokens as fit: the last one needs no position, unless contrastive search reads it too.
+            unread = 0 if settled.penalty_alpha else 1
+            settled = settled.replace(max_length=max(self.engine.n_positions, max(map(len, prompts))) + unread)
         return settled

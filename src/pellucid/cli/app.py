@@ -12,6 +12,7 @@ from pellucid.cli.models import models
 from pellucid.cli.predict import predict
 from pellucid.cli.pull import pull
 from pellucid.cli.score import score
+from pellucid.cli.show import show
 from pellucid.cli.tokens import tokens
 from pellucid.cli.verify import verify
 from pellucid.cli.walk import walk
@@ -29,6 +30,7 @@ _DECODE, _MODELS = "Decode and look", "Models"
 for command, panel in (
     (walk, _DECODE),
     (generate, _DECODE),
+    (show, _DECODE),
     (predict, _DECODE),
     (score, _DECODE),
     (tokens, _DECODE),

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -33,8 +34,8 @@ class PellucidCommand(TyperCommand):
             try:
                 return super().invoke(ctx)
             except OptionError as error:
-                names = [str(parameter.name) for parameter in self.params]
-                raise typer.BadParameter(as_options(str(error), names), ctx=ctx) from error
+                options = {str(parameter.name): _spelling(parameter) for parameter in self.params}
+                raise typer.BadParameter(as_options(str(error), options), ctx=ctx) from error
             except PellucidError as error:
                 show_error(str(error))
                 raise typer.Exit(FAILED) from error
@@ -48,15 +49,19 @@ class PellucidCommand(TyperCommand):
                 raise typer.Exit(FAILED) from error
 
 
-def as_options(message: str, names: list[str]) -> str:
-    """A message about decoding options with their names as the command line spells them."""
-    for name in sorted(names, key=len, reverse=True):
-        option = name.replace("_", "-")
+def as_options(message: str, options: Mapping[str, str]) -> str:
+    """A message about decoding options with their names as the command line spells them, which `options` tells."""
+    for name, option in sorted(options.items(), key=lambda pair: len(pair[0]), reverse=True):
         # A name with an underscore can be nothing else; others are also words, unless they begin the message or
         # are given a value.
         place = rf"\b{name}\b" if "_" in name else rf"^{name}\b|\b{name}(?==)"
         message = re.sub(rf"(?<![-\w])(?:{place})(?:=(True|False)\b)?", _flag(option), message)
     return message
+
+
+def _spelling(parameter: Any) -> str:
+    """A parameter's long name on the command line, without the dashes before it."""
+    return max((str(name) for name in parameter.opts), key=len).lstrip("-")
 
 
 def _flag(option: str) -> Any:

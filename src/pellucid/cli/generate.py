@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pellucid.cli.decoding_options import check, settled, takes_decoding_options
 from pellucid.cli.loading import load_model
 from pellucid.cli.options import (
     Device,
-    DoSample,
-    EarlyStopping,
-    EarlyStoppingOption,
     EngineName,
     EngineOption,
     Json,
-    LengthPenalty,
-    MaxNewTokens,
     Model,
-    NumBeams,
-    NumReturnSequences,
     Precision,
     PrecisionOption,
-    Seed,
-    Temperature,
     Threads,
-    TopK,
-    TopP,
 )
-from pellucid.cli.terminal import given_text, printable, show_json, stdout_console, waiting
+from pellucid.cli.record_file import record_file
+from pellucid.cli.terminal import given_text, printable, show_json, show_notice, stdout_console, waiting
+from pellucid.errors import OptionError
 
 if TYPE_CHECKING:
     from pellucid.decoding.results import Generation
 
+_RECORD_PANEL = "The record"
 
+
+@takes_decoding_options
 def generate(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads it from stdin.")],
     model: Model = "demo",
@@ -43,40 +41,48 @@ def generate(
     engine: EngineOption = EngineName.auto,
     device: Device = "cpu",
     threads: Threads = None,
-    max_new_tokens: MaxNewTokens = None,
-    do_sample: DoSample = None,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    seed: Seed = None,
-    num_beams: NumBeams = None,
-    num_return_sequences: NumReturnSequences = None,
-    length_penalty: LengthPenalty = None,
-    early_stopping: EarlyStoppingOption = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE",
+            help="Write what was decided at each step, and why, to FILE; `pellucid show FILE` shows it.",
+            rich_help_panel=_RECORD_PANEL,
+        ),
+    ] = None,
+    record_full: Annotated[
+        bool,
+        typer.Option(
+            "--record-full",
+            help="Keep whole distributions in it, not only the 50 likeliest tokens.",
+            rich_help_panel=_RECORD_PANEL,
+        ),
+    ] = False,
     json: Json = False,
+    **given: Any,
 ) -> None:
-    """Continue a prompt: greedily, by sampling, or with beams; as it is decoded."""
-    options: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "do_sample": do_sample,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "seed": seed,
-        "num_beams": num_beams,
-        "num_return_sequences": num_return_sequences,
-        "length_penalty": length_penalty,
-        "early_stopping": _early_stopping(early_stopping),
-    }
-    _check(options)
+    """Continue a prompt: greedily, by sampling, with beams or by contrastive search; as it is decoded."""
+    check(given)
+    if record_full and record is None:
+        raise OptionError("record_full keeps more in a record, and none is asked for: give --record FILE too")
     prompt = given_text(prompt)
-    lm = load_model(model, precision, engine, device, threads)
-    if not json and (num_beams or 1) == 1 and (num_return_sequences or 1) == 1:
-        _print_stream(prompt, lm.stream(prompt, **options))
-        return
-    with waiting("decoding"):
-        found = lm.generate(prompt, **options)
-    generations = found if isinstance(found, list) else [found]
+    counts_drafts = _speculates(given) and sys.stderr.isatty()
+    kept: bool | Literal["full"] = "full" if record_full else record is not None
+    with nullcontext() if record is None else record_file(record) as write:
+        lm = load_model(model, precision, engine, device, threads)
+        options = settled(given, lambda text: lm.tokenizer.encode(text))
+        if _is_written_in_order(given) and not (json or kept or counts_drafts):
+            _print_stream(prompt, lambda: lm.stream(prompt, **options))
+            return
+        with waiting("decoding"):
+            found = lm.generate(prompt, record=kept or counts_drafts, **options)
+        generations = found if isinstance(found, list) else [found]
+        if write is not None:
+            write([generation.record for generation in generations if generation.record is not None])
+    if counts_drafts:
+        _tell_drafts(generations)
+        if not kept:
+            generations = [dataclasses.replace(generation, record=None) for generation in generations]
     if json:
         single = generations[0].to_dict() if len(generations) == 1 else None
         show_json(single or {"generations": [generation.to_dict() for generation in generations]})
@@ -84,21 +90,25 @@ def generate(
         _print_generations(prompt, generations)
 
 
-def _early_stopping(value: EarlyStopping | None) -> bool | str | None:
-    if value is None or value is EarlyStopping.never:
-        return value and value.value
-    return value is EarlyStopping.true
+def _is_written_in_order(given: Mapping[str, Any]) -> bool:
+    """Whether tokens are decided one after the other, in one text."""
+    return (given["num_beams"] or 1) == 1 and (given["num_return_sequences"] or 1) == 1
 
 
-def _check(options: dict[str, Any]) -> None:
-    """Tell contradictions before a model is loaded."""
-    from pellucid.decoding.options import GenerationOptions
-
-    GenerationOptions.from_kwargs(options)
+def _speculates(given: Mapping[str, Any]) -> bool:
+    return given["prompt_lookup_num_tokens"] is not None or given["assistant_model"] is not None
 
 
-def _print_stream(prompt: str, pieces: Iterator[str]) -> None:
+def _tell_drafts(generations: Sequence[Generation]) -> None:
+    records = [generation.record for generation in generations if generation.record is not None]
+    drafted, accepted = sum(record.drafted for record in records), sum(record.accepted for record in records)
+    rate = f" ({accepted / drafted:.0%})" if drafted else ""
+    show_notice(f"{accepted} of {drafted} drafted tokens were right{rate}")
+
+
+def _print_stream(prompt: str, start: Callable[[], Iterator[str]]) -> None:
     with waiting("reading the prompt"):
+        pieces = start()
         piece = next(pieces, "")  # what is wrong with the options is told before anything is printed
     write = _Writer()
     write.prompt(prompt)

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pellucid.cli.decoding_options import MaxNewTokens, Seed
 from pellucid.cli.loading import load_model
 from pellucid.cli.options import (
     Device,
     EngineName,
     EngineOption,
     Json,
-    MaxNewTokens,
     Model,
     Precision,
     PrecisionOption,
-    Seed,
     Threads,
 )
 from pellucid.cli.terminal import given_text, printable, show, show_json, waiting

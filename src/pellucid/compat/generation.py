@@ -14,6 +14,7 @@ from torch import Tensor
 from pellucid import decoding
 from pellucid.compat.generation_arguments import GenerateCall, settle
 from pellucid.config import GPT2Config
+from pellucid.decoding import option_rules as rules
 from pellucid.decoding.distribution import IntArray
 from pellucid.engine import Engine, FloatArray
 from pellucid.errors import OptionError
@@ -121,9 +122,10 @@ def _with_arrays(arguments: Mapping[str, Any]) -> dict[str, Any]:
     wrappers: dict[str, Callable[[Any], Any]] = {"logits_processor": _processor, "stopping_criteria": _criterion}
     for name in _TENSOR_FUNCTIONS:
         if given.get(name) is not None:
-            functions = given[name] if isinstance(given[name], Iterable) else [given[name]]
-            given[name] = [wrappers[name](function) for function in functions]
+            functions = list(given[name]) if isinstance(given[name], Iterable) else [given[name]]
+            given[name] = [wrappers[name](function) for function in rules.functions(name, functions)]
     if (allowed := given.get("prefix_allowed_tokens_fn")) is not None:
+        rules.function("prefix_allowed_tokens_fn", allowed)
         given["prefix_allowed_tokens_fn"] = lambda prompt, ids: list(allowed(prompt, torch.from_numpy(ids)))
     return given
 

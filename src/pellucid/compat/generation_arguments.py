@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.config import GPT2Config, as_token_ids
+from pellucid.decoding import option_rules as rules
 from pellucid.decoding.options import SAMPLING_OPTIONS, GenerationOptions
 from pellucid.errors import ContextLengthError, OptionError
 
@@ -39,6 +40,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 _BOOKKEEPING = ("transformers_version", "_from_model_config", "cache_implementation", "cache_config", "_commit_hash")
 
 _BEAM_OPTIONS = ("length_penalty", "early_stopping")
+_POSITIVE, _COUNT = rules.WholeNumber(1), rules.WholeNumber(0)
 _OPTIONS = {field.name for field in dataclasses.fields(GenerationOptions)} - {"vocab_limit"}
 
 
@@ -71,7 +73,7 @@ def settle(
     merged = {**stored, **{name: value for name, value in kwargs.items() if value is not None}}
     merged = {name: value for name, value in merged.items() if value is not None}
     eos = as_token_ids(merged.pop("eos_token_id", config.eos_token_id))
-    eos_token_ids = tuple(token for token in eos if token >= 0)  # -1 is an old way to say "none"
+    eos_token_ids = rules.token_ids("eos_token_id", [token for token in eos if token != -1])  # an old way to say "none"
     pad_token_id = merged.pop("pad_token_id", config.pad_token_id)
     merged.pop("bos_token_id", None)
     return_dict = bool(merged.pop("return_dict_in_generate", False))
@@ -88,12 +90,13 @@ def settle(
 
 def _lengths(merged: dict[str, Any], config: GPT2Config, prompt_length: int) -> dict[str, Any]:
     """Limits on the whole width as limits on what is added: rows count from the width's left edge, whatever part of
-    it is padding. The larger of two minimums counts."""
+    it is padding. Of two minimums, min_new_tokens counts."""
     lengths = {"max_new_tokens": _max_new_tokens(merged, config, prompt_length)}
-    min_length, min_new_tokens = merged.pop("min_length", 0), merged.pop("min_new_tokens", 0)
-    if min_length > prompt_length or min_new_tokens:
+    from_the_left = max(0, _COUNT("min_length", merged.pop("min_length", 0)) - prompt_length)
+    least = _COUNT("min_new_tokens", merged.pop("min_new_tokens", from_the_left))
+    if least:
         # More than can be added forbids eos all along, which as many as can be added do too.
-        lengths["min_new_tokens"] = min(max(min_length - prompt_length, min_new_tokens), lengths["max_new_tokens"])
+        lengths["min_new_tokens"] = min(least, lengths["max_new_tokens"])
     return lengths
 
 
@@ -121,7 +124,7 @@ def _max_new_tokens(merged: dict[str, Any], config: GPT2Config, prompt_length: i
     """max_new_tokens, wherever it is given, wins over max_length; else 20, as far as positions reach."""
     max_length, max_new_tokens = merged.pop("max_length", None), merged.pop("max_new_tokens", None)
     if max_new_tokens is not None:
-        return max_new_tokens  # type: ignore[no-any-return]
+        return _POSITIVE("max_new_tokens", max_new_tokens)
     if max_length is None:
         room = config.n_positions - prompt_length
         if merged.get("context") == "slide":
@@ -131,7 +134,7 @@ def _max_new_tokens(merged: dict[str, Any], config: GPT2Config, prompt_length: i
                 f"the prompt's {prompt_length} tokens leave no room in the model's {config.n_positions} positions"
             )
         return min(DEFAULT_NEW_TOKENS, room)
-    if max_length <= prompt_length:
+    if _POSITIVE("max_length", max_length) <= prompt_length:
         raise OptionError(
             f"max_length is {max_length}, but the prompt already has {prompt_length} tokens: "
             "raise it, or give max_new_tokens"

@@ -16,6 +16,7 @@ _NEUTRAL = {"length_penalty": 1, "early_stopping": False, "num_beam_groups": 1, 
 def check_together(options: GenerationOptions) -> None:
     """Raise `OptionError`, naming them, where two options do not go together."""
     _check_lengths(options)
+    _check_forced_tokens(options)
     _check_beams(options)
     _check_groups(options)
     _check_forced_words(options)
@@ -35,6 +36,14 @@ def _check_lengths(options: GenerationOptions) -> None:
             raise OptionError(f"{least} ({lower}) is more than {most} ({upper})")
     if options.exponential_decay_length_penalty is not None and not options.eos_token_id:
         raise OptionError("exponential_decay_length_penalty needs an eos_token_id, and this model has none")
+
+
+def _check_forced_tokens(options: GenerationOptions) -> None:
+    first = () if options.forced_bos_token_id is None else (options.forced_bos_token_id,)
+    for name, forced in (("forced_bos_token_id", first), ("forced_eos_token_id", options.forced_eos_token_id)):
+        if forced and set(forced) <= set(options.suppress_tokens):
+            listed = ", ".join(map(str, forced))
+            raise OptionError(f"{name} ({listed}) is in suppress_tokens too: nothing would be left")
 
 
 def _check_beams(options: GenerationOptions) -> None:
@@ -68,6 +77,22 @@ def _check_forced_words(options: GenerationOptions) -> None:
             raise OptionError("force_words_ids cannot be combined with sampling")
         if options.num_beam_groups > 1:
             raise OptionError("force_words_ids cannot be combined with num_beam_groups")
+        for forms in options.force_words_ids:
+            _check_forms(forms, options.eos_token_id)
+
+
+def _check_forms(forms: tuple[tuple[int, ...], ...], eos_token_id: tuple[int, ...]) -> None:
+    for place, form in enumerate(forms):
+        if not set(form).isdisjoint(eos_token_id):
+            raise OptionError(
+                f"force_words_ids has {list(form)}, which has an eos_token_id: no text goes on after that"
+            )
+        for other in forms[:place] + forms[place + 1 :]:
+            if other[: len(form)] == form:
+                raise OptionError(
+                    f"force_words_ids gives {list(form)} and {list(other)} to choose from, of which one begins with "
+                    "the other: leave one of them out"
+                )
 
 
 def _check_contrastive(options: GenerationOptions) -> None:
@@ -89,3 +114,15 @@ def _check_drafts(options: GenerationOptions) -> None:
             raise OptionError("prompt_lookup_num_tokens cannot be combined with num_beams")
         if options.penalty_alpha:
             raise OptionError("prompt_lookup_num_tokens cannot be combined with penalty_alpha")
+
+
+def check_with_assistant(options: GenerationOptions) -> None:
+    """Raise `OptionError` where options do not go together with an assistant model."""
+    if options.num_beams > 1:
+        raise OptionError("assistant_model cannot be combined with num_beams")
+    if options.penalty_alpha:
+        raise OptionError("assistant_model cannot be combined with penalty_alpha")
+    if options.prompt_lookup_num_tokens is not None:
+        raise OptionError("assistant_model and prompt_lookup_num_tokens both draft tokens: give one of them")
+    if options.context == "slide":
+        raise OptionError('assistant_model cannot be combined with context="slide"')

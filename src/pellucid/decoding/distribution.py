@@ -27,8 +27,7 @@ _BLOCK = 256
 def log_softmax(logits: FloatArray) -> FloatArray:
     """Log-probabilities, along the last axis; -inf logits stay -inf."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    normaliser = np.log(np.exp(shifted).sum(axis=-1, keepdims=True, dtype=np.float64))
-    log_probabilities: FloatArray = shifted - normaliser.astype(np.float32)
+    log_probabilities: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return log_probabilities
 
 
@@ -46,9 +45,7 @@ def log_normaliser(logits: FloatArray) -> float:
 def softmax(logits: FloatArray) -> FloatArray:
     """Probabilities, along the last axis; -inf logits get 0."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: FloatArray = exponentials / exponentials.sum(axis=-1, keepdims=True, dtype=np.float64).astype(
-        np.float32
-    )
+    probabilities: FloatArray = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
 
 
@@ -72,6 +69,8 @@ def check_finite(logits: FloatArray) -> None:
 
 def kth_largest(values: FloatArray, k: int) -> np.float32:
     """The k-th largest of values [n], 1 <= k <= n."""
+    if k == 1:
+        return np.float32(values.max())
     if len(values) >= _WORTH_GROUPING:
         # The k-th largest of the groups' maxima is no larger than the k-th largest of all.
         width = len(values) // _GROUPS
@@ -95,12 +94,14 @@ def draw(logits: FloatArray, uniform: float) -> int:
 
     Raises `DecodingError` where every logit is -inf.
     """
-    weights = logits - logits.max() if len(logits) else logits
-    np.exp(weights, out=weights)  # NaN throughout where the largest is -inf
-    starts = np.arange(0, len(weights), _BLOCK)
-    sums = np.add.reduceat(weights, starts, dtype=np.float64).cumsum() if len(weights) else np.zeros(1)
-    if not sums[-1] > 0:
+    if not len(logits) or (largest := logits.max()) == -np.inf:
         raise DecodingError("no token is left to draw from: the options exclude every one")
+    weights = np.exp(logits - largest)
+    if len(weights) <= _BLOCK:
+        cumulative = weights.cumsum(dtype=np.float64)
+        return _place(cumulative, uniform * cumulative[-1])
+    starts = np.arange(0, len(weights), _BLOCK)
+    sums = np.add.reduceat(weights, starts, dtype=np.float64).cumsum()
     block = _place(sums, uniform * sums[-1])
     start = block * _BLOCK
     within = weights[start : start + _BLOCK].cumsum(dtype=np.float64)
@@ -110,9 +111,11 @@ def draw(logits: FloatArray, uniform: float) -> int:
 
 def _place(cumulative: NDArray[np.float64], position: float) -> int:
     """The first entry whose cumulative sum passes a position; never one of weight zero."""
-    place = int(np.searchsorted(cumulative, position, side="right"))
-    # Rounding may put a position at or past the end: that is the last entry that weighs anything.
-    return min(place, int(np.searchsorted(cumulative, cumulative[-1], side="left")))
+    place = int(cumulative.searchsorted(position, side="right"))
+    if place < len(cumulative):
+        return place
+    # Rounding has put the position past the end: that is the last entry that weighs anything.
+    return int(cumulative.searchsorted(cumulative[-1], side="left"))
 
 
 def draw_several(logits: FloatArray, uniforms: Sequence[float]) -> list[int]:

@@ -56,7 +56,7 @@ class Finished:
 
     new_ids: list[int]
     logprob: float
-    score: np.float32
+    score: float
     finish_reason: FinishReason
     node: int | None = None
 
@@ -73,7 +73,7 @@ class FinishedHypotheses:
         return len(self.best) == self._capacity
 
     @property
-    def worst_score(self) -> np.float32:
+    def worst_score(self) -> float:
         return self.best[-1].score
 
     def add(self, added: Sequence[Finished]) -> list[Finished]:
@@ -135,7 +135,7 @@ def run_searches(
             with suppress(KeyError):  # given up already where moving was interrupted
                 engine.drop(beam.slot)
     return [
-        GeneratedSequence(prompt, best.new_ids, best.logprob, best.finish_reason, score=float(best.score))
+        GeneratedSequence(prompt, best.new_ids, best.logprob, best.finish_reason, score=best.score)
         for prompt, search in enumerate(searches)
         for best in _returned(task, prompt, search)
     ]

@@ -127,6 +127,7 @@ class GenerationOptions:
     num_assistant_tokens: tokens that an assistant model drafts at a time, where one is given.
 
     vocab_limit: ids from here on are never chosen; None: all of the model's rows may be.
+    pad_token_id: what a group of beams that is done counts as choosing, for diversity_penalty; None: the first eos.
 
     Raises `OptionError` for values out of range and for options that contradict each other.
     """
@@ -177,6 +178,7 @@ class GenerationOptions:
     max_matching_ngram_size: int = 2
     num_assistant_tokens: int = 5
     vocab_limit: int | None = None
+    pad_token_id: int | None = None
 
     def __post_init__(self) -> None:
         for name, rule in _RULES.items():
@@ -197,7 +199,7 @@ class GenerationOptions:
         options name none.
         """
         given = {name: value for name, value in options.items() if value is not None}
-        known = {f.name for f in dataclasses.fields(cls)} - {"vocab_limit"}
+        known = {f.name for f in dataclasses.fields(cls)} - {"vocab_limit", "pad_token_id"}
         for name in given:
             if name not in known:
                 raise OptionError(_unknown(name, known))

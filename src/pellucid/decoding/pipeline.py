@@ -47,8 +47,10 @@ class Pipeline:
             if observe is not None:
                 observe(processor, Candidates(logits))
         candidates = Candidates(logits)
+        # Where every token is excluded there is no distribution to warp.
+        is_empty = bool(self.warpers) and logits.max() == -np.inf
         for warper in self.warpers:
-            candidates = _warped(warper, candidates)
+            candidates = candidates if is_empty else _warped(warper, candidates)
             if observe is not None:
                 observe(warper, candidates)
         return candidates

@@ -36,11 +36,11 @@ def read(
         tokens = list(tokens)
         for number, place in enumerate(places):
             if engine.length(place.slot) + len(tokens[number]) > engine.n_positions:
-                tokens[number] = kept_ids(place.history.ids.tolist(), engine.n_positions)
+                kept = kept_ids(place.history.ids.tolist(), engine.n_positions)
                 engine.drop(place.slot)
-                place.slot = engine.prefill(())
+                place.slot, tokens[number] = engine.prefill(kept[:-1]), kept[-1:]
                 if slid is not None:
-                    slid(place, len(tokens[number]))
+                    slid(place, len(kept))
     return engine.step([place.slot for place in places], tokens, all_positions=all_positions, hidden=hidden)
 
 

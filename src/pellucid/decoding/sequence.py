@@ -61,9 +61,10 @@ def check_prompts(engine: Engine, prompts: Sequence[Sequence[int]], options: Gen
                 f"{where} has {len(ids)} tokens and {asked}, but the model has {engine.n_positions} positions: {can}, "
                 'or let it slide with context="slide"'
             )
+    usable = engine.vocab_size if options.vocab_limit is None else min(options.vocab_limit, engine.vocab_size)
     for name, token in _ids_in(options):
-        if token >= engine.vocab_size:
-            raise OptionError(f"{name} has id {token}; this model's ids are 0 to {engine.vocab_size - 1}")
+        if token >= usable:
+            raise OptionError(f"{name} has id {token}; the ids that can be chosen are 0 to {usable - 1}")
 
 
 def check_ids(engine: Engine, ids: Sequence[int], where: str = "the prompt") -> None:

@@ -33,8 +33,7 @@ class _Written:
         self._sent = self._prompt_length = len(self._text)
 
     def push(self, token: int) -> str:
-        """What can be written once this token has come."""
-        self.new_ids.append(token)
+        """What can be written once this token has come, after which others will."""
         self._text += self.decoder.push(token)
         safe = max(self._sent, len(self._text) - self._held())
         piece, self._sent = self._text[self._sent : safe], safe
@@ -64,10 +63,12 @@ def stream(task: DecodingTask, tokenizer: GPT2Tokenizer) -> Generator[StreamedPi
     with closing(start(task)) as run:
         for chosen in chain.from_iterable(run):
             written = rows[chosen.row]
-            piece = written.push(chosen.token)
-            if chosen.finish_reason is not None:
+            written.new_ids.append(chosen.token)
+            if chosen.finish_reason is None:
+                piece = written.push(chosen.token)
+            else:  # the last token may hold a stop string and what follows it
                 result = GeneratedSequence(chosen.row // count, written.new_ids, 0.0, chosen.finish_reason)
-                piece += written.finish(new_text(task, result, tokenizer))
+                piece = written.finish(new_text(task, result, tokenizer))
             if piece:
                 yield StreamedPiece(chosen.row, piece)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.decoding.choosing import Chooser, build_chooser
+from pellucid.decoding.contradictions import check_with_assistant
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.recording import Recorder
 from pellucid.decoding.sequence import check_prompts
@@ -93,16 +94,9 @@ def row_keys(options: GenerationOptions, prompts: int) -> list[DrawKey]:
 
 
 def _check_assistant(engine: Engine, assistant: Engine, options: GenerationOptions) -> None:
+    check_with_assistant(options)
     if assistant.vocab_size != engine.vocab_size:
         raise OptionError(
             f"assistant_model has a vocabulary of {assistant.vocab_size}, the model one of {engine.vocab_size}: "
             "they must be the same"
         )
-    if options.num_beams > 1:
-        raise OptionError("assistant_model cannot be combined with num_beams")
-    if options.penalty_alpha:
-        raise OptionError("assistant_model cannot be combined with penalty_alpha")
-    if options.prompt_lookup_num_tokens is not None:
-        raise OptionError("assistant_model and prompt_lookup_num_tokens both draft tokens: give one of them")
-    if options.context == "slide":
-        raise OptionError('assistant_model cannot be combined with context="slide"')

@@ -3,6 +3,6 @@
 Importing this package registers how results print themselves; libraries are imported when something is drawn.
 """
 
-from pellucid.views import architecture, tables
+from pellucid.views import architecture, records, records_html, tables
 
-__all__ = ["architecture", "tables"]
+__all__ = ["architecture", "records", "records_html", "tables"]

@@ -149,9 +149,10 @@ class ExponentialDecayLengthPenalty:
         if past <= 0:
             return logits
         out, eos = logits.copy(), _array(self.eos_token_ids)
-        values = logits[eos]
-        grown = np.abs(values) * np.float32(float(self.factor) ** past - 1)
-        out[eos] = np.where(np.isfinite(values), values + grown, values)
+        eos = eos[eos < len(logits)]
+        eos = eos[np.isfinite(logits[eos])]  # what is excluded stays so
+        with np.errstate(over="ignore"):
+            out[eos] += np.abs(logits[eos]) * np.float32(float(self.factor) ** past - 1)
         return out
 
 

@@ -20,7 +20,7 @@ class SequenceBias:
     """Add a number to the logit of the token that would complete a sequence.
 
     sequence_bias: pairs of ids and a bias. A sequence of one id is biased always; a longer one where the text
-    ends with all of its ids but the last.
+    ends with all of its ids but the last. Of a sequence given twice, the last bias counts.
     """
 
     sequence_bias: tuple[tuple[tuple[int, ...], float], ...]
@@ -39,15 +39,19 @@ class SequenceBias:
         return logits + biases
 
     @cached_property
+    def _biases(self) -> dict[tuple[int, ...], float]:
+        return dict(self.sequence_bias)
+
+    @cached_property
     def _singles(self) -> tuple[IntArray, FloatArray]:
-        found = {ids[0]: bias for ids, bias in self.sequence_bias if len(ids) == 1}
+        found = {ids[0]: bias for ids, bias in self._biases.items() if len(ids) == 1}
         return np.array(list(found), dtype=np.int64), np.array(list(found.values()), dtype=np.float32)
 
     @cached_property
     def _longer(self) -> list[tuple[IntArray, int, np.float32]]:
         return [
             (np.array(ids[:-1], dtype=np.int64), ids[-1], np.float32(bias))
-            for ids, bias in self.sequence_bias
+            for ids, bias in self._biases.items()
             if len(ids) > 1
         ]
 

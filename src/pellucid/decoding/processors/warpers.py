@@ -10,10 +10,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pellucid.decoding.distribution import IntArray, entropy, kth_largest, largest, log_normaliser, softmax
 from pellucid.decoding.history import TokenHistory
 from pellucid.engine import FloatArray
+
+# Fewer logits than this are sorted whole.
+_WORTH_SORTING = 4096
 
 
 class Warper(ABC):
@@ -56,7 +60,8 @@ class Temperature(Warper):
         return f"temperature {self.temperature:g}"
 
     def warped(self, logits: FloatArray) -> FloatArray:
-        return logits / np.float32(self.temperature)
+        with np.errstate(over="ignore"):  # the smallest float32, which stands for -inf, becomes that
+            return logits / np.float32(self.temperature)
 
 
 @dataclass(frozen=True)
@@ -94,19 +99,30 @@ class TopP(Filter):
 
     def kept(self, logits: FloatArray) -> IntArray:
         probabilities = softmax(logits)
+        least = min(self.min_tokens_to_keep, len(logits))
+        if len(logits) <= _WORTH_SORTING:
+            ascending = np.argsort(logits, kind="stable")
+            stays = self._above(probabilities[ascending].cumsum(dtype=np.float64))
+            stays[len(stays) - least :] = True
+            return np.sort(ascending[stays])
+        return _likeliest(logits, max(self._count(probabilities), least))
+
+    def _above(self, cumulative: NDArray[np.float64]) -> NDArray[np.bool_]:
+        above: NDArray[np.bool_] = cumulative.astype(np.float32) > np.float32(1 - self.top_p)
+        return above
+
+    def _count(self, probabilities: FloatArray) -> int:
+        """How many stay, with only as many of the likeliest sorted as it takes to reach p: the ascending sum up to a
+        token is all, less what is likelier than it."""
         total = float(probabilities.sum(dtype=np.float64))
-        # The sum over the ascending order up to a token is all, less what is likelier than it: so only as many of
-        # the likeliest need sorting as it takes to reach p.
-        count = min(256, len(logits))
+        count = min(256, len(probabilities))
         while True:
             descending = np.sort(_top_values(probabilities, count))[::-1]  # [count]
             likelier = np.concatenate(([0.0], descending[:-1].cumsum(dtype=np.float64)))
-            stays = (total - likelier).astype(np.float32) > np.float32(1 - self.top_p)
-            if not stays[-1] or count == len(logits):
-                break
-            count = min(4 * count, len(logits))
-        kept = max(int(stays.sum()), min(self.min_tokens_to_keep, len(logits)))
-        return _likeliest(logits, probabilities, kept)
+            stays = self._above(total - likelier)
+            if not stays[-1] or count == len(probabilities):
+                return int(stays.sum())
+            count = min(4 * count, len(probabilities))
 
 
 def _top_values(values: FloatArray, count: int) -> FloatArray:
@@ -118,9 +134,8 @@ def _top_values(values: FloatArray, count: int) -> FloatArray:
     return np.concatenate((above, np.full(count - len(above), smallest, dtype=np.float32)))
 
 
-def _likeliest(logits: FloatArray, probabilities: FloatArray, count: int) -> IntArray:
+def _likeliest(logits: FloatArray, count: int) -> IntArray:
     """The places of the `count` largest, ascending; the later first among equals."""
-    # By logits: two that differ may have the same probability.
     smallest = kth_largest(logits, count)
     places = np.flatnonzero(logits >= smallest)
     if len(places) == count:

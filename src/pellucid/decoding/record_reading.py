@@ -1,0 +1,266 @@
+"""Reading a record's JSON values, each checked where it stands, so that damage is told with its place."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from dataclasses import dataclass
+from typing import Any, NoReturn, get_args
+
+import numpy as np
+
+from pellucid.decoding.record import (
+    ContrastiveCandidate,
+    Distribution,
+    Expansion,
+    Fate,
+    Hypothesis,
+    ProcessorEffect,
+    Record,
+    Source,
+    Strategy,
+    TokenLogprob,
+    TokenStep,
+)
+from pellucid.decoding.stopping import FinishReason
+from pellucid.errors import RecordError
+
+# float32 sums leave a certain token's log-probability a little above 0.
+_ROUNDING = 1e-2
+
+
+@dataclass(frozen=True)
+class Place:
+    """A value in a record's JSON, and the way to it. Every reading raises `RecordError` where the value is another."""
+
+    value: Any
+    name: str = ""
+
+    def fail(self, wanted: str) -> NoReturn:
+        shown = repr(self.value)
+        if len(shown) > 40:
+            shown = f"{shown[:37]}..."
+        raise RecordError(f"the record's {self.name or 'top'} is {shown}; it must be {wanted}")
+
+    def fields(self) -> dict[str, Any]:
+        return self.value if isinstance(self.value, dict) else self.fail("an object")
+
+    def __getitem__(self, field: str) -> Place:
+        found = self.find(field)
+        if found is None:
+            raise RecordError(f"the record's {self.name or 'top'} lacks {field!r}")
+        return found
+
+    def find(self, field: str) -> Place | None:
+        """A field that may be missing."""
+        fields = self.fields()
+        return Place(fields[field], f"{self.name}.{field}".lstrip(".")) if field in fields else None
+
+    def items(self) -> list[Place]:
+        if not isinstance(self.value, list):
+            self.fail("an array")
+        return [Place(item, f"{self.name}[{number}]") for number, item in enumerate(self.value)]
+
+    def whole(self) -> int:
+        if type(self.value) is not int or self.value < 0:
+            self.fail("a whole number of at least 0")
+        return int(self.value)
+
+    def number(self, least: float = -math.inf, most: float = math.inf) -> float:
+        if type(self.value) not in (int, float) or not _is_finite(self.value):
+            self.fail("a finite number")
+        if not least <= self.value <= most:
+            self.fail(f"a number from {least:g} to {most:g}" if least > -math.inf else f"at most {most:g}")
+        number: float = self.value
+        return number
+
+    def text(self) -> str:
+        return self.value if isinstance(self.value, str) else self.fail("a string")
+
+    def one_of(self, kind: Any) -> Any:
+        """One of the strings of a Literal."""
+        names = get_args(kind)
+        if not isinstance(self.value, str) or self.value not in names:
+            self.fail(f"one of {', '.join(names)}")
+        return self.value
+
+    def ids(self) -> tuple[int, ...]:
+        return tuple(item.whole() for item in self.items())
+
+
+def read_record(place: Place) -> Record:
+    """The record that a JSON object holds. Fields of steps and hypotheses that are missing have their defaults;
+    fields that are not known are left out."""
+    tokens = {}
+    for token, text in place["tokens"].fields().items():
+        at = Place(text, f"tokens.{token}")
+        if not (token.isascii() and token.isdecimal()):
+            raise RecordError(f"the record's {at.name} is no token's: a token is named by its id")
+        tokens[int(token)] = at.text()
+    record = Record(
+        strategy=place["strategy"].one_of(Strategy),
+        model=_or_null(place["model"], Place.text),
+        options=place["options"].fields(),
+        draw_key=_or_null(place["draw_key"], Place.ids),
+        prompt_ids=place["prompt_ids"].ids(),
+        new_ids=place["new_ids"].ids(),
+        logprob=place["logprob"].number(),
+        finish_reason=_or_null(place["finish_reason"], _finish_reason),
+        steps=tuple(_step(item, number) for number, item in enumerate(place["steps"].items())),
+        tree=tuple(_hypothesis(item) for item in place["tree"].items()),
+        returned=_or_null(place["returned"], Place.whole),
+        drafted=place["drafted"].whole(),
+        accepted=place["accepted"].whole(),
+        tokens=tokens,
+    )
+    _check_steps(record)
+    _check_tree(record)
+    _check_whole_distributions(record)
+    return record
+
+
+def _or_null(place: Place, read: Any) -> Any:
+    return None if place.value is None else read(place)
+
+
+def _if_there(place: Place | None, read: Any, default: Any = None) -> Any:
+    return default if place is None else read(place)
+
+
+def _finish_reason(place: Place) -> Any:
+    return place.one_of(FinishReason)
+
+
+def _logprob(place: Place) -> float:
+    return place.number(most=_ROUNDING)
+
+
+def _fraction(place: Place) -> float:
+    return place.number(0, 1 + _ROUNDING)
+
+
+def _step(place: Place, number: int) -> TokenStep:
+    if place["step"].whole() != number:
+        place["step"].fail(f"{number}, its place")
+    candidates = place.find("candidates")
+    return TokenStep(
+        step=number,
+        token=place["token"].whole(),
+        logprob=_logprob(place["logprob"]),
+        rank=place["rank"].whole(),
+        probability=_fraction(place["probability"]),
+        source=place["source"].one_of(Source),
+        expansion=_expansion(place["expansion"]),
+        uniform=_if_there(place.find("uniform"), _fraction),
+        slid=_if_there(place.find("slid"), Place.whole),
+        rejected=_if_there(place.find("rejected"), Place.whole),
+        candidates=() if candidates is None else tuple(map(_candidate, candidates.items())),
+    )
+
+
+def _candidate(place: Place) -> ContrastiveCandidate:
+    return ContrastiveCandidate(
+        place["id"].whole(), _fraction(place["probability"]), place["likeness"].number(), place["score"].number()
+    )
+
+
+def _hypothesis(place: Place) -> Hypothesis:
+    return Hypothesis(
+        id=place["id"].whole(),
+        parent=_or_null(place["parent"], Place.whole),
+        token=_or_null(place["token"], Place.whole),
+        length=place["length"].whole(),
+        score=place["score"].number(),
+        fate=place["fate"].one_of(Fate),
+        ended=_if_there(place.find("ended"), Place.whole),
+        final_score=_if_there(place.find("final_score"), Place.number),
+        finish_reason=_if_there(place.find("finish_reason"), _finish_reason),
+        rank=_if_there(place.find("rank"), Place.whole),
+        group=_if_there(place.find("group"), Place.whole, 0),
+        slid=_if_there(place.find("slid"), Place.whole),
+        expansion=_if_there(place.find("expansion"), _expansion),
+    )
+
+
+def _expansion(place: Place) -> Expansion:
+    effects = tuple(
+        ProcessorEffect(item["label"].text(), _distribution(item["after"])) for item in place["processors"].items()
+    )
+    return Expansion(_distribution(place["model"]), effects)
+
+
+def _distribution(place: Place) -> Distribution:
+    top = []
+    for item in place["top"].items():
+        pair = item.items()
+        if len(pair) != 2:
+            item.fail("a pair of an id and a log-probability")
+        top.append(TokenLogprob(pair[0].whole(), _logprob(pair[1])))
+    kept = place["kept"]
+    if kept.whole() < len(top):
+        kept.fail(f"at least {len(top)}, as many as are listed")
+    return Distribution(kept.whole(), place["entropy"].number(), tuple(top), _if_there(place.find("full"), _full))
+
+
+def _full(place: Place) -> bytes:
+    try:
+        full = base64.b64decode(place.text(), validate=True)
+    except (binascii.Error, ValueError):
+        place.fail("base64")
+    if len(full) % 4 or np.isnan(np.frombuffer(full, dtype="<f4")).any():
+        place.fail("float32 numbers")
+    return full
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
+def _check_steps(record: Record) -> None:
+    """Steps are those of the continuation."""
+    tokens = tuple(step.token for step in record.steps)
+    if tokens and tokens != record.new_ids:
+        raise RecordError("the record's steps choose other tokens than its new_ids are")
+    if record.accepted > record.drafted:
+        raise RecordError(f"the record accepted {record.accepted} tokens of {record.drafted} that were drafted")
+
+
+def _check_tree(record: Record) -> None:
+    """A tree's nodes are numbered by place, and each stands after its parent, which it extends by a token."""
+    tree = record.tree
+    for place, node in enumerate(tree):
+        if place == 0:
+            fits = node.parent is None and node.token is None and node.length == 0
+        else:
+            fits = node.parent is not None and node.parent < place and node.token is not None
+            fits = fits and node.length == tree[node.parent or 0].length + 1
+        if node.id != place or not fits:
+            raise RecordError(
+                f"the record's tree[{place}] does not fit into the tree: id {node.id}, parent {node.parent}, "
+                f"token {node.token}, length {node.length}"
+            )
+    if record.returned is None:
+        return
+    if record.returned >= len(tree):
+        raise RecordError(f"the record's result is hypothesis {record.returned}, which its tree does not have")
+    if tuple(node.token for node in record.path()[1:]) != record.new_ids:
+        raise RecordError(f"the record's result, hypothesis {record.returned}, has other tokens than its new_ids are")
+
+
+def _check_whole_distributions(record: Record) -> None:
+    """Whole distributions are over the same ids, all that the record names."""
+    sizes = {
+        len(distribution.full) // 4
+        for expansion in record.expansions()
+        for distribution in (expansion.model, *(effect.after for effect in expansion.processors))
+        if distribution.full is not None
+    }
+    if len(sizes) > 1:
+        raise RecordError(f"the record's whole distributions are over different numbers of ids: {sorted(sizes)}")
+    largest = max(record.ids_named(), default=0)
+    if sizes and largest >= min(sizes):
+        raise RecordError(f"the record names id {largest}, and its whole distributions have {min(sizes)} ids")

@@ -1,0 +1,75 @@
+"""Engines whose logits a test decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pellucid.engine import StepOutput
+
+
+class ScriptedEngine:
+    """Holds ids and answers each sequence with logits that a function of its ids [length] gives.
+
+    steps: how often it was asked.
+    """
+
+    def __init__(
+        self, logits_after: Callable[[list[int]], np.ndarray], vocab_size: int, n_positions: int = 1024
+    ) -> None:
+        self.vocab_size, self.n_positions = vocab_size, n_positions
+        self.capacity = None
+        self.steps = 0
+        self.slots: dict[int, list[int]] = {}
+        self._logits_after = logits_after
+        self._opened = 0
+
+    def prefill(self, ids: Sequence[int]) -> int:
+        self._opened += 1
+        self.slots[self._opened] = list(ids)
+        return self._opened
+
+    def step(
+        self,
+        slots: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        *,
+        all_positions: bool = False,
+        hidden: bool = False,
+    ) -> StepOutput:
+        self.steps += 1
+        rows = []
+        for slot, added in zip(slots, tokens, strict=True):
+            before = len(self.slots[slot])
+            self.slots[slot] += added
+            first = before + 1 if all_positions else len(self.slots[slot])
+            rows += [self._logits_after(self.slots[slot][:end]) for end in range(first, len(self.slots[slot]) + 1)]
+        return StepOutput(np.array(rows, dtype=np.float32))
+
+    def length(self, slot: int) -> int:
+        return len(self.slots[slot])
+
+    def truncate(self, slot: int, length: int) -> None:
+        del self.slots[slot][length:]
+
+    def fork(self, slot: int) -> int:
+        return self.prefill(self.slots[slot])
+
+    def drop(self, slot: int) -> None:
+        del self.slots[slot]
+
+
+def writing(*scripts: tuple[Sequence[int], Sequence[int]], vocab_size: int) -> ScriptedEngine:
+    """An engine to which, after a prompt, its continuation is the likeliest by far; scripts: such pairs."""
+    wholes = [(list(prompt), [*prompt, *continuation]) for prompt, continuation in scripts]
+
+    def logits_after(ids: list[int]) -> np.ndarray:
+        logits = np.zeros(vocab_size, dtype=np.float32)
+        for prompt, whole in wholes:
+            if ids[: len(prompt)] == prompt and len(ids) < len(whole):
+                logits[whole[len(ids)]] = 20
+                break
+        return logits
+
+    return ScriptedEngine(logits_after, vocab_size)

@@ -1,0 +1,166 @@
+"""Diverse beam search finds the sequences and scores of Transformers 4.49, and records its groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pellucid
+from pellucid.decoding import GenerationOptions, decode, prepare, start
+from pellucid.decoding.group_beam import DiversityPenalty
+from pellucid.decoding.history import TokenHistory
+from pellucid.decoding.recording import Recorder
+from pellucid.errors import OptionError
+
+from .beam_trees import check_tree
+from .recorded import (
+    FOLDER,
+    RecordedCase,
+    decoded,
+    failing,
+    generated,
+    random_prompts,
+    recorded_cases,
+    recorded_engine,
+    succeeding,
+    with_first_eos,
+)
+
+CASES = recorded_cases("group_beams.json")
+PROMPTS = random_prompts(8, 6, 1, 11)
+ENDING = {"eos_token_id": (0, 33, 48), "num_return_sequences": 6, "max_new_tokens": 12}
+
+
+def penalty_below_0(case: RecordedCase) -> bool:
+    return case.options["diversity_penalty"] < 0
+
+
+def options(**changes: Any) -> GenerationOptions:
+    groups = {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.8, "max_new_tokens": 8}
+    return GenerationOptions(**{**groups, **changes})
+
+
+@pytest.mark.parametrize("case", [case for case in succeeding(CASES) if not penalty_below_0(case)], ids=str)
+def test_it_finds_the_sequences_of_transformers(case: RecordedCase) -> None:
+    if "pad_token_id" in case.options:
+        # What a group that is done is padded with counts as chosen, and `generate` leaves that at the first eos.
+        results = decoded(case)
+        new_ids, scores = [result.new_ids for result in results], [result.score for result in results]
+    else:
+        new_ids, scores = generated(case)
+    assert [with_first_eos(ids, case) for ids in new_ids] == list(case.sequences)
+    assert scores == pytest.approx(case.scores, rel=1e-4, abs=1e-4)
+
+
+def test_impossible_options_are_named() -> None:
+    said = [
+        r"num_beam_groups \(3\) must divide num_beams \(4\)",
+        "num_beam_groups needs a diversity_penalty above 0",
+        "diversity_penalty needs num_beam_groups of at least 2",
+        r"num_beam_groups \(4\) must divide num_beams \(2\)",
+        r"num_return_sequences \(5\) is more than num_beams \(4\)",
+        "diversity_penalty is -1.0; it must be at least 0",  # Transformers takes it and forgets it
+    ]
+    wrong = [case for case in failing(CASES) if not isinstance(case.options["diversity_penalty"], int)]
+    for case, words in zip([*wrong, *filter(penalty_below_0, CASES)], said, strict=True):
+        with pytest.raises(OptionError, match=words):
+            generated(case)
+
+
+def test_a_whole_number_is_a_penalty_too() -> None:
+    # Transformers wants 1.0.
+    [case] = [case for case in failing(CASES) if isinstance(case.options["diversity_penalty"], int)]
+    assert generated(case) == generated(RecordedCase({**case.options, "diversity_penalty": 1.0}, case.prompts))
+
+
+@pytest.mark.parametrize("changes", [{}, ENDING, {**ENDING, "early_stopping": True}], ids=str)
+def test_a_prompt_gives_in_a_batch_what_it_gives_alone(changes: dict[str, Any]) -> None:
+    together = decode(recorded_engine(), PROMPTS, options(**changes))
+    alone = [result for prompt in PROMPTS for result in decode(recorded_engine(), [prompt], options(**changes))]
+    assert [result.new_ids for result in together] == [result.new_ids for result in alone]
+    assert [result.score for result in together] == pytest.approx([result.score for result in alone], rel=1e-4)
+
+
+def test_the_penalty_counts_how_often_a_token_was_chosen() -> None:
+    penalty = DiversityPenalty(0.5, (3, 1, 3, 9, -1))
+    logits = np.arange(5, dtype=np.float32)
+    np.testing.assert_array_equal(penalty(TokenHistory([1]), logits), [0, 0.5, 2, 2, 4])
+    np.testing.assert_array_equal(logits, np.arange(5))
+    assert penalty.label == "diversity_penalty 0.5"
+
+
+def test_groups_choose_different_first_tokens_where_the_penalty_is_high() -> None:
+    found = decode(
+        recorded_engine(),
+        PROMPTS[:1],
+        options(num_beams=5, num_beam_groups=5, diversity_penalty=100.0, num_return_sequences=5),
+    )
+    assert len({result.new_ids[0] for result in found}) == 5
+
+
+@pytest.mark.parametrize("changes", [{"num_return_sequences": 4}, ENDING, {**ENDING, "early_stopping": True}], ids=str)
+def test_the_record_is_a_consistent_tree(changes: dict[str, Any]) -> None:
+    lm = pellucid.load(FOLDER / "checkpoint")
+    found = lm.generate(PROMPTS, record=True, **options(**changes).given())
+    assert len(found) == len(PROMPTS) * changes["num_return_sequences"]
+    for generation in found:
+        assert generation.record is not None
+        assert generation.record.strategy == "group_beam_search"
+        check_tree(generation.record, beams=6)
+        assert {node.group for node in generation.record.tree} == {0, 1, 2}
+        assert type(generation.record).from_json(generation.record.to_json()) == generation.record
+
+
+def test_the_record_shows_the_penalty_of_every_group_but_the_first() -> None:
+    recorder = Recorder()
+    decode(recorded_engine(), PROMPTS[:1], options(sequence_bias=(((17,), 1.0),)), recorder=recorder)
+    for node in recorder.trees[0].nodes[1:]:
+        if node.expansion is not None:
+            labels = [effect.label for effect in node.expansion.processors]
+            assert labels == ["sequence_bias of 1", *(["diversity_penalty 0.8"] if node.group else [])]
+
+
+@pytest.mark.parametrize("changes", [{}, ENDING], ids=str)
+def test_no_slot_is_left_behind(changes: dict[str, Any]) -> None:
+    engine = recorded_engine()
+    decode(engine, PROMPTS, options(**changes))
+    assert not engine._sequences
+    steps = start(prepare(engine, PROMPTS, options(**changes)))
+    next(steps)
+    next(steps)
+    assert engine._sequences
+    steps.close()
+    assert not engine._sequences
+
+
+def test_stop_strings_criteria_and_time_end_hypotheses() -> None:
+    def token_bytes(token: int) -> bytes:
+        return bytes([token + 32])
+
+    def found(**changes: Any) -> list[Any]:
+        asked = options(num_return_sequences=6, **changes)
+        return decode(recorded_engine(), PROMPTS[:1], asked, token_bytes=token_bytes)
+
+    free = [result.new_ids for result in found()]
+    string = token_bytes(free[0][2]).decode()
+    stopped = [result for result in found(stop_strings=(string,)) if result.finish_reason == "stop"]
+    assert stopped
+    for result in stopped:
+        assert result.new_ids.index(free[0][2]) == len(result.new_ids) - 1
+    by_criterion = found(stopping_criteria=(lambda ids, logits: len(ids) == len(PROMPTS[0]) + 3,))
+    assert [(len(result.new_ids), result.finish_reason) for result in by_criterion] == [(3, "stop")] * 6
+    assert [(len(result.new_ids), result.finish_reason) for result in found(max_time=1e-9)] == [(1, "length")] * 6
+
+
+def test_a_group_that_is_done_counts_as_choosing_padding() -> None:
+    # As in Transformers, where padding is the first eos unless told otherwise: later groups are kept from ending.
+    padded = [case for case in succeeding(CASES) if "pad_token_id" in case.options and not penalty_below_0(case)]
+    differing = 0
+    for case in padded[:12]:
+        by_default = [result.new_ids for result in decoded(case, pad_token_id=None)]
+        if case.eos_token_ids:
+            assert by_default == [result.new_ids for result in decoded(case, pad_token_id=case.eos_token_ids[0])]
+        differing += by_default != list(case.sequences)
+    assert differing
