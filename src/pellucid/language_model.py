@@ -16,9 +16,9 @@ from pellucid.config import GPT2Config, as_token_ids
 from pellucid.decoding.distribution import entropy, log_softmax, softmax
 from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.record import Record
-from pellucid.decoding.recording import Recorder
-from pellucid.decoding.replay import replay_task
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.recording import Recorder
+from pellucid.decoding.records.replay import replay_task
 from pellucid.decoding.results import (
     Generation,
     PredictedToken,

@@ -18,9 +18,9 @@ import typer
 import pellucid
 from pellucid.cli.app import app
 from pellucid.cli.decoding_options import check, settled
-from pellucid.decoding.option_json import FUNCTION_OPTIONS
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.record import Record
+from pellucid.decoding.records.option_json import FUNCTION_OPTIONS
+from pellucid.decoding.records.record import Record
 from pellucid.errors import DecodingError
 from pellucid.language_model import LanguageModel
 

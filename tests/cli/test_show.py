@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pellucid.decoding.record import Record
+from pellucid.decoding.records.record import Record
 
 PROMPT = "long long ago, I was"
 GREEDY, SAMPLE = ("-n", "6"), ("-n", "6", "--temperature", "0.9", "--top-k", "30", "--top-p", "0.9", "--seed", "3")
@@ -103,7 +103,7 @@ def test_a_dash_reads_stdin(run: Any, write: Any) -> None:
         (b"[]", "is an empty array"),
         (b"[3]", "record 1: this is no record"),
         (b'{"schema": "pellucid.record/9"}', "schema is 'pellucid.record/9'; this version reads pellucid.record/1"),
-        (b'{"schema": "pellucid.record/1"}', "the record's top lacks 'tokens'"),
+        (b'{"schema": "pellucid.record/1"}', "the record's top lacks 'strategy'"),
     ],
 )
 def test_what_is_no_record_is_status_1_and_one_line(

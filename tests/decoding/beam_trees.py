@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pellucid.decoding.record import Record
+from pellucid.decoding.records.record import Record
 
 
 def check_tree(record: Record, beams: int) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from pellucid import GPT2LMHeadModel
 from pellucid.decoding import GeneratedSequence, GenerationOptions, decode
-from pellucid.decoding.recording import Recorder
+from pellucid.decoding.records.recording import Recorder
 from pellucid.reference.engine import ReferenceEngine
 
 from ..conftest import left_padded

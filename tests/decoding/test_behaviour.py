@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from pellucid.decoding import decode, prepare, start
-from pellucid.decoding.beam import BeamSearch
 from pellucid.decoding.history import TokenHistory
-from pellucid.decoding.hypotheses import Beam
 from pellucid.decoding.options import GenerationOptions
+from pellucid.decoding.search.beam import BeamSearch
+from pellucid.decoding.search.hypotheses import Beam
 from pellucid.errors import ContextLengthError, OptionError
 from pellucid.reference.engine import ReferenceEngine
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import pellucid
 from pellucid.decoding import GenerationOptions, decode, prepare, start
-from pellucid.decoding.forced_words import Progress, Word
-from pellucid.decoding.recording import Recorder
+from pellucid.decoding.records.recording import Recorder
+from pellucid.decoding.search.forced_words import Progress, Word
 from pellucid.errors import OptionError
 
 from .beam_trees import check_tree

@@ -11,7 +11,7 @@ import torch
 
 import pellucid
 from pellucid.decoding import GenerationOptions, decode, prepare, start
-from pellucid.decoding.recording import Recorder
+from pellucid.decoding.records.recording import Recorder
 from pellucid.errors import ContextLengthError, DecodingError, OptionError
 from pellucid.reference.engine import ReferenceEngine
 

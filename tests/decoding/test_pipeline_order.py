@@ -135,6 +135,8 @@ def test_processors_stand_in_transformers_order(
         assert keep == getattr(other, "min_tokens_to_keep", keep)
 
 
+# An eos that became the smallest float32 grows to infinity, and renormalised to NaN: there as here.
+@pytest.mark.filterwarnings("ignore:invalid value encountered in subtract")
 @given(options=option_sets, history=histories(st.integers(0, VOCAB - 1)), logits=logits_rows)
 def test_processors_together_leave_what_transformers_leave(
     model: Any, options: dict[str, Any], history: TokenHistory, logits: np.ndarray
@@ -180,7 +182,7 @@ def test_where_everything_is_excluded_nothing_is_left_and_drawing_is_an_error(op
 
 @pytest.mark.parametrize("beams", [1, 2])
 @pytest.mark.parametrize("eos", [(), (0,), (0, 8)], ids=str)
-def test_a_beam_keeps_a_token_that_does_not_end_it(pair: Callable[..., Pair], beams: int, eos: tuple[int, ...]) -> None:
+def test_a_beam_keeps_a_token_that_does_not_end_it(model: Any, beams: int, eos: tuple[int, ...]) -> None:
     options = {"do_sample": True, "num_beams": beams, "top_k": 1}
     other = their_list(model, options, list(eos), None, [], PROMPT_LENGTH)[0]
     ours = our_pipeline(options, list(eos), None, []).warpers[0]

@@ -19,8 +19,9 @@ import pellucid.views  # noqa: F401  (what is read can be drawn)
 from pellucid.decoding import finish, prepare, start
 from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.record import ContrastiveCandidate, Distribution, Expansion, Hypothesis, Record, TokenStep
-from pellucid.decoding.recording import Recorder
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.recording import Recorder
+from pellucid.decoding.records.values import ContrastiveCandidate, Distribution, Expansion, Hypothesis, TokenStep
 from pellucid.errors import RecordError
 from pellucid.reference.engine import ReferenceEngine
 

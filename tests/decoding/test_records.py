@@ -15,9 +15,10 @@ from pellucid.decoding import decode, finish, prepare, start
 from pellucid.decoding.distribution import log_softmax
 from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.record import TOP, Record
-from pellucid.decoding.recording import Recorder
-from pellucid.decoding.replay import replay_task
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.recording import Recorder
+from pellucid.decoding.records.replay import replay_task
+from pellucid.decoding.records.values import TOP
 from pellucid.errors import OptionError, RecordError
 from pellucid.reference.engine import ReferenceEngine
 

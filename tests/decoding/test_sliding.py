@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pellucid.decoding import decode
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.reading import kept_ids
-from pellucid.decoding.recording import Recorder
+from pellucid.decoding.records.recording import Recorder
 from pellucid.errors import ContextLengthError
 from pellucid.reference.engine import ReferenceEngine
 

@@ -15,7 +15,7 @@ from pellucid.decoding import decode
 from pellucid.decoding.drafting import PromptLookup
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.recording import Recorder
+from pellucid.decoding.records.recording import Recorder
 from pellucid.errors import OptionError
 from pellucid.reference.engine import ReferenceEngine
 

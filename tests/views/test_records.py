@@ -19,8 +19,9 @@ from pellucid import display
 from pellucid.decoding import finish, prepare, start
 from pellucid.decoding.generations import generations
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.record import Distribution, Expansion, Hypothesis, Record, TokenLogprob, TokenStep
-from pellucid.decoding.recording import Recorder
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.recording import Recorder
+from pellucid.decoding.records.values import Distribution, Expansion, Hypothesis, TokenLogprob, TokenStep
 from pellucid.decoding.session import Session
 from pellucid.errors import OptionError
 from pellucid.reference.engine import ReferenceEngine

@@ -201,8 +201,8 @@ def settled(given: Mapping[str, Any], encode: Callable[[str], Sequence[int]]) ->
 
 def check(given: Mapping[str, Any]) -> None:
     """Tell what is wrong with the options, or contradicts itself, before a model is loaded."""
-    from pellucid.decoding.contradictions import check_with_assistant
     from pellucid.decoding.options import GenerationOptions
+    from pellucid.decoding.options.contradictions import check_with_assistant
 
     # Which ids words have, and which the model's eos is, is not known yet: here it matters that there are some.
     stand_ins = itertools.count(1)

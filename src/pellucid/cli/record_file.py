@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pellucid.errors import PellucidError
 
 if TYPE_CHECKING:
-    from pellucid.decoding.record import Record
+    from pellucid.decoding.records.record import Record
 
 Write = Callable[[list["Record"]], None]
 

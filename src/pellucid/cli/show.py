@@ -14,7 +14,7 @@ from pellucid.cli.terminal import show as print_shown
 from pellucid.errors import OptionError, RecordError
 
 if TYPE_CHECKING:
-    from pellucid.decoding.record import Record
+    from pellucid.decoding.records.record import Record
 
 
 def show(
@@ -53,7 +53,7 @@ def show(
 
 def _read(file: str) -> tuple[list[Record], bool]:
     """The records of a file, and whether it holds one alone rather than an array."""
-    from pellucid.decoding.record_json import from_dict
+    from pellucid.decoding.records.record import Record
 
     name = "standard input" if file == "-" else file
     try:
@@ -64,10 +64,10 @@ def _read(file: str) -> tuple[list[Record], bool]:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{name} is no record: it is not JSON ({error})") from error
     if not isinstance(plain, list):
-        return [_named(name, from_dict, plain)], True
+        return [_named(name, Record.from_dict, plain)], True
     if not plain:
         raise RecordError(f"{name} is an empty array: there is no record in it")
-    return [_named(f"{name}, record {number}", from_dict, one) for number, one in enumerate(plain, 1)], False
+    return [_named(f"{name}, record {number}", Record.from_dict, one) for number, one in enumerate(plain, 1)], False
 
 
 def _named(name: str, read: Any, plain: Any) -> Any:

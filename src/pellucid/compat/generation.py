@@ -14,8 +14,8 @@ from torch import Tensor
 from pellucid import decoding
 from pellucid.compat.generation_arguments import GenerateCall, settle
 from pellucid.config import GPT2Config
-from pellucid.decoding import option_rules as rules
 from pellucid.decoding.distribution import IntArray
+from pellucid.decoding.options import rules
 from pellucid.engine import Engine, FloatArray
 from pellucid.errors import OptionError
 
@@ -104,16 +104,17 @@ def _streamed(
     streamer.put(ids)
     run = decoding.start(task)
     rows = len(task.prompts) * task.options.num_return_sequences
-    while True:
-        try:
+    try:
+        while True:
             step = next(run)
-        except StopIteration as end:
-            streamer.end()
-            results: list[decoding.GeneratedSequence] = end.value
-            return results
-        chosen = [[token.token for token in step if token.row == row] for row in range(rows)]
-        for column in zip_longest(*chosen, fillvalue=pad_token_id):
-            streamer.put(torch.tensor(column))
+            chosen = [[token.token for token in step if token.row == row] for row in range(rows)]
+            for column in zip_longest(*chosen, fillvalue=pad_token_id):
+                streamer.put(torch.tensor(column))
+    except StopIteration as end:
+        results: list[decoding.GeneratedSequence] = end.value
+        return results
+    finally:
+        streamer.end()  # after an error too, so that whoever waits for the next piece goes on
 
 
 def _with_arrays(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.config import GPT2Config, as_token_ids
-from pellucid.decoding import option_rules as rules
-from pellucid.decoding.options import SAMPLING_OPTIONS, GenerationOptions
+from pellucid.decoding.options import SAMPLING_OPTIONS, GenerationOptions, rules
 from pellucid.errors import ContextLengthError, OptionError
 
 # What Transformers 5.23 fills in where neither the call nor generation_config.json says anything. All its other
@@ -41,7 +40,7 @@ _BOOKKEEPING = ("transformers_version", "_from_model_config", "cache_implementat
 
 _BEAM_OPTIONS = ("length_penalty", "early_stopping")
 _POSITIVE, _COUNT = rules.WholeNumber(1), rules.WholeNumber(0)
-_OPTIONS = {field.name for field in dataclasses.fields(GenerationOptions)} - {"vocab_limit"}
+_OPTIONS = {field.name for field in dataclasses.fields(GenerationOptions)} - {"vocab_limit", "pad_token_id"}
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def settle(
     values = {name: merged.pop(name) for name in list(merged) if name in _OPTIONS}
     _check_rest(merged)
     _ignore_what_does_not_count(values, prompt_length)
-    options = GenerationOptions(**values, **lengths, eos_token_id=eos_token_ids)
+    options = GenerationOptions(**values, **lengths, eos_token_id=eos_token_ids, pad_token_id=pad_token_id)
     if pad_token_id is None:
         pad_token_id = eos_token_ids[0] if eos_token_ids else 0
     return GenerateCall(options, pad_token_id, return_dict, output_scores)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.recording import Recorder
+from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.sequence import GeneratedSequence
 from pellucid.decoding.strategies import finish, start
 from pellucid.decoding.task import DecodingTask, prepare

@@ -7,7 +7,7 @@ Of each candidate the model tells its last hidden state h, so each is read befor
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -18,9 +18,9 @@ from pellucid.decoding.distribution import largest, log_normaliser, softmax
 from pellucid.decoding.drafting import each_position
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.pipeline import Candidates
-from pellucid.decoding.record import ContrastiveCandidate
-from pellucid.decoding.recording import ExpansionRecorder, RowRecorder
-from pellucid.decoding.sequence import ChosenToken, GeneratedSequence, Step
+from pellucid.decoding.records.recording import ExpansionRecorder, RowRecorder
+from pellucid.decoding.records.values import ContrastiveCandidate
+from pellucid.decoding.sequence import ChosenToken, GeneratedSequence, Run, Step
 from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import Engine, FloatArray
@@ -87,7 +87,7 @@ class Row:
     finish_reason: FinishReason | None = None
 
 
-def run(task: DecodingTask) -> Generator[Step, None, list[GeneratedSequence]]:
+def run(task: DecodingTask) -> Run:
     """Decode step by step. Closing the generator frees the engine's slots.
 
     Raises `OptionError` for more candidates than there are ids, `ContextLengthError` where the last token's
@@ -97,7 +97,7 @@ def run(task: DecodingTask) -> Generator[Step, None, list[GeneratedSequence]]:
     return _steps(task)
 
 
-def _steps(task: DecodingTask) -> Generator[Step, None, list[GeneratedSequence]]:
+def _steps(task: DecodingTask) -> Run:
     rows: list[Row] = []
     finished: list[Row] = []
     try:

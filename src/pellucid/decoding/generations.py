@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pellucid.decoding.history import TokenHistory
-from pellucid.decoding.option_json import plain_options
-from pellucid.decoding.record import Record
+from pellucid.decoding.records.option_json import plain_options
+from pellucid.decoding.records.record import Record
 from pellucid.decoding.results import Generation
 from pellucid.decoding.sequence import GeneratedSequence
 from pellucid.decoding.stopping import FinishReason

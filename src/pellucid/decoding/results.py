@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pellucid.decoding.distribution import largest
-from pellucid.decoding.record import Record
+from pellucid.decoding.records.record import Record
 from pellucid.decoding.stopping import FinishReason
 from pellucid.display import Displayed
 from pellucid.engine import FloatArray

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,9 +21,9 @@ from pellucid.decoding.drafting import (
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.pipeline import Candidates
 from pellucid.decoding.reading import Place, read
-from pellucid.decoding.record import Source
-from pellucid.decoding.recording import RowRecorder
-from pellucid.decoding.sequence import ChosenToken, GeneratedSequence, Step
+from pellucid.decoding.records.recording import RowRecorder
+from pellucid.decoding.records.values import Source
+from pellucid.decoding.sequence import ChosenToken, GeneratedSequence, Run
 from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import FloatArray
@@ -44,7 +44,7 @@ class Row:
     new_ids: list[int] = field(default_factory=list)
 
 
-def run(task: DecodingTask) -> Generator[Step, None, list[GeneratedSequence]]:
+def run(task: DecodingTask) -> Run:
     """Decode step by step. Closing the generator frees the engine's slots."""
     engine, count = task.engine, task.options.num_return_sequences
     drafter = build_drafter(task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from pellucid.decoding.options import GenerationOptions
@@ -42,6 +42,10 @@ class GeneratedSequence:
     logprob: float
     finish_reason: FinishReason
     score: float | None = None
+
+
+# A decode that goes on by a step at each `next`; closing it stops it.
+Run = Generator[Step, None, list[GeneratedSequence]]
 
 
 def check_prompts(engine: Engine, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> None:

@@ -16,11 +16,12 @@ from pellucid.decoding.choosing import Choice, build_chooser
 from pellucid.decoding.distribution import log_normaliser
 from pellucid.decoding.generations import generations
 from pellucid.decoding.history import TokenHistory
-from pellucid.decoding.option_json import plain_options
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates
-from pellucid.decoding.record import Distribution, Expansion, Record, Source, TokenStep
-from pellucid.decoding.recording import ExpansionRecorder, Recorder, RowRecorder
+from pellucid.decoding.records.option_json import plain_options
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.recording import ExpansionRecorder, Recorder, RowRecorder
+from pellucid.decoding.records.values import Distribution, Expansion, Source, TokenStep
 from pellucid.decoding.results import Generation
 from pellucid.decoding.sequence import check_ids
 from pellucid.decoding.strategies import finish, start

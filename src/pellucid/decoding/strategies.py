@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
-from pellucid.decoding import beam, constrained_beam, contrastive, group_beam, sampling
+from pellucid.decoding import contrastive, sampling
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.record import Strategy
-from pellucid.decoding.sequence import GeneratedSequence, Step
+from pellucid.decoding.records.record import Strategy
+from pellucid.decoding.search import beam, constrained_beam, group_beam
+from pellucid.decoding.sequence import GeneratedSequence, Run
 from pellucid.decoding.task import DecodingTask
-
-Run = Generator[Step, None, list[GeneratedSequence]]
 
 _STRATEGIES: dict[Strategy, Callable[[DecodingTask], Run]] = {
     "greedy": sampling.run,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.decoding.choosing import Chooser, build_chooser
-from pellucid.decoding.contradictions import check_with_assistant
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.recording import Recorder
+from pellucid.decoding.options.contradictions import check_with_assistant
+from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.sequence import check_prompts
 from pellucid.decoding.stopping import Stopping, build_stopping
 from pellucid.engine import Engine

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from html import escape
 
-from pellucid.decoding.record import Hypothesis, Record
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.values import Hypothesis
 from pellucid.views.record_text import fate, passage, percent, shown_passage, token_text
 
 _WIDTH, _HEIGHT = 96, 34

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pellucid.decoding.record import Hypothesis, Record
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.values import Hypothesis
 from pellucid.views.record_text import births, fate, shown_passage
 
 if TYPE_CHECKING:

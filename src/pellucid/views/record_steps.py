@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pellucid.decoding.record import Record, Source, TokenStep
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.values import Source, TokenStep
 from pellucid.views.record_text import alternatives, kept, percent, probability, slide_note, token_text
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.decoding.record import Distribution, Expansion, Hypothesis, Record, TokenStep
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.values import Distribution, Expansion, Hypothesis, TokenStep
 from pellucid.views.tables import visible
 
 _BYTE = re.compile(r"\\x([89a-f][0-9a-f])")

@@ -7,7 +7,8 @@ from math import exp
 from typing import TYPE_CHECKING, Any
 
 from pellucid import display
-from pellucid.decoding.record import Distribution, Expansion, Hypothesis, Record, TokenStep
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.values import Distribution, Expansion, Hypothesis, TokenStep
 from pellucid.decoding.session import NextToken
 from pellucid.errors import OptionError
 from pellucid.views.beam_tree import FATE_STYLES, beam_tree

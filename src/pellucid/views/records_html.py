@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from pellucid import display
-from pellucid.decoding.record import Expansion, Record, TokenStep
+from pellucid.decoding.records.record import Record
+from pellucid.decoding.records.values import Expansion, TokenStep
 from pellucid.decoding.session import NextToken
 from pellucid.views.beam_lattice import beam_lattice
 from pellucid.views.beam_tree import main_line, read_in_order, stretch_text

@@ -1,35 +1,21 @@
-"""The record of a decode: what the model said at each step, what each option made of it, what was chosen.
+"""What a record is made of: distributions, what processors left of them, steps, and the hypotheses of a search.
 
-Plain values; `recording` makes them while a strategy runs, `record_json` writes and reads them.
+Plain values; `recording` makes them while a strategy runs.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 
 from pellucid.decoding.distribution import IntArray, entropy, largest, log_normaliser
 from pellucid.decoding.stopping import FinishReason
-from pellucid.display import Displayed
 from pellucid.engine import FloatArray
 
 TOP = 50
-
-Strategy = Literal[
-    "greedy",
-    "sample",
-    "contrastive_search",
-    "beam_search",
-    "beam_sample",
-    "group_beam_search",
-    "constrained_beam_search",
-    "session",
-]
 
 # How a token came to be: the likeliest, drawn, drafted and found right, drawn in a wrong draft's stead, the best of
 # a contrastive search, found by a beam search, or put there by hand.
@@ -174,88 +160,3 @@ class Hypothesis:
     group: int = 0
     slid: int | None = None
     expansion: Expansion | None = None
-
-
-@dataclass(frozen=True)
-class Record(Displayed):
-    """What a decode did, for one result.
-
-    strategy: how it decoded. model: what, by name. options: those that differ from their defaults; functions are
-    told by name. draw_key: what the row's generator was made from. prompt_ids, new_ids, logprob, finish_reason: the
-    generation's. steps: a token each, except where beams searched: then tree holds every hypothesis that ever was
-    on a beam, parents before children, and returned is the one that this result is. drafted, accepted: tokens
-    that speculation proposed, and those that were right. tokens: the text of every id that the record names.
-    """
-
-    strategy: Strategy
-    model: str | None
-    options: Mapping[str, Any]
-    draw_key: tuple[int, ...] | None
-    prompt_ids: tuple[int, ...]
-    new_ids: tuple[int, ...]
-    logprob: float
-    finish_reason: FinishReason | None
-    steps: tuple[TokenStep, ...] = ()
-    tree: tuple[Hypothesis, ...] = ()
-    returned: int | None = None
-    drafted: int = 0
-    accepted: int = 0
-    tokens: Mapping[int, str] = field(default_factory=dict)
-
-    @property
-    def acceptance_rate(self) -> float | None:
-        """The part of the drafted tokens that were right; None where nothing was drafted."""
-        return self.accepted / self.drafted if self.drafted else None
-
-    def path(self, hypothesis: int | None = None) -> tuple[Hypothesis, ...]:
-        """A hypothesis of the tree and all it extends, the prompt first; the returned one's unless told."""
-        number = self.returned if hypothesis is None else hypothesis
-        nodes: list[Hypothesis] = []
-        while number is not None:
-            nodes.append(self.tree[number])
-            number = self.tree[number].parent
-        return tuple(reversed(nodes))
-
-    def text(self, token: int) -> str | None:
-        """An id's text, with bytes that are only part of a character written out."""
-        return self.tokens.get(token)
-
-    def with_texts(self, text_of: Callable[[int], str]) -> Record:
-        """The same record with the text of every id it names."""
-        return dataclasses.replace(self, tokens={token: text_of(token) for token in sorted(self.ids_named())})
-
-    def ids_named(self) -> set[int]:
-        """Every id that occurs anywhere in the record."""
-        ids = {*self.prompt_ids, *self.new_ids}
-        for expansion in self.expansions():
-            for distribution in (expansion.model, *(effect.after for effect in expansion.processors)):
-                ids.update(entry.id for entry in distribution.top)
-        for step in self.steps:
-            ids.update(candidate.id for candidate in step.candidates)
-            ids.update({step.token} if step.rejected is None else {step.token, step.rejected})
-        ids.update(node.token for node in self.tree if node.token is not None)
-        return ids
-
-    def expansions(self) -> Iterator[Expansion]:
-        """Everything that tokens were chosen from."""
-        yield from (step.expansion for step in self.steps)
-        yield from (node.expansion for node in self.tree if node.expansion is not None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record as the JSON object that `docs/records.md` describes."""
-        from pellucid.decoding.record_json import to_dict
-
-        return to_dict(self)
-
-    def to_json(self) -> str:
-        """The record in its documented JSON form."""
-        from pellucid.decoding.record_json import to_json
-
-        return to_json(self)
-
-    @classmethod
-    def from_json(cls, text: str) -> Record:
-        """Read what `to_json` wrote. Raises `RecordError` for anything else."""
-        from pellucid.decoding.record_json import from_json
-
-        return from_json(text)

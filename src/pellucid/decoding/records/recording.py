@@ -12,7 +12,7 @@ import numpy as np
 from pellucid.decoding.choosing import Choice
 from pellucid.decoding.pipeline import Candidates
 from pellucid.decoding.processors import Processor
-from pellucid.decoding.record import (
+from pellucid.decoding.records.values import (
     ContrastiveCandidate,
     Distribution,
     Expansion,

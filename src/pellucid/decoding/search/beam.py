@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from pellucid.decoding.distribution import draw_several
-from pellucid.decoding.hypotheses import Beam, Candidate, Finished, FinishedHypotheses, run_searches
-from pellucid.decoding.hypothesis_search import HypothesisSearch
-from pellucid.decoding.sequence import GeneratedSequence, Step
+from pellucid.decoding.search.hypotheses import Beam, Candidate, Finished, FinishedHypotheses, run_searches
+from pellucid.decoding.search.hypothesis_search import HypothesisSearch
+from pellucid.decoding.sequence import Run
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import FloatArray
 
 
-def run(task: DecodingTask) -> Generator[Step, None, list[GeneratedSequence]]:
+def run(task: DecodingTask) -> Run:
     """Search each prompt step by step."""
     return run_searches(task, BeamSearch)
 

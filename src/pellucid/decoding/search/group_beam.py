@@ -7,22 +7,22 @@ scores diversity_penalty less for every time that an earlier group has just chos
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pellucid.decoding.history import TokenHistory
-from pellucid.decoding.hypotheses import Beam, Candidate, Finished, run_searches
-from pellucid.decoding.hypothesis_pool import HypothesisPool, PooledSearch, best_first, out_of_length, sorted_out
 from pellucid.decoding.pipeline import Pipeline
 from pellucid.decoding.processors import SequenceBias
-from pellucid.decoding.sequence import GeneratedSequence, Step
+from pellucid.decoding.search.hypotheses import Beam, Candidate, Finished, run_searches
+from pellucid.decoding.search.hypothesis_pool import HypothesisPool, PooledSearch, best_first, out_of_length, sorted_out
+from pellucid.decoding.sequence import Run
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import FloatArray
 
 
-def run(task: DecodingTask) -> Generator[Step, None, list[GeneratedSequence]]:
+def run(task: DecodingTask) -> Run:
     """Search each prompt step by step."""
     return run_searches(task, GroupBeamSearch)
 

@@ -8,21 +8,21 @@ Words are found as far as the length allows: where no beam with all of them is l
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.decoding.forced_words import Progress
-from pellucid.decoding.hypotheses import Beam, Candidate, Finished, run_searches
-from pellucid.decoding.hypothesis_pool import PooledSearch, best_first, ends_itself, out_of_length, sorted_out
-from pellucid.decoding.hypothesis_search import Continuations
-from pellucid.decoding.sequence import GeneratedSequence, Step
+from pellucid.decoding.search.forced_words import Progress
+from pellucid.decoding.search.hypotheses import Beam, Candidate, Finished, run_searches
+from pellucid.decoding.search.hypothesis_pool import PooledSearch, best_first, ends_itself, out_of_length, sorted_out
+from pellucid.decoding.search.hypothesis_search import Continuations
+from pellucid.decoding.sequence import Run
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import FloatArray
 
 
-def run(task: DecodingTask) -> Generator[Step, None, list[GeneratedSequence]]:
+def run(task: DecodingTask) -> Run:
     """Search each prompt step by step."""
     return run_searches(task, ConstrainedBeamSearch)
 

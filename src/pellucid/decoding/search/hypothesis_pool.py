@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pellucid.decoding.hypotheses import Candidate, Finished
-from pellucid.decoding.hypothesis_search import HypothesisSearch
 from pellucid.decoding.options import GenerationOptions
+from pellucid.decoding.search.hypotheses import Candidate, Finished
+from pellucid.decoding.search.hypothesis_search import HypothesisSearch
 
 
 class HypothesisPool:

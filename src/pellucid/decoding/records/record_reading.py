@@ -1,4 +1,7 @@
-"""Reading a record's JSON values, each checked where it stands, so that damage is told with its place."""
+"""Reading the JSON values of a record's parts, each checked where it stands, so that damage is told with its place.
+
+Fields of steps and hypotheses that are missing have their defaults; fields that are not known are left out.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,14 @@ from typing import Any, NoReturn, get_args
 
 import numpy as np
 
-from pellucid.decoding.record import (
+from pellucid.decoding.records.values import (
     ContrastiveCandidate,
     Distribution,
     Expansion,
     Fate,
     Hypothesis,
     ProcessorEffect,
-    Record,
     Source,
-    Strategy,
     TokenLogprob,
     TokenStep,
 )
@@ -89,38 +90,7 @@ class Place:
         return tuple(item.whole() for item in self.items())
 
 
-def read_record(place: Place) -> Record:
-    """The record that a JSON object holds. Fields of steps and hypotheses that are missing have their defaults;
-    fields that are not known are left out."""
-    tokens = {}
-    for token, text in place["tokens"].fields().items():
-        at = Place(text, f"tokens.{token}")
-        if not (token.isascii() and token.isdecimal()):
-            raise RecordError(f"the record's {at.name} is no token's: a token is named by its id")
-        tokens[int(token)] = at.text()
-    record = Record(
-        strategy=place["strategy"].one_of(Strategy),
-        model=_or_null(place["model"], Place.text),
-        options=place["options"].fields(),
-        draw_key=_or_null(place["draw_key"], Place.ids),
-        prompt_ids=place["prompt_ids"].ids(),
-        new_ids=place["new_ids"].ids(),
-        logprob=place["logprob"].number(),
-        finish_reason=_or_null(place["finish_reason"], _finish_reason),
-        steps=tuple(_step(item, number) for number, item in enumerate(place["steps"].items())),
-        tree=tuple(_hypothesis(item) for item in place["tree"].items()),
-        returned=_or_null(place["returned"], Place.whole),
-        drafted=place["drafted"].whole(),
-        accepted=place["accepted"].whole(),
-        tokens=tokens,
-    )
-    _check_steps(record)
-    _check_tree(record)
-    _check_whole_distributions(record)
-    return record
-
-
-def _or_null(place: Place, read: Any) -> Any:
+def or_null(place: Place, read: Any) -> Any:
     return None if place.value is None else read(place)
 
 
@@ -128,7 +98,7 @@ def _if_there(place: Place | None, read: Any, default: Any = None) -> Any:
     return default if place is None else read(place)
 
 
-def _finish_reason(place: Place) -> Any:
+def finish_reason(place: Place) -> Any:
     return place.one_of(FinishReason)
 
 
@@ -140,7 +110,7 @@ def _fraction(place: Place) -> float:
     return place.number(0, 1 + _ROUNDING)
 
 
-def _step(place: Place, number: int) -> TokenStep:
+def read_step(place: Place, number: int) -> TokenStep:
     if place["step"].whole() != number:
         place["step"].fail(f"{number}, its place")
     candidates = place.find("candidates")
@@ -165,17 +135,17 @@ def _candidate(place: Place) -> ContrastiveCandidate:
     )
 
 
-def _hypothesis(place: Place) -> Hypothesis:
+def read_hypothesis(place: Place) -> Hypothesis:
     return Hypothesis(
         id=place["id"].whole(),
-        parent=_or_null(place["parent"], Place.whole),
-        token=_or_null(place["token"], Place.whole),
+        parent=or_null(place["parent"], Place.whole),
+        token=or_null(place["token"], Place.whole),
         length=place["length"].whole(),
         score=place["score"].number(),
         fate=place["fate"].one_of(Fate),
         ended=_if_there(place.find("ended"), Place.whole),
         final_score=_if_there(place.find("final_score"), Place.number),
-        finish_reason=_if_there(place.find("finish_reason"), _finish_reason),
+        finish_reason=_if_there(place.find("finish_reason"), finish_reason),
         rank=_if_there(place.find("rank"), Place.whole),
         group=_if_there(place.find("group"), Place.whole, 0),
         slid=_if_there(place.find("slid"), Place.whole),
@@ -218,49 +188,3 @@ def _is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # a whole number that no float can hold
         return False
-
-
-def _check_steps(record: Record) -> None:
-    """Steps are those of the continuation."""
-    tokens = tuple(step.token for step in record.steps)
-    if tokens and tokens != record.new_ids:
-        raise RecordError("the record's steps choose other tokens than its new_ids are")
-    if record.accepted > record.drafted:
-        raise RecordError(f"the record accepted {record.accepted} tokens of {record.drafted} that were drafted")
-
-
-def _check_tree(record: Record) -> None:
-    """A tree's nodes are numbered by place, and each stands after its parent, which it extends by a token."""
-    tree = record.tree
-    for place, node in enumerate(tree):
-        if place == 0:
-            fits = node.parent is None and node.token is None and node.length == 0
-        else:
-            fits = node.parent is not None and node.parent < place and node.token is not None
-            fits = fits and node.length == tree[node.parent or 0].length + 1
-        if node.id != place or not fits:
-            raise RecordError(
-                f"the record's tree[{place}] does not fit into the tree: id {node.id}, parent {node.parent}, "
-                f"token {node.token}, length {node.length}"
-            )
-    if record.returned is None:
-        return
-    if record.returned >= len(tree):
-        raise RecordError(f"the record's result is hypothesis {record.returned}, which its tree does not have")
-    if tuple(node.token for node in record.path()[1:]) != record.new_ids:
-        raise RecordError(f"the record's result, hypothesis {record.returned}, has other tokens than its new_ids are")
-
-
-def _check_whole_distributions(record: Record) -> None:
-    """Whole distributions are over the same ids, all that the record names."""
-    sizes = {
-        len(distribution.full) // 4
-        for expansion in record.expansions()
-        for distribution in (expansion.model, *(effect.after for effect in expansion.processors))
-        if distribution.full is not None
-    }
-    if len(sizes) > 1:
-        raise RecordError(f"the record's whole distributions are over different numbers of ids: {sorted(sizes)}")
-    largest = max(record.ids_named(), default=0)
-    if sizes and largest >= min(sizes):
-        raise RecordError(f"the record names id {largest}, and its whole distributions have {min(sizes)} ids")

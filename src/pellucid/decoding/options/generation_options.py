@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from pellucid.decoding import option_rules as rules
-from pellucid.decoding.contradictions import check_together
+from pellucid.decoding.options import rules
+from pellucid.decoding.options.contradictions import check_together
 from pellucid.errors import OptionError
 
 DEFAULT_NEW_TOKENS = 40
@@ -62,7 +62,7 @@ _RULES: Mapping[str, rules.Rule] = {
     "num_beam_groups": _POSITIVE,
     "diversity_penalty": _AT_LEAST_0,
     "force_words_ids": rules.force_words,
-    "length_penalty": rules.Number(),
+    "length_penalty": rules.Number("from -10 to 10", lambda value: -10 <= value <= 10),
     "early_stopping": rules.OneOf((True, False, "never")),
     "num_return_sequences": _POSITIVE,
     "penalty_alpha": _FRACTION,

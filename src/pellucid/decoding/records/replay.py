@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pellucid.decoding.option_json import options_from_plain
-from pellucid.decoding.record import Record
+from pellucid.decoding.records.option_json import options_from_plain
+from pellucid.decoding.records.record import Record
 from pellucid.decoding.task import DecodingTask, prepare
 from pellucid.engine import Engine
 from pellucid.errors import RecordError

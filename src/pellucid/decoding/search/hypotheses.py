@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,8 +11,8 @@ import numpy as np
 
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.reading import Place, read
-from pellucid.decoding.recording import TreeRecorder
-from pellucid.decoding.sequence import GeneratedSequence, Step
+from pellucid.decoding.records.recording import TreeRecorder
+from pellucid.decoding.sequence import GeneratedSequence, Run
 from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import Engine, FloatArray
@@ -96,9 +96,7 @@ class Search(Protocol):
         """The hypotheses to return, best first."""
 
 
-def run_searches(
-    task: DecodingTask, make: Callable[[DecodingTask, int, Beam], Search]
-) -> Generator[Step, None, list[GeneratedSequence]]:
+def run_searches(task: DecodingTask, make: Callable[[DecodingTask, int, Beam], Search]) -> Run:
     """Search every prompt, all in the same steps; the num_return_sequences best of each, prompt by prompt.
 
     make: a search, of (task, prompt number, the beam that holds the prompt).

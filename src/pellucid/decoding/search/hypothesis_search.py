@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.decoding.distribution import largest, log_softmax
-from pellucid.decoding.hypotheses import Beam, Candidate, Finished
 from pellucid.decoding.pipeline import Candidates, Pipeline
-from pellucid.decoding.recording import TreeRecorder
+from pellucid.decoding.records.recording import TreeRecorder
+from pellucid.decoding.search.hypotheses import Beam, Candidate, Finished
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import FloatArray
 
