@@ -39,6 +39,10 @@ class RecordError(PellucidError, ValueError):
     """A record of a decode cannot be read, or cannot be replayed."""
 
 
+class CacheFullError(PellucidError, MemoryError):
+    """An engine's cache, whose size was settled when the model was loaded, has no room for more tokens."""
+
+
 class MissingExtraError(PellucidError, ImportError):
     """A feature needs an optional dependency that is not installed."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -91,6 +91,11 @@ class Checkpoint:
         Raises `CheckpointError` for a name that the checkpoint does not have or a file that cannot be read.
         """
         return self._tensor(name).read()
+
+    def blocks(self, name: str) -> Iterator[Float32Array]:
+        """One tensor's elements in order, as flat float32 arrays of about a megabyte, for what need not hold it
+        whole. Raises `CheckpointError` as `take` does."""
+        return self._tensor(name).blocks()
 
     def _tensor(self, name: str) -> StoredTensor:
         if name not in self._tensors:
