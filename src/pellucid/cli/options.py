@@ -12,10 +12,13 @@ class Precision(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+    int8 = "int8"
+    int4 = "int4"
 
 
 class EngineName(StrEnum):
     auto = "auto"
+    native = "native"
     torch = "torch"
 
 
