@@ -13,7 +13,7 @@ from pellucid.config import ACTIVATIONS, GPT2Config
 from pellucid.engine import FloatArray, StepOutput
 from pellucid.errors import OptionError
 from pellucid.native._native import Engine, ModelConfig, Runtime
-from pellucid.native.packing import PackedTensors, pack_checkpoint
+from pellucid.native.packing import PackedTensors, pack_weights
 from pellucid.native.processors import usable_cores
 
 Precision = Literal["float32", "bfloat16", "int8", "int4"]
@@ -44,7 +44,7 @@ class NativeEngine:
         capacity: int | None = None,
     ) -> None:
         """
-        tensors: as `pack_checkpoint` makes them. capacity: tokens that the cache holds over all slots, 16 sequences
+        tensors: as `pack_weights` makes them. capacity: tokens that the cache holds over all slots, 16 sequences
         of full length unless given; memory is taken when it is used.
         """
         if capacity is not None and capacity < 1:
@@ -77,7 +77,7 @@ class NativeEngine:
         the environment variable PELLUCID_ISA that this build or this processor does not have.
         """
         runtime = make_runtime(threads)
-        tensors = pack_checkpoint(checkpoint, precision, runtime)
+        tensors = pack_weights(checkpoint, precision, runtime)
         return cls(checkpoint.config, tensors, precision, runtime, capacity=capacity)
 
     @property

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.checkpoint import Checkpoint
+from pellucid.checkpoint.float_types import Float32Array
 from pellucid.checkpoint.layout import EMBEDDING, HEAD, is_block_matrix
 from pellucid.errors import CheckpointError
 from pellucid.native._native import Runtime, matrix_bytes, pack
 
 PackedTensors: TypeAlias = dict[str, NDArray[np.uint8]]
 
-# Rows of an embedding that are packed at a time: whole panels of sixteen.
-_EMBEDDING_ROWS = 1024
+
+class WeightSource(Protocol):
+    """What a checkpoint is here: tensors by their names and shapes in a Hub file."""
+
+    @property
+    def path(self) -> Path:
+        """What errors name."""
+
+    def tensor_names(self) -> tuple[str, ...]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def take(self, name: str) -> Float32Array:
+        """The tensor, float32."""
+
+    def blocks(self, name: str) -> Iterator[Float32Array]:
+        """The tensor's elements in order, in pieces."""
+
+
+# Outputs side by side in packed weights: see packing.hpp.
+_PANEL_WIDTH = 16
 
 
 def matrix_precision(name: str, precision: str) -> str | None:
@@ -29,48 +50,45 @@ def matrix_precision(name: str, precision: str) -> str | None:
     return precision if is_block_matrix(name) else None
 
 
-def pack_checkpoint(checkpoint: Checkpoint, precision: str, runtime: Runtime) -> PackedTensors:
+def pack_weights(source: WeightSource, precision: str, runtime: Runtime) -> PackedTensors:
     """Every tensor by its name, as bytes. The largest are read first, the embedding in pieces, so that at no time
     much more is held than what is packed so far.
 
     Raises `CheckpointError` for weights that the precision cannot hold.
     """
-    names = sorted(checkpoint.tensor_names(), key=lambda name: -math.prod(checkpoint.shape(name)))
-    return {name: _packed(checkpoint, name, precision, runtime) for name in names}
+    names = sorted(source.tensor_names(), key=lambda name: -math.prod(source.shape(name)))
+    return {name: _packed(source, name, precision, runtime) for name in names}
 
 
-def _packed(checkpoint: Checkpoint, name: str, precision: str, runtime: Runtime) -> NDArray[np.uint8]:
+def _packed(source: WeightSource, name: str, precision: str, runtime: Runtime) -> NDArray[np.uint8]:
     packed_as = matrix_precision(name, precision)
     if packed_as is None:
-        return checkpoint.take(name).reshape(-1).view(np.uint8)
+        return source.take(name).reshape(-1).view(np.uint8)
     try:
         if name in (EMBEDDING, HEAD):
-            return _pack_in_pieces(checkpoint, name, packed_as, runtime)
-        weights = checkpoint.take(name).T  # a block's matrix lies [in, out]
-        return _pack(weights, packed_as, runtime)
+            return _pack_in_pieces(source, name, packed_as, runtime)
+        weights = source.take(name).T  # a block's matrix lies [in, out]
+        packed = aligned_empty(matrix_bytes(packed_as, *weights.shape))
+        pack(runtime, packed_as, weights, packed)
+        return packed
     except ValueError as error:
-        raise CheckpointError(f"{checkpoint.path}: tensor {name} cannot be packed as {packed_as}: {error}") from error
+        raise CheckpointError(f"{source.path}: tensor {name} cannot be packed as {packed_as}: {error}") from error
 
 
-def _pack(weights: NDArray[np.float32], precision: str, runtime: Runtime) -> NDArray[np.uint8]:
-    packed = aligned_empty(matrix_bytes(precision, *weights.shape))
-    pack(runtime, precision, weights, packed)
-    return packed
-
-
-def _pack_in_pieces(checkpoint: Checkpoint, name: str, precision: str, runtime: Runtime) -> NDArray[np.uint8]:
+def _pack_in_pieces(source: WeightSource, name: str, precision: str, runtime: Runtime) -> NDArray[np.uint8]:
     """An embedding [vocab, n_embd], some rows at a time."""
-    vocab_size, n_embd = checkpoint.shape(name)
+    vocab_size, n_embd = source.shape(name)
     packed = aligned_empty(matrix_bytes(precision, vocab_size, n_embd))
     panel_bytes = matrix_bytes(precision, 1, n_embd)
     held, first = np.empty(0, np.float32), 0
-    for block in checkpoint.blocks(name):
+    for block in source.blocks(name):
         held = np.concatenate((held, block))
-        last_piece = first + held.size // n_embd == vocab_size
-        rows = held.size // n_embd if last_piece else held.size // n_embd // _EMBEDDING_ROWS * _EMBEDDING_ROWS
+        rows = held.size // n_embd
+        if first + rows < vocab_size:
+            rows -= rows % _PANEL_WIDTH
         if rows == 0:
             continue
-        start = first // 16 * panel_bytes
+        start = first // _PANEL_WIDTH * panel_bytes
         piece = packed[start : start + matrix_bytes(precision, rows, n_embd)]
         pack(runtime, precision, held[: rows * n_embd].reshape(rows, n_embd), piece)
         held, first = held[rows * n_embd :], first + rows
