@@ -13,6 +13,13 @@ extern "C" float erff(float);
 namespace pellucid {
 namespace {
 
+// GCC unrolls the loops over a group so far that the sums no longer fit in registers.
+#if defined(__GNUC__) && !defined(__clang__)
+#define PELLUCID_NO_UNROLLING _Pragma("GCC unroll 1")
+#else
+#define PELLUCID_NO_UNROLLING
+#endif
+
 using simd::Floats;
 using simd::Integers;
 
@@ -38,7 +45,8 @@ inline void accumulate(Floats (&sums)[rows][panels], const float* input, std::si
 
 // A format says how many steps a panel's inputs take, and how a tile of rows and panels goes through some of them.
 struct Float32 {
-    static constexpr int tile_rows = simd::tile_rows;
+    static constexpr int tile_rows = simd::tile_rows, panels_of_one_row = 4;
+    static constexpr int panels_of_two_rows = 2;
     static constexpr std::size_t step_bytes = panel_width * sizeof(float);
 
     static std::size_t steps(const Product& product) { return product.n_in; }
@@ -57,7 +65,8 @@ struct Float32 {
 // Two inputs a step; an odd last input has zero weights beside it and is taken alone, for what lies behind it in
 // the input is not ours.
 struct Bfloat16 {
-    static constexpr int tile_rows = simd::tile_rows;
+    static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = 2;
+    static constexpr int panels_of_two_rows = 2;
     static constexpr std::size_t step_bytes = 2 * panel_width * sizeof(std::uint16_t);
 
     static std::size_t steps(const Product& product) { return (product.n_in + 1) / 2; }
@@ -66,18 +75,27 @@ struct Bfloat16 {
     template <int rows, int panels>
     static void add(Floats (&sums)[rows][panels], const Product& product, std::size_t row,
                     const std::byte* const (&panel)[panels], std::size_t begin, std::size_t end) {
-        for (std::size_t step = begin; step < end; ++step) {
-            const bool pair = 2 * step + 1 < product.n_in;
-            Floats first[panels], second[panels];
-            for (int p = 0; p < panels; ++p) simd::load_pairs(panel[p] + step * step_bytes, first[p], second[p]);
-            const float* input = product.inputs + row * product.input_stride + 2 * step;
-            for (int r = 0; r < rows; ++r) {
-                const float* x = input + static_cast<std::size_t>(r) * product.input_stride;
-                const Floats x_first = simd::broadcast(x[0]);
-                for (int p = 0; p < panels; ++p) sums[r][p] = simd::multiply_add(x_first, first[p], sums[r][p]);
-                if (!pair) continue;
-                const Floats x_second = simd::broadcast(x[1]);
-                for (int p = 0; p < panels; ++p) sums[r][p] = simd::multiply_add(x_second, second[p], sums[r][p]);
+        const std::size_t pairs = product.n_in / 2 < end ? product.n_in / 2 : end;
+        const float* input = product.inputs + row * product.input_stride;
+        for (std::size_t step = begin; step < pairs; ++step) {
+            for (int p = 0; p < panels; ++p) {
+                Floats first, second;
+                simd::load_pairs(panel[p] + step * step_bytes, first, second);
+                for (int r = 0; r < rows; ++r) {
+                    const float* x = input + static_cast<std::size_t>(r) * product.input_stride + 2 * step;
+                    sums[r][p] = simd::multiply_add(simd::broadcast(x[0]), first, sums[r][p]);
+                    sums[r][p] = simd::multiply_add(simd::broadcast(x[1]), second, sums[r][p]);
+                }
+            }
+        }
+        for (std::size_t step = pairs < begin ? begin : pairs; step < end; ++step) {
+            for (int p = 0; p < panels; ++p) {
+                Floats first, nothing;
+                simd::load_pairs(panel[p] + step * step_bytes, first, nothing);
+                for (int r = 0; r < rows; ++r) {
+                    const float* x = input + static_cast<std::size_t>(r) * product.input_stride + 2 * step;
+                    sums[r][p] = simd::multiply_add(simd::broadcast(x[0]), first, sums[r][p]);
+                }
             }
         }
     }
@@ -95,7 +113,8 @@ inline const std::int8_t* group_values(const QuantizedRows& inputs, std::size_t 
 
 // A group a step.
 struct Int8 {
-    static constexpr int tile_rows = simd::integer_tile_rows;
+    static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = simd::integer_panels;
+    static constexpr int panels_of_two_rows = (simd::integer_panels + 1) / 2;
     static constexpr std::size_t step_bytes = panel_width * group_size;
 
     static std::size_t steps(const Product& product) { return groups_of(product.n_in); }
@@ -115,6 +134,7 @@ struct Int8 {
                 const std::int32_t sum = inputs.sums[(row + static_cast<std::size_t>(r)) * inputs.groups + group];
                 for (int p = 0; p < panels; ++p) products[r][p] = simd::start_sum(sum);
             }
+PELLUCID_NO_UNROLLING
             for (std::size_t i = 0; i < group_size; i += 4) {
                 simd::Quads quads[panels];
                 for (int p = 0; p < panels; ++p) {
@@ -141,7 +161,8 @@ struct Int8 {
 // A group a step. weight = scale * (0..15) + minimum, so a group adds
 // scale * input_scale * (the integer sum) + minimum * input_scale * (the sum of its inputs).
 struct Int4 {
-    static constexpr int tile_rows = simd::integer_tile_rows;
+    static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = simd::integer_panels;
+    static constexpr int panels_of_two_rows = (simd::integer_panels + 1) / 2;
     static constexpr std::size_t step_bytes = panel_width * group_size / 2;
 
     static std::size_t steps(const Product& product) { return groups_of(product.n_in); }
@@ -160,6 +181,7 @@ struct Int4 {
             Integers products[rows][panels] = {};
             for (std::size_t start = 0; start < group_size; start += run) {
                 simd::NibbleSums narrow[rows][panels] = {};
+PELLUCID_NO_UNROLLING
                 for (std::size_t i = start; i < start + run; i += 8) {
                     simd::Nibbles first[panels], second[panels];
                     for (int p = 0; p < panels; ++p) {
@@ -273,7 +295,7 @@ inline void whole_tile(const Product& product, std::size_t row, std::size_t firs
     }
 }
 
-// One or two rows leave registers for several panels, whose chains hide each other's latency.
+// One or two rows leave registers for several panels, whose chains of sums hide each other's latency.
 template <class Format, int rows, int panels>
 inline void few_rows(const Product& product, std::size_t first, std::size_t last) {
     std::size_t panel = first;
@@ -302,8 +324,8 @@ inline void partial_tile(const Product& product, std::size_t row, std::size_t co
 
 template <class Format>
 void multiply_panels(const Product& product, std::size_t first, std::size_t last, float* partial_sums) {
-    if (product.rows == 1) return few_rows<Format, 1, 4>(product, first, last);
-    if (product.rows == 2) return few_rows<Format, 2, 2>(product, first, last);
+    if (product.rows == 1) return few_rows<Format, 1, Format::panels_of_one_row>(product, first, last);
+    if (product.rows == 2) return few_rows<Format, 2, Format::panels_of_two_rows>(product, first, last);
     constexpr auto tile = static_cast<std::size_t>(Format::tile_rows);
     constexpr std::size_t block_steps = block_bytes / Format::step_bytes;
     const std::size_t steps = Format::steps(product);

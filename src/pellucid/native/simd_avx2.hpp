@@ -26,10 +26,14 @@ struct Quads {
     __m256i low, high;
 };
 
-// Sixteen registers: six rows take twelve for their sums, two for weights, one for an input. Integer products need
-// more temporaries.
+// Sixteen registers: six rows take twelve for their sums, two for weights, one for an input.
 inline constexpr int tile_rows = 6;
-inline constexpr int integer_tile_rows = 4;
+inline constexpr int wide_tile_rows = 4;
+#if defined(PELLUCID_AVX_VNNI)
+inline constexpr int integer_panels = 2;
+#else
+inline constexpr int integer_panels = 1;
+#endif
 
 inline Floats broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 

@@ -32,7 +32,8 @@ struct InputQuad {
 
 // Thirty-two registers, one for the sums of a row; twelve chains hide the multiply-add's latency.
 inline constexpr int tile_rows = 12;
-inline constexpr int integer_tile_rows = 8;
+inline constexpr int wide_tile_rows = 8;
+inline constexpr int integer_panels = 4;
 
 inline Floats broadcast(float x) { return {_mm512_set1_ps(x)}; }
 

@@ -29,9 +29,14 @@ struct InputQuad {
     std::int8_t value[4];
 };
 
-// Rows of activations that a product takes at once: as many as there are registers for.
+// Rows of activations that a product takes at once: as many as there are registers for; fewer where weights or
+// intermediate values take more than one.
 inline constexpr int tile_rows = 4;
-inline constexpr int integer_tile_rows = 4;
+inline constexpr int wide_tile_rows = 4;
+
+// Panels whose integer products are taken side by side where there is one row: as many as it takes to hide the
+// latency of their sums.
+inline constexpr int integer_panels = 1;
 
 inline Floats broadcast(float x) {
     Floats r;
