@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from pellucid import native
 from pellucid.checkpoint import Checkpoint
-from pellucid.engine import Engine
 from pellucid.errors import OptionError, PellucidError
 from pellucid.extras import is_installed, require
 
 if TYPE_CHECKING:
+    from pellucid.native.engine import NativeEngine
     from pellucid.reference.model import GPT2LMHeadModel
 
 Precision = Literal["float32", "bfloat16", "float16", "int8", "int4"]
@@ -67,14 +67,14 @@ def choose_engine(engine: str, precision: str, device: str) -> Literal["native",
     return "torch"
 
 
-def load_native_engine(checkpoint: Checkpoint, precision: str, threads: int | None) -> Engine:
+def load_native_engine(checkpoint: Checkpoint, precision: Precision | None, threads: int | None) -> NativeEngine:
     from pellucid.native.engine import NativeEngine
 
     return NativeEngine.load(checkpoint, precision=precision, threads=threads)  # type: ignore[arg-type]
 
 
 def load_reference_model(
-    checkpoint: Checkpoint, precision: str = "float32", device: str = "cpu", threads: int | None = None
+    checkpoint: Checkpoint, precision: Precision = "float32", device: str = "cpu", threads: int | None = None
 ) -> GPT2LMHeadModel:
     """The model in torch. Raises `MissingExtraError` without torch, `OptionError` for a device it cannot use."""
     require("torch", "the reference model")

@@ -45,7 +45,7 @@ Prompt = str | Sequence[int]
 def load(
     name_or_path: str | Path = "demo",
     *,
-    precision: Precision = "float32",
+    precision: Precision | None = None,
     engine: EngineName = "auto",
     device: str = "cpu",
     threads: int | None = None,
@@ -56,7 +56,7 @@ def load(
     name_or_path: "demo" (bundled), "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", any Hub id, a
         folder, or a single weights file.
     precision: how weights are stored and multiplied: "float32", "bfloat16"; "int8" and "int4" (native engine);
-        "float16" (torch engine).
+        "float16" (torch engine). Unless given, float32, or what a quantized model is packed as.
     engine: "native" is the CPU engine, "torch" the reference model; "auto" is native on a CPU where it is built.
     device: where the torch engine runs, "cpu" or "cuda".
     threads: how many threads the engine uses; as many as there are cores unless given. torch sets it for the whole
@@ -67,26 +67,35 @@ def load(
     """
     if threads is not None and threads < 1:
         raise OptionError(f"threads is {threads}; it must be at least 1")
-    chosen = choose_engine(engine, precision, device)
+    chosen = choose_engine(engine, precision or "float32", device)
     checkpoint = open_checkpoint(name_or_path, revision=revision)
     if chosen == "native":
-        return LanguageModel(checkpoint, load_native_engine(checkpoint, precision, threads))
-    model = load_reference_model(checkpoint, precision, device, threads)
+        native = load_native_engine(checkpoint, precision, threads)
+        return LanguageModel(checkpoint, native, precision=native.precision)
+    model = load_reference_model(checkpoint, precision or "float32", device, threads)
     from pellucid.reference.engine import ReferenceEngine
 
-    return LanguageModel(checkpoint, ReferenceEngine(model), model)
+    return LanguageModel(checkpoint, ReferenceEngine(model), model, precision=precision or "float32")
 
 
 class LanguageModel:
     """A loaded GPT-2: what `load` returns.
 
-    name: what was loaded. config: its configuration. engine: what runs it.
+    name: what was loaded. config: its configuration. engine: what runs it. precision: how its weights are stored.
     """
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, model: GPT2LMHeadModel | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        engine: Engine,
+        model: GPT2LMHeadModel | None = None,
+        *,
+        precision: Precision = "float32",
+    ) -> None:
         self.name = checkpoint.name
         self.config: GPT2Config = checkpoint.config
         self.engine = engine
+        self.precision: Precision = precision
         self._model = model
         self._checkpoint = checkpoint
         self._tokenizer: GPT2Tokenizer | None = None

@@ -11,6 +11,7 @@ from pellucid.cli.generate import generate
 from pellucid.cli.models import models
 from pellucid.cli.predict import predict
 from pellucid.cli.pull import pull
+from pellucid.cli.quantize import quantize
 from pellucid.cli.score import score
 from pellucid.cli.tokens import tokens
 from pellucid.cli.verify import verify
@@ -34,6 +35,7 @@ for command, panel in (
     (tokens, _DECODE),
     (models, _MODELS),
     (pull, _MODELS),
+    (quantize, _MODELS),
     (verify, _MODELS),
 ):
     app.command(cls=PellucidCommand, rich_help_panel=panel)(command)

@@ -22,7 +22,6 @@ from pellucid.cli.options import (
     Model,
     NumBeams,
     NumReturnSequences,
-    Precision,
     PrecisionOption,
     Seed,
     Temperature,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 def generate(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads it from stdin.")],
     model: Model = "demo",
-    precision: PrecisionOption = Precision.float32,
+    precision: PrecisionOption = None,
     engine: EngineOption = EngineName.auto,
     device: Device = "cpu",
     threads: Threads = None,

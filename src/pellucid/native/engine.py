@@ -65,20 +65,30 @@ class NativeEngine:
         cls,
         checkpoint: Checkpoint,
         *,
-        precision: Precision = "float32",
+        precision: Precision | None = None,
         threads: int | None = None,
         capacity: int | None = None,
     ) -> NativeEngine:
-        """Pack a checkpoint's weights and make an engine of them.
+        """Pack a checkpoint's weights, or map them where they are packed already, and make an engine of them.
 
+        precision: what the checkpoint was packed as, or float32, unless given.
         threads: as many as there are cores for this process unless given.
 
         Raises `CheckpointError` for weights the precision cannot hold, and `OptionError` for an instruction set in
         the environment variable PELLUCID_ISA that this build or this processor does not have.
         """
+        packed = checkpoint.packed
+        chosen: Precision = precision or (packed.precision if packed else "float32")  # type: ignore[assignment]
         runtime = make_runtime(threads)
-        tensors = pack_weights(checkpoint, precision, runtime)
-        return cls(checkpoint.config, tensors, precision, runtime, capacity=capacity)
+        if packed and packed.precision == chosen:
+            tensors = packed.map()
+        else:
+            if packed and chosen in ("int8", "int4"):
+                raise OptionError(
+                    f"{checkpoint.path} is packed as {packed.precision}; to have it as {chosen}, quantize the original"
+                )
+            tensors = pack_weights(checkpoint, chosen, runtime)
+        return cls(checkpoint.config, tensors, chosen, runtime, capacity=capacity)
 
     @property
     def instruction_set(self) -> str:

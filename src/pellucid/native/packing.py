@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pellucid.checkpoint.float_types import Float32Array
-from pellucid.checkpoint.layout import EMBEDDING, HEAD, is_block_matrix
+from pellucid.checkpoint.layout import EMBEDDING, HEAD
+from pellucid.checkpoint.packed_layout import PANEL_WIDTH, ByteArray, matrix_precision
 from pellucid.errors import CheckpointError
 from pellucid.native._native import Runtime, matrix_bytes, pack
 
-PackedTensors: TypeAlias = dict[str, NDArray[np.uint8]]
+PackedTensors: TypeAlias = dict[str, ByteArray]
 
 
 class WeightSource(Protocol):
@@ -36,31 +36,22 @@ class WeightSource(Protocol):
         """The tensor's elements in order, in pieces."""
 
 
-# Outputs side by side in packed weights: see packing.hpp.
-_PANEL_WIDTH = 16
-
-
-def matrix_precision(name: str, precision: str) -> str | None:
-    """How a tensor is packed in a model of this precision; None for one that stays float32.
-
-    Four bits break the embedding before anything else, so int4 keeps it, and the head, at eight.
-    """
-    if name in (EMBEDDING, HEAD):
-        return "int8" if precision == "int4" else precision
-    return precision if is_block_matrix(name) else None
-
-
 def pack_weights(source: WeightSource, precision: str, runtime: Runtime) -> PackedTensors:
     """Every tensor by its name, as bytes. The largest are read first, the embedding in pieces, so that at no time
     much more is held than what is packed so far.
 
     Raises `CheckpointError` for weights that the precision cannot hold.
     """
-    names = sorted(source.tensor_names(), key=lambda name: -math.prod(source.shape(name)))
-    return {name: _packed(source, name, precision, runtime) for name in names}
+    return dict(pack_each(source, precision, runtime))
 
 
-def _packed(source: WeightSource, name: str, precision: str, runtime: Runtime) -> NDArray[np.uint8]:
+def pack_each(source: WeightSource, precision: str, runtime: Runtime) -> Iterator[tuple[str, ByteArray]]:
+    """As `pack_weights`, a tensor at a time."""
+    for name in sorted(source.tensor_names(), key=lambda name: -math.prod(source.shape(name))):
+        yield name, _packed(source, name, precision, runtime)
+
+
+def _packed(source: WeightSource, name: str, precision: str, runtime: Runtime) -> ByteArray:
     packed_as = matrix_precision(name, precision)
     if packed_as is None:
         return source.take(name).reshape(-1).view(np.uint8)
@@ -75,7 +66,7 @@ def _packed(source: WeightSource, name: str, precision: str, runtime: Runtime) -
         raise CheckpointError(f"{source.path}: tensor {name} cannot be packed as {packed_as}: {error}") from error
 
 
-def _pack_in_pieces(source: WeightSource, name: str, precision: str, runtime: Runtime) -> NDArray[np.uint8]:
+def _pack_in_pieces(source: WeightSource, name: str, precision: str, runtime: Runtime) -> ByteArray:
     """An embedding [vocab, n_embd], some rows at a time."""
     vocab_size, n_embd = source.shape(name)
     packed = aligned_empty(matrix_bytes(precision, vocab_size, n_embd))
@@ -85,17 +76,17 @@ def _pack_in_pieces(source: WeightSource, name: str, precision: str, runtime: Ru
         held = np.concatenate((held, block))
         rows = held.size // n_embd
         if first + rows < vocab_size:
-            rows -= rows % _PANEL_WIDTH
+            rows -= rows % PANEL_WIDTH
         if rows == 0:
             continue
-        start = first // _PANEL_WIDTH * panel_bytes
+        start = first // PANEL_WIDTH * panel_bytes
         piece = packed[start : start + matrix_bytes(precision, rows, n_embd)]
         pack(runtime, precision, held[: rows * n_embd].reshape(rows, n_embd), piece)
         held, first = held[rows * n_embd :], first + rows
     return packed
 
 
-def aligned_empty(size: int) -> NDArray[np.uint8]:
+def aligned_empty(size: int) -> ByteArray:
     """Bytes that begin where a cache line does."""
     room = np.empty(size + 64, np.uint8)
     start = -room.ctypes.data % 64
