@@ -2,6 +2,7 @@
 #   make run     the walk from a prompt to its continuations     PROMPT="..." MODEL=demo
 #   make test    the whole suite
 #   make lint    ruff and mypy
+#   make sanitize  the native engine under AddressSanitizer, UBSan and ThreadSanitizer
 #   make setup   a full development environment in .venv
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := .venv/bin
 NATIVE := CMakeLists.txt $(wildcard src/pellucid/native/*.cpp src/pellucid/native/*.hpp)
 INPUTS := pyproject.toml constraints.txt $(NATIVE)
 
-.PHONY: run test lint setup clean
+.PHONY: run test lint sanitize setup clean
 
 run: .venv/.installed
 	@$(BIN)/pellucid walk "$(PROMPT)" --model "$(MODEL)"
@@ -23,6 +24,15 @@ lint: .venv/.developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The engine's own test under AddressSanitizer with UBSan, and under ThreadSanitizer; needs cmake and a compiler.
+sanitize:
+	@for kind in address,undefined thread; do \
+	  cmake -S . -B build/sanitize-$$kind -DPELLUCID_MODULE=OFF -DPELLUCID_TESTS=ON -DPELLUCID_SANITIZE=$$kind \
+	    -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null && \
+	  cmake --build build/sanitize-$$kind --parallel 2 > /dev/null && \
+	  echo "with $$kind:" && build/sanitize-$$kind/engine_test || exit 1; \
+	done
 
 setup: .venv/.developed
 
