@@ -3,6 +3,7 @@
 #   make test    the whole suite
 #   make lint    ruff and mypy
 #   make sanitize  the native engine under AddressSanitizer, UBSan and ThreadSanitizer
+#   make emulate   its AVX-512 and AVX-VNNI kernels on a processor without them
 #   make setup   a full development environment in .venv
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := .venv/bin
 NATIVE := CMakeLists.txt $(wildcard src/pellucid/native/*.cpp src/pellucid/native/*.hpp)
 INPUTS := pyproject.toml constraints.txt $(NATIVE)
 
-.PHONY: run test lint sanitize setup clean
+.PHONY: run test lint sanitize emulate setup clean
 
 run: .venv/.installed
 	@$(BIN)/pellucid walk "$(PROMPT)" --model "$(MODEL)"
@@ -33,6 +34,12 @@ sanitize:
 	  cmake --build build/sanitize-$$kind --parallel 2 > /dev/null && \
 	  echo "with $$kind:" && build/sanitize-$$kind/engine_test || exit 1; \
 	done
+
+# The same test with AVX-512 and AVX-VNNI emulated, on any x86-64 processor with AVX2.
+emulate:
+	@cmake -S . -B build/emulate -DPELLUCID_MODULE=OFF -DPELLUCID_TESTS=ON -DPELLUCID_EMULATE=ON > /dev/null
+	@cmake --build build/emulate --parallel 2 > /dev/null
+	@build/emulate/engine_test
 
 setup: .venv/.developed
 
