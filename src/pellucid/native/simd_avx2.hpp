@@ -50,10 +50,13 @@ inline __m256i first_lanes(std::size_t n, int offset) {
 }
 
 inline Floats load_first(const float* p, std::size_t n) {
+    if (n >= panel_width) return load(p);
     return {_mm256_maskload_ps(p, first_lanes(n, 0)), _mm256_maskload_ps(p + 8, first_lanes(n, 8))};
 }
 
+// A masked store costs many times a plain one, and is seldom needed.
 inline void store_first(float* p, const Floats& x, std::size_t n) {
+    if (n >= panel_width) return store(p, x);
     _mm256_maskstore_ps(p, first_lanes(n, 0), x.low);
     _mm256_maskstore_ps(p + 8, first_lanes(n, 8), x.high);
 }
