@@ -12,6 +12,7 @@ from pellucid.extras import is_installed, require
 
 if TYPE_CHECKING:
     from pellucid.native.engine import NativeEngine
+    from pellucid.reference.load import Weights
     from pellucid.reference.model import GPT2LMHeadModel
 
 Precision = Literal["float32", "bfloat16", "float16", "int8", "int4"]
@@ -74,7 +75,7 @@ def load_native_engine(checkpoint: Checkpoint, precision: Precision | None, thre
 
 
 def load_reference_model(
-    checkpoint: Checkpoint, precision: Precision = "float32", device: str = "cpu", threads: int | None = None
+    checkpoint: Weights, precision: Precision = "float32", device: str = "cpu", threads: int | None = None
 ) -> GPT2LMHeadModel:
     """The model in torch. Raises `MissingExtraError` without torch, `OptionError` for a device it cannot use."""
     require("torch", "the reference model")

@@ -106,10 +106,11 @@ class LanguageModel:
 
     @property
     def model(self) -> GPT2LMHeadModel:
-        """The model in torch: the torch engine's own; beside the native engine loaded when it is first asked for, in
-        float32. Raises `MissingExtraError` without torch."""
+        """The model in torch: the torch engine's own; beside the native engine made when it is first asked for, in
+        float32, of the weights that the engine multiplies with. Raises `MissingExtraError` without torch."""
         if self._model is None:
-            self._model = load_reference_model(self._checkpoint)
+            weights = getattr(self.engine, "weights", None)
+            self._model = load_reference_model(self._checkpoint if weights is None else weights())
         return self._model
 
     @property

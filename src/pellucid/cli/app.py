@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pellucid.cli.bench import bench
 from pellucid.cli.failures import PellucidCommand
 from pellucid.cli.generate import generate
 from pellucid.cli.models import models
@@ -36,6 +37,7 @@ for command, panel in (
     (models, _MODELS),
     (pull, _MODELS),
     (quantize, _MODELS),
+    (bench, _MODELS),
     (verify, _MODELS),
 ):
     app.command(cls=PellucidCommand, rich_help_panel=panel)(command)

@@ -15,6 +15,7 @@ from pellucid.errors import OptionError
 from pellucid.native._native import Engine, ModelConfig, Runtime
 from pellucid.native.packing import PackedTensors, pack_weights
 from pellucid.native.processors import usable_cores
+from pellucid.native.weights import UnpackedWeights
 
 Precision = Literal["float32", "bfloat16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8", "int4")
@@ -52,6 +53,7 @@ class NativeEngine:
         self.config = config
         self.precision: Precision = precision
         self.weight_bytes = sum(tensor.nbytes for tensor in tensors.values())
+        self._tensors = tensors
         self._engine = Engine(
             runtime,
             _model_config(config),
@@ -94,6 +96,10 @@ class NativeEngine:
     def instruction_set(self) -> str:
         """Which kernels it uses: "avx2", "avx512_vnni", "portable", ..."""
         return self._engine.instruction_set
+
+    def weights(self) -> UnpackedWeights:
+        """The weights as the engine multiplies with them, for the reference model beside it."""
+        return UnpackedWeights(self.config, self._tensors, self.precision)
 
     @property
     def threads(self) -> int:
