@@ -2,6 +2,7 @@
 #   make run     the walk from a prompt to its continuations     PROMPT="..." MODEL=demo
 #   make test    the whole suite
 #   make lint    ruff and mypy
+#   make bench   decoding speeds, beside Transformers
 #   make sanitize  the native engine under AddressSanitizer, UBSan and ThreadSanitizer
 #   make emulate   its AVX-512 and AVX-VNNI kernels on a processor without them
 #   make setup   a full development environment in .venv
@@ -13,7 +14,7 @@ BIN := .venv/bin
 NATIVE := CMakeLists.txt $(wildcard src/pellucid/native/*.cpp src/pellucid/native/*.hpp)
 INPUTS := pyproject.toml constraints.txt $(NATIVE)
 
-.PHONY: run test lint sanitize emulate setup clean
+.PHONY: run test lint bench sanitize emulate setup clean
 
 run: .venv/.installed
 	@$(BIN)/pellucid walk "$(PROMPT)" --model "$(MODEL)"
@@ -25,6 +26,9 @@ lint: .venv/.developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/.developed
+	$(BIN)/python benchmarks/decode.py --out benchmarks/results
 
 # The engine's own test under AddressSanitizer with UBSan, and under ThreadSanitizer; needs cmake and a compiler.
 sanitize:

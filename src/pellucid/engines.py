@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from pellucid import native
 from pellucid.checkpoint import Checkpoint
-from pellucid.errors import OptionError, PellucidError
+from pellucid.errors import NoEngineError, OptionError
 from pellucid.extras import is_installed, require
 
 if TYPE_CHECKING:
@@ -23,16 +23,6 @@ _TORCH_PRECISIONS = ("float16",)
 _NATIVE_PRECISIONS = ("int8", "int4")
 
 _BUILD_HINT = "reinstall Pellucid where a C++ compiler is at hand, without PELLUCID_NATIVE=off"
-
-
-class NoEngineError(PellucidError, ImportError):
-    """Neither engine is installed."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "there is no engine to run a model with: the native one is not built and torch is not installed; "
-            f'pip install "pellucid[torch]", or {_BUILD_HINT}'
-        )
 
 
 def choose_engine(engine: str, precision: str, device: str) -> Literal["native", "torch"]:
@@ -60,7 +50,7 @@ def choose_engine(engine: str, precision: str, device: str) -> Literal["native",
         if native.is_built():
             return "native"
         if not is_installed("torch"):
-            raise NoEngineError
+            raise NoEngineError(_BUILD_HINT)
         warnings.warn(
             f"the native engine is not built, so the slower reference engine runs; {_BUILD_HINT}", stacklevel=3
         )
@@ -68,10 +58,12 @@ def choose_engine(engine: str, precision: str, device: str) -> Literal["native",
     return "torch"
 
 
-def load_native_engine(checkpoint: Checkpoint, precision: Precision | None, threads: int | None) -> NativeEngine:
+def load_native_engine(
+    checkpoint: Checkpoint, precision: Precision | None, threads: int | None, capacity: int | None
+) -> NativeEngine:
     from pellucid.native.engine import NativeEngine
 
-    return NativeEngine.load(checkpoint, precision=precision, threads=threads)  # type: ignore[arg-type]
+    return NativeEngine.load(checkpoint, precision=precision, threads=threads, capacity=capacity)  # type: ignore[arg-type]
 
 
 def load_reference_model(

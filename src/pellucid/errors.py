@@ -50,3 +50,13 @@ class MissingExtraError(PellucidError, ImportError):
         super().__init__(
             f'{feature} needs the "{extra}" extra, which is not installed: pip install "pellucid[{extra}]"'
         )
+
+
+class NoEngineError(PellucidError, ImportError):
+    """There is no engine to run a model with."""
+
+    def __init__(self, build_hint: str) -> None:
+        super().__init__(
+            "there is no engine to run a model with: the native one is not built and torch is not installed; "
+            f'pip install "pellucid[torch]", or {build_hint}'
+        )

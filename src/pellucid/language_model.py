@@ -49,6 +49,7 @@ def load(
     engine: EngineName = "auto",
     device: str = "cpu",
     threads: int | None = None,
+    capacity: int | None = None,
     revision: str | None = None,
 ) -> LanguageModel:
     """Load a model to work with.
@@ -61,6 +62,8 @@ def load(
     device: where the torch engine runs, "cpu" or "cuda".
     threads: how many threads the engine uses; as many as there are cores unless given. torch sets it for the whole
         process.
+    capacity: how many tokens the native engine's cache holds over all sequences; 16 sequences of full length unless
+        given.
 
     Raises `ModelNotFoundError`, `CheckpointError`, `ConfigError`, `OptionError`, `MissingExtraError` or
     `NoEngineError`.
@@ -68,9 +71,11 @@ def load(
     if threads is not None and threads < 1:
         raise OptionError(f"threads is {threads}; it must be at least 1")
     chosen = choose_engine(engine, precision or "float32", device)
+    if capacity is not None and chosen != "native":
+        raise OptionError("capacity is for the native engine; the torch engine's cache grows as it is used")
     checkpoint = open_checkpoint(name_or_path, revision=revision)
     if chosen == "native":
-        native = load_native_engine(checkpoint, precision, threads)
+        native = load_native_engine(checkpoint, precision, threads, capacity)
         return LanguageModel(checkpoint, native, precision=native.precision)
     model = load_reference_model(checkpoint, precision or "float32", device, threads)
     from pellucid.reference.engine import ReferenceEngine

@@ -12,7 +12,7 @@ import torch
 
 import pellucid
 from pellucid import Generation, engines, native
-from pellucid.errors import MissingExtraError, OptionError
+from pellucid.errors import CacheFullError, MissingExtraError, NoEngineError, OptionError
 
 needs_native = pytest.mark.skipif(not native.is_built(), reason="a pure-Python build")
 PROMPT = "Once upon a time there was a"
@@ -70,6 +70,17 @@ def test_threads_reach_the_native_engine() -> None:
 
 
 @needs_native
+def test_the_size_of_the_native_engines_cache_can_be_chosen() -> None:
+    lm = pellucid.load("demo", capacity=64)
+    assert lm.engine.capacity == 64
+    lm.generate(PROMPT, max_new_tokens=20)
+    with pytest.raises(CacheFullError):
+        lm.generate(PROMPT, max_new_tokens=100)
+    with pytest.raises(OptionError, match="capacity is for the native engine"):
+        pellucid.load("demo", engine="torch", capacity=64)
+
+
+@needs_native
 def test_loading_on_the_native_engine_imports_no_torch() -> None:
     code = "import sys, pellucid; pellucid.load('demo').generate('The fox', max_new_tokens=2); print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -94,7 +105,7 @@ def test_without_the_extension_the_reference_serves_and_says_so_once(monkeypatch
 def test_without_either_engine_one_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "is_built", lambda: False)
     monkeypatch.setattr(engines, "is_installed", lambda extra: False)
-    with pytest.raises(engines.NoEngineError, match='pip install "pellucid\\[torch\\]", or reinstall'):
+    with pytest.raises(NoEngineError, match='pip install "pellucid\\[torch\\]", or reinstall'):
         pellucid.load("demo")
 
 
