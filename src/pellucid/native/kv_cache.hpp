@@ -77,8 +77,10 @@ private:
         std::vector<std::byte*> pages;
     };
 
+    static constexpr std::size_t memory_alignment = 4096;  // of the system's pages
+
     struct Free {
-        void operator()(std::byte* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
+        void operator()(std::byte* memory) const { ::operator delete[](memory, std::align_val_t{memory_alignment}); }
     };
 
     const Sequence& find(Slot slot) const;
