@@ -1,8 +1,10 @@
 # Each target sets up what it needs, on a machine with Python >= 3.11, pip and a C++ compiler.
 #   make run     the walk from a prompt to its continuations     PROMPT="..." MODEL=demo
 #   make test    the whole suite
-#   make bench   what decoding costs beside the model
 #   make lint    ruff and mypy
+#   make bench   decoding speeds, and what decoding costs beside the model
+#   make sanitize  the native engine under AddressSanitizer, UBSan and ThreadSanitizer
+#   make emulate   its AVX-512 and AVX-VNNI kernels on a processor without them
 #   make setup   a full development environment in .venv
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ BIN := .venv/bin
 NATIVE := CMakeLists.txt $(wildcard src/pellucid/native/*.cpp src/pellucid/native/*.hpp)
 INPUTS := pyproject.toml constraints.txt $(NATIVE)
 
-.PHONY: run test bench lint setup clean
+.PHONY: run test lint bench sanitize emulate setup clean
 
 run: .venv/.installed
 	@$(BIN)/pellucid walk "$(PROMPT)" --model "$(MODEL)"
@@ -20,13 +22,29 @@ run: .venv/.installed
 test: .venv/.developed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-bench: .venv/.installed
-	$(BIN)/python benchmarks/decoder_cost.py
-
 lint: .venv/.developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/.developed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decoder_cost.py
+	$(BIN)/python benchmarks/decode.py --out benchmarks/results
+
+# The engine's own test under AddressSanitizer with UBSan, and under ThreadSanitizer; needs cmake and a compiler.
+sanitize:
+	@for kind in address,undefined thread; do \
+	  cmake -S . -B build/sanitize-$$kind -DPELLUCID_MODULE=OFF -DPELLUCID_TESTS=ON -DPELLUCID_SANITIZE=$$kind \
+	    -DCMAKE_BUILD_TYPE=RelWithDebInfo > /dev/null && \
+	  cmake --build build/sanitize-$$kind --parallel 2 > /dev/null && \
+	  echo "with $$kind:" && build/sanitize-$$kind/engine_test || exit 1; \
+	done
+
+# The same test with AVX-512 and AVX-VNNI emulated, on any x86-64 processor with AVX2.
+emulate:
+	@cmake -S . -B build/emulate -DPELLUCID_MODULE=OFF -DPELLUCID_TESTS=ON -DPELLUCID_EMULATE=ON > /dev/null
+	@cmake --build build/emulate --parallel 2 > /dev/null
+	@build/emulate/engine_test
 
 setup: .venv/.developed
 

@@ -62,7 +62,8 @@ class Engine(Protocol):
 
         slots: distinct slot numbers; tokens: for each of them the ids to append.
 
-        Raises `ContextLengthError` before anything is appended when a slot would pass `n_positions`.
+        Raises `ContextLengthError` before anything is appended when a slot would pass `n_positions`, and
+        `CacheFullError` when the cache has no room for the tokens of all slots.
         """
 
     def length(self, slot: int) -> int:

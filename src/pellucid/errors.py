@@ -39,10 +39,24 @@ class RecordError(PellucidError, ValueError):
     """A record of a decode cannot be read, or cannot be replayed."""
 
 
+class CacheFullError(PellucidError, MemoryError):
+    """An engine's cache, whose size was settled when the model was loaded, has no room for more tokens."""
+
+
 class MissingExtraError(PellucidError, ImportError):
     """A feature needs an optional dependency that is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
             f'{feature} needs the "{extra}" extra, which is not installed: pip install "pellucid[{extra}]"'
+        )
+
+
+class NoEngineError(PellucidError, ImportError):
+    """There is no engine to run a model with."""
+
+    def __init__(self, build_hint: str) -> None:
+        super().__init__(
+            "there is no engine to run a model with: the native one is not built and torch is not installed; "
+            f'pip install "pellucid[torch]", or {build_hint}'
         )

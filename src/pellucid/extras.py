@@ -10,7 +10,11 @@ from pellucid.errors import MissingExtraError
 _MARKS = {"torch": "torch", "plot": "matplotlib", "gguf": "gguf"}
 
 
+def is_installed(extra: str) -> bool:
+    return find_spec(_MARKS[extra]) is not None
+
+
 def require(extra: str, feature: str) -> None:
     """Raise `MissingExtraError`, naming the feature and the extra to install, unless the extra is there."""
-    if find_spec(_MARKS[extra]) is None:
+    if not is_installed(extra):
         raise MissingExtraError(feature, extra)

@@ -32,88 +32,91 @@ from pellucid.decoding.session import Session
 from pellucid.decoding.streaming import stream, stream_text
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import Engine
+from pellucid.engines import EngineName, Precision, choose_engine, load_native_engine, load_reference_model
 from pellucid.errors import ContextLengthError, OptionError
-from pellucid.extras import require
 from pellucid.tokenizer import GPT2Tokenizer
 
 if TYPE_CHECKING:
     from pellucid.reference.model import GPT2LMHeadModel
 
 Prompt = str | Sequence[int]
-Precision = Literal["float32", "bfloat16", "float16"]
-
-_PRECISIONS = ("float32", "bfloat16", "float16")
-_ENGINES = ("auto", "torch")
 
 
 def load(
     name_or_path: str | Path = "demo",
     *,
-    precision: Precision = "float32",
-    engine: Literal["auto", "torch"] = "auto",
+    precision: Precision | None = None,
+    engine: EngineName = "auto",
     device: str = "cpu",
     threads: int | None = None,
+    capacity: int | None = None,
     revision: str | None = None,
 ) -> LanguageModel:
     """Load a model to work with.
 
     name_or_path: "demo" (bundled), "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", any Hub id, a
         folder, or a single weights file.
-    precision: how weights are stored and multiplied.
-    engine: "torch" is the reference model; "auto" chooses the best engine there is.
+    precision: how weights are stored and multiplied: "float32", "bfloat16"; "int8" and "int4" (native engine);
+        "float16" (torch engine). Unless given, float32, or what a quantized model is packed as.
+    engine: "native" is the CPU engine, "torch" the reference model; "auto" is native on a CPU where it is built.
     device: where the torch engine runs, "cpu" or "cuda".
-    threads: how many threads torch uses, for the whole process; its own choice unless given.
+    threads: how many threads the engine uses; as many as there are cores unless given. torch sets it for the whole
+        process.
+    capacity: how many tokens the native engine's cache holds over all sequences; 16 sequences of full length unless
+        given.
 
-    Raises `ModelNotFoundError`, `CheckpointError`, `ConfigError`, `OptionError`, or `MissingExtraError`.
+    Raises `ModelNotFoundError`, `CheckpointError`, `ConfigError`, `OptionError`, `MissingExtraError` or
+    `NoEngineError`.
     """
-    if precision not in _PRECISIONS:
-        raise OptionError(f"precision is {precision!r}; it must be one of {', '.join(_PRECISIONS)}")
-    if engine not in _ENGINES:
-        raise OptionError(f"engine is {engine!r}; it must be one of {', '.join(_ENGINES)}")
     if threads is not None and threads < 1:
         raise OptionError(f"threads is {threads}; it must be at least 1")
-    require("torch", "the reference engine")
+    chosen = choose_engine(engine, precision or "float32", device)
+    if capacity is not None and chosen != "native":
+        raise OptionError("capacity is for the native engine; the torch engine's cache grows as it is used")
     checkpoint = open_checkpoint(name_or_path, revision=revision)
-    model = _load_reference_model(checkpoint, precision, device, threads)
+    if chosen == "native":
+        native = load_native_engine(checkpoint, precision, threads, capacity)
+        return LanguageModel(checkpoint, native, precision=native.precision)
+    model = load_reference_model(checkpoint, precision or "float32", device, threads)
     from pellucid.reference.engine import ReferenceEngine
 
-    return LanguageModel(checkpoint, ReferenceEngine(model), model)
-
-
-def _load_reference_model(
-    checkpoint: Checkpoint, precision: Precision, device: str, threads: int | None
-) -> GPT2LMHeadModel:
-    import torch
-
-    from pellucid.reference.load import load_model
-    from pellucid.reference.model import GPT2LMHeadModel
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch names its reasons at length; the first line says which
-        raise OptionError(f"device is {device!r}, which torch cannot use here: {str(error).splitlines()[0]}") from error
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return load_model(checkpoint, GPT2LMHeadModel, dtype=getattr(torch, precision), device=device)
+    return LanguageModel(checkpoint, ReferenceEngine(model), model, precision=precision or "float32")
 
 
 class LanguageModel:
     """A loaded GPT-2: what `load` returns.
 
-    name: what was loaded. config: its configuration. engine: what runs it.
+    name: what was loaded. config: its configuration. engine: what runs it. precision: how its weights are stored.
     """
 
-    def __init__(self, checkpoint: Checkpoint, engine: Engine, model: GPT2LMHeadModel) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        engine: Engine,
+        model: GPT2LMHeadModel | None = None,
+        *,
+        precision: Precision = "float32",
+    ) -> None:
         self.name = checkpoint.name
         self.config: GPT2Config = checkpoint.config
         self.engine = engine
-        self.model = model
+        self.precision: Precision = precision
+        self._model = model
         self._checkpoint = checkpoint
         self._tokenizer: GPT2Tokenizer | None = None
 
     def __repr__(self) -> str:
         millions = self.config.parameter_count / 1e6
         return f"LanguageModel({self.name!r}, {millions:.1f}M parameters, {type(self.engine).__name__})"
+
+    @property
+    def model(self) -> GPT2LMHeadModel:
+        """The model in torch: the torch engine's own; beside the native engine made when it is first asked for, in
+        float32, of the weights that the engine multiplies with. Raises `MissingExtraError` without torch."""
+        if self._model is None:
+            weights = getattr(self.engine, "weights", None)
+            self._model = load_reference_model(self._checkpoint if weights is None else weights())
+        return self._model
 
     @property
     def tokenizer(self) -> GPT2Tokenizer:

@@ -26,6 +26,7 @@ LAYERS = [
     ["decoding"],
     ["training"],
     ["views"],
+    ["engines"],
     ["language_model", "compat"],
     ["verification"],
     ["cli"],
@@ -67,7 +68,7 @@ whole = util.find_spec
 util.find_spec = lambda name, package=None: None if name == "torch" else whole(name, package)
 sys.meta_path.insert(0, NoTorch())
 import pellucid
-for use in (lambda: pellucid.GPT2LMHeadModel, lambda: pellucid.load("demo")):
+for use in (lambda: pellucid.GPT2LMHeadModel, lambda: pellucid.load("demo", engine="torch")):
     try:
         use()
     except pellucid.PellucidError as error:

@@ -4,7 +4,7 @@ from pellucid.checkpoint.checkpoint import Checkpoint
 from pellucid.checkpoint.hub import PRESET_IDS, CachedModel, cached_models, is_cached
 from pellucid.checkpoint.layout import canonical_name, expected_shapes
 from pellucid.checkpoint.opening import BUNDLED_MODELS, open_checkpoint, open_config, open_tokenizer
-from pellucid.checkpoint.writing import write_checkpoint
+from pellucid.checkpoint.writing import write_checkpoint, write_packed_checkpoint
 
 __all__ = [
     "BUNDLED_MODELS",
@@ -19,4 +19,5 @@ __all__ = [
     "open_config",
     "open_tokenizer",
     "write_checkpoint",
+    "write_packed_checkpoint",
 ]

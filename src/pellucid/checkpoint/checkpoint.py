@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pellucid.checkpoint.float_types import Float32Array
 from pellucid.checkpoint.layout import EMBEDDING, HEAD, canonical_name, expected_shapes, is_mask_buffer
+from pellucid.checkpoint.packed_file import PackedFile
 from pellucid.checkpoint.stored import StoredTensor, equal
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, TokenizerError
@@ -31,6 +32,8 @@ class Checkpoint:
     config: `tie_word_embeddings` says what the weights say, where the file's own configuration is wrong about it.
     generation_config: the contents of `generation_config.json`, or nothing.
 
+    packed: the file of packed weights that the native engine maps, where that is what the checkpoint is.
+
     Tensors have the names and shapes of `layout.expected_shapes(config)`, all of them and no others. They were
     checked when the checkpoint was opened; their data is read when it is taken.
     """
@@ -41,6 +44,7 @@ class Checkpoint:
     generation_config: Mapping[str, Any] = field(repr=False)
     _tensors: Mapping[str, StoredTensor] = field(repr=False)
     _load_tokenizer: Callable[[], GPT2Tokenizer] | None = field(repr=False)
+    packed: PackedFile | None = field(default=None, repr=False)
 
     @classmethod
     def checked(
@@ -52,6 +56,7 @@ class Checkpoint:
         *,
         generation_config: Mapping[str, Any] | None = None,
         load_tokenizer: Callable[[], GPT2Tokenizer] | None = None,
+        packed: PackedFile | None = None,
     ) -> Self:
         """Match what a file holds, by the file's own keys, with what the configuration asks for.
 
@@ -68,6 +73,7 @@ class Checkpoint:
             dict(generation_config or {}),
             {tensor_name: tensors[tensor_name] for tensor_name in order},
             load_tokenizer,
+            packed,
         )
 
     @property
@@ -91,6 +97,11 @@ class Checkpoint:
         Raises `CheckpointError` for a name that the checkpoint does not have or a file that cannot be read.
         """
         return self._tensor(name).read()
+
+    def blocks(self, name: str) -> Iterator[Float32Array]:
+        """One tensor's elements in order, as flat float32 arrays of about a megabyte, for what need not hold it
+        whole. Raises `CheckpointError` as `take` does."""
+        return self._tensor(name).blocks()
 
     def _tensor(self, name: str) -> StoredTensor:
         if name not in self._tensors:

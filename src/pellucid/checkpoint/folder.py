@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from pellucid.checkpoint.packed_file import PACKED_FILE
 from pellucid.checkpoint.safetensors_file import read_safetensors
 from pellucid.checkpoint.stored import StoredTensor
 from pellucid.checkpoint.torch_file import read_state_dict
@@ -24,6 +25,7 @@ WEIGHTS_FILES = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    PACKED_FILE,
 )
 
 # Any one of these makes a tokenizer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from pellucid.checkpoint.folder import (
 from pellucid.checkpoint.gguf_file import read_gguf
 from pellucid.checkpoint.hub import PRESET_IDS, fetch_config, fetch_model, fetch_tokenizer
 from pellucid.checkpoint.nanogpt_file import GPT2_VOCAB_SIZES, is_nanogpt, read_nanogpt
+from pellucid.checkpoint.packed_file import PACKED_FILE, PackedFile, read_packed
 from pellucid.checkpoint.stored import StoredTensor
 from pellucid.checkpoint.torch_file import read_torch_file, state_dict_tensors
 from pellucid.config import GPT2Config
@@ -107,13 +108,21 @@ def _open_folder(name: str, folder: Path, weights: str | None = None) -> Checkpo
         weights = next((file_name for file_name in WEIGHTS_FILES if (folder / file_name).is_file()), None)
     if weights is None:
         raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHTS_FILES)}{_hint(folder)}")
+    loader = _load_bundled_tokenizer if name in BUNDLED_MODELS else tokenizer_loader(folder)
+    return _open_weights(name, folder, config, folder / weights, loader)
+
+
+def _open_weights(
+    name: str, path: Path, config: GPT2Config, weights: Path, loader: Callable[[], GPT2Tokenizer] | None
+) -> Checkpoint:
+    packed: PackedFile | None = None
+    if weights.name == PACKED_FILE:
+        tensors, packed = read_packed(weights, config)
+    else:
+        tensors = dict(read_weights_file(weights))
+    settings = read_generation_config(weights.parent)
     return Checkpoint.checked(
-        name,
-        folder,
-        config,
-        read_weights_file(folder / weights),
-        generation_config=read_generation_config(folder),
-        load_tokenizer=_load_bundled_tokenizer if name in BUNDLED_MODELS else tokenizer_loader(folder),
+        name, path, config, tensors, generation_config=settings, load_tokenizer=loader, packed=packed
     )
 
 
@@ -145,6 +154,9 @@ def _open_file(name: str, path: Path) -> Checkpoint:
                 loader = _load_bundled_tokenizer
             return Checkpoint.checked(name, path, config, tensors, load_tokenizer=loader)
         return _open_beside_config(name, path, state_dict_tensors(path, contents))
+    if path.name == PACKED_FILE and (folder / CONFIG_FILE).is_file():
+        config = GPT2Config.from_json_file(folder / CONFIG_FILE)
+        return _open_weights(name, path, config, path, tokenizer_loader(folder))
     if path.suffix == ".safetensors" or path.name in WEIGHTS_FILES:
         return _open_beside_config(name, path, read_weights_file(path))
     raise CheckpointError(f"{path} is of no kind that can be read; these are: {', '.join(_FILE_SUFFIXES)}")

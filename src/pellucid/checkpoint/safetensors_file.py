@@ -50,6 +50,32 @@ def read_safetensors(path: Path) -> dict[str, FileSegment]:
 
     Raises `CheckpointError`, naming the file and the tensor, unless the file is whole and its header true.
     """
+    stamp, header_size, header = _read_header(path)
+    data_start, data_size = 8 + header_size, stamp.size - 8 - header_size
+    tensors: dict[str, FileSegment] = {}
+    ranges: list[tuple[int, int, str]] = []
+    for key, entry in _parse_header(path, header).items():
+        if key == "__metadata__":
+            continue
+        begin, end, shape, dtype = _parse_entry(path, key, entry)
+        if end > data_size:
+            raise CheckpointError(
+                f"{path}: tensor {key} ends at byte {end:,} of the data, but there are only {data_size:,}; "
+                "the file is truncated or its header is wrong"
+            )
+        ranges.append((begin, end, key))
+        tensors[key] = FileSegment(file=path, key=key, shape=shape, dtype=dtype, offset=data_start + begin, stamp=stamp)
+    _check_ranges(path, ranges, data_size)
+    return tensors
+
+
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says about itself; nothing where it says nothing. Raises `CheckpointError`."""
+    metadata = _parse_header(path, _read_header(path)[2]).get("__metadata__", {})
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _read_header(path: Path) -> tuple[FileStamp, int, bytes]:
     try:
         with FileIO(path) as file:
             stamp = FileStamp.of(file)
@@ -70,22 +96,7 @@ def read_safetensors(path: Path) -> dict[str, FileSegment]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
-    data_start, data_size = 8 + header_size, stamp.size - 8 - header_size
-    tensors: dict[str, FileSegment] = {}
-    ranges: list[tuple[int, int, str]] = []
-    for key, entry in _parse_header(path, header).items():
-        if key == "__metadata__":
-            continue
-        begin, end, shape, dtype = _parse_entry(path, key, entry)
-        if end > data_size:
-            raise CheckpointError(
-                f"{path}: tensor {key} ends at byte {end:,} of the data, but there are only {data_size:,}; "
-                "the file is truncated or its header is wrong"
-            )
-        ranges.append((begin, end, key))
-        tensors[key] = FileSegment(file=path, key=key, shape=shape, dtype=dtype, offset=data_start + begin, stamp=stamp)
-    _check_ranges(path, ranges, data_size)
-    return tensors
+    return stamp, header_size, header
 
 
 def _parse_header(path: Path, header: bytes) -> dict[str, Any]:

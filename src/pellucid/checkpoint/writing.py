@@ -8,16 +8,18 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array, float32_to_bfloat16
 from pellucid.checkpoint.folder import CONFIG_FILE, GENERATION_CONFIG_FILE
 from pellucid.checkpoint.layout import HEAD, canonical_name, expected_shapes
+from pellucid.checkpoint.packed_file import PACKED_FILE, write_packed
 from pellucid.checkpoint.safetensors_file import SAFETENSORS_CODES
 from pellucid.checkpoint.stored import BLOCK_ELEMENTS
 from pellucid.config import GPT2Config
@@ -54,23 +56,55 @@ def write_checkpoint(
     """
     if dtype not in _WRITABLE:
         raise CheckpointError(f"a checkpoint cannot be written as {dtype!r}: choose one of {', '.join(_WRITABLE)}")
-    folder = Path(folder)
+    limit = math.inf if max_shard_size is None else _parse_size(max_shard_size)
+    with _staged(Path(folder)) as staging:
+        _write_json(staging / CONFIG_FILE, _config_fields(config, dtype))
+        _write_companions(staging, tokenizer, generation_config)
+        _write_weights(staging, config, tensors, dtype, limit)
+
+
+def write_packed_checkpoint(
+    folder: str | Path,
+    config: GPT2Config,
+    precision: str,
+    tensors: Iterable[tuple[str, npt.NDArray[np.uint8]]],
+    *,
+    tokenizer: GPT2Tokenizer | None = None,
+    generation_config: Mapping[str, Any] | None = None,
+) -> None:
+    """Write packed weights as a folder that the native engine maps and everybody else opens as a checkpoint.
+
+    tensors: as the native engine packs them, in any order; each is written as it comes.
+    `folder` is replaced as a whole, or left as it was.
+    """
+    with _staged(Path(folder)) as staging:
+        _write_json(staging / CONFIG_FILE, _config_fields(config, "float32"))
+        _write_companions(staging, tokenizer, generation_config)
+        write_packed(staging / PACKED_FILE, config, precision, tensors)
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes its place once the block is left without an error."""
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; a checkpoint is written as a folder")
-    limit = math.inf if max_shard_size is None else _parse_size(max_shard_size)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.partial"
     staging.mkdir()
     try:
-        _write_json(staging / CONFIG_FILE, _config_fields(config, dtype))
-        if generation_config:
-            _write_json(staging / GENERATION_CONFIG_FILE, dict(generation_config))
-        if tokenizer is not None:
-            tokenizer.save_pretrained(staging)
-        _write_weights(staging, config, tensors, dtype, limit)
+        yield staging
         _put_in_place(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_companions(
+    folder: Path, tokenizer: GPT2Tokenizer | None, generation_config: Mapping[str, Any] | None
+) -> None:
+    if generation_config:
+        _write_json(folder / GENERATION_CONFIG_FILE, dict(generation_config))
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
 
 
 def _config_fields(config: GPT2Config, dtype: str) -> dict[str, Any]:
@@ -199,5 +233,7 @@ def _put_in_place(staging: Path, folder: Path) -> None:
         os.replace(path, folder / path.name)
     # Weights of the model that was here before, in a form that this one does not have, are of no model now.
     for path in folder.iterdir():
-        if path.name not in new and re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?", path.name):
+        if path.name not in new and re.fullmatch(
+            r"(model(-\d+-of-\d+)?|packed)\.safetensors(\.index\.json)?", path.name
+        ):
             path.unlink()

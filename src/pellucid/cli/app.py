@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from pellucid.cli.bench import bench
 from pellucid.cli.failures import PellucidCommand
 from pellucid.cli.generate import generate
 from pellucid.cli.models import models
 from pellucid.cli.predict import predict
 from pellucid.cli.pull import pull
+from pellucid.cli.quantize import quantize
 from pellucid.cli.score import score
 from pellucid.cli.show import show
 from pellucid.cli.tokens import tokens
@@ -36,6 +38,8 @@ for command, panel in (
     (tokens, _DECODE),
     (models, _MODELS),
     (pull, _MODELS),
+    (quantize, _MODELS),
+    (bench, _MODELS),
     (verify, _MODELS),
 ):
     app.command(cls=PellucidCommand, rich_help_panel=panel)(command)

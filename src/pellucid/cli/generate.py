@@ -19,7 +19,6 @@ from pellucid.cli.options import (
     EngineOption,
     Json,
     Model,
-    Precision,
     PrecisionOption,
     Threads,
 )
@@ -37,7 +36,7 @@ _RECORD_PANEL = "The record"
 def generate(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads it from stdin.")],
     model: Model = "demo",
-    precision: PrecisionOption = Precision.float32,
+    precision: PrecisionOption = None,
     engine: EngineOption = EngineName.auto,
     device: Device = "cpu",
     threads: Threads = None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def load_model(
     model: str,
-    precision: Precision = Precision.float32,
+    precision: Precision | None = None,
     engine: EngineName = EngineName.auto,
     device: str = "cpu",
     threads: int | None = None,
@@ -28,7 +28,13 @@ def load_model(
     with waiting(f"loading {model}") if is_local(model) else nullcontext():
         from pellucid.language_model import load
 
-        return load(model, precision=precision.value, engine=engine.value, device=device, threads=threads)
+        return load(
+            model,
+            precision=None if precision is None else precision.value,
+            engine=engine.value,
+            device=device,
+            threads=threads,
+        )
 
 
 def is_local(model: str) -> bool:

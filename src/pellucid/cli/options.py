@@ -12,10 +12,13 @@ class Precision(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+    int8 = "int8"
+    int4 = "int4"
 
 
 class EngineName(StrEnum):
     auto = "auto"
+    native = "native"
     torch = "torch"
 
 
@@ -32,7 +35,13 @@ Model = Annotated[
     ),
 ]
 PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="How weights are stored and multiplied.", rich_help_panel=_MODEL_PANEL)
+    Precision | None,
+    typer.Option(
+        "--precision",
+        help="How weights are stored and multiplied; float32, or what the model is packed as, unless given.",
+        show_default=False,
+        rich_help_panel=_MODEL_PANEL,
+    ),
 ]
 EngineOption = Annotated[EngineName, typer.Option("--engine", help="What runs it.", rich_help_panel=_MODEL_PANEL)]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.", rich_help_panel=_MODEL_PANEL)]

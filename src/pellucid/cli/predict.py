@@ -13,7 +13,6 @@ from pellucid.cli.options import (
     EngineOption,
     Json,
     Model,
-    Precision,
     PrecisionOption,
     Threads,
 )
@@ -24,7 +23,7 @@ def predict(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to look beyond; - reads it from stdin.")],
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many tokens to show.")] = 5,
     model: Model = "demo",
-    precision: PrecisionOption = Precision.float32,
+    precision: PrecisionOption = None,
     engine: EngineOption = EngineName.auto,
     device: Device = "cpu",
     threads: Threads = None,

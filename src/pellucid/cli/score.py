@@ -13,7 +13,6 @@ from pellucid.cli.options import (
     EngineOption,
     Json,
     Model,
-    Precision,
     PrecisionOption,
     Threads,
 )
@@ -31,7 +30,7 @@ def score(
         ),
     ] = None,
     model: Model = "demo",
-    precision: PrecisionOption = Precision.float32,
+    precision: PrecisionOption = None,
     engine: EngineOption = EngineName.auto,
     device: Device = "cpu",
     threads: Threads = None,

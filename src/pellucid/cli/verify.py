@@ -8,7 +8,7 @@ import typer
 
 from pellucid.cli.failures import FAILED
 from pellucid.cli.loading import is_local, load_model
-from pellucid.cli.options import Device, EngineName, EngineOption, Json, Precision, PrecisionOption, Threads
+from pellucid.cli.options import Device, EngineName, EngineOption, Json, PrecisionOption, Threads
 from pellucid.cli.terminal import printable, show, show_json, waiting
 from pellucid.errors import ModelNotFoundError
 
@@ -30,7 +30,7 @@ def verify(
     training: Annotated[
         bool, typer.Option("--training", help="Replay recorded training steps too: slow, 3.5 GB of memory.")
     ] = False,
-    precision: PrecisionOption = Precision.float32,
+    precision: PrecisionOption = None,
     engine: EngineOption = EngineName.auto,
     device: Device = "cpu",
     threads: Threads = None,

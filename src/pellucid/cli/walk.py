@@ -14,7 +14,6 @@ from pellucid.cli.options import (
     EngineOption,
     Json,
     Model,
-    Precision,
     PrecisionOption,
     Threads,
 )
@@ -37,7 +36,7 @@ _BAR_WIDTH = 32
 def walk(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="Where to start; - reads it from stdin.")],
     model: Model = "demo",
-    precision: PrecisionOption = Precision.float32,
+    precision: PrecisionOption = None,
     engine: EngineOption = EngineName.auto,
     device: Device = "cpu",
     threads: Threads = None,
@@ -66,7 +65,7 @@ def walk(
             }
         )
         return
-    show(_page(lm, precision, prediction, [(way, ways[way], found) for way, found in continuations.items()]))
+    show(_page(lm, prediction, [(way, ways[way], found) for way, found in continuations.items()]))
 
 
 def _one(found: Generation | list[Generation]) -> Generation:
@@ -82,7 +81,6 @@ def _fitting(lm: LanguageModel, prompt: str) -> int:
 
 def _page(
     lm: LanguageModel,
-    precision: Precision,
     prediction: Prediction,
     continuations: list[tuple[str, dict[str, Any], Generation]],
 ) -> Group:
@@ -93,7 +91,7 @@ def _page(
     from pellucid.views.tables import visible
 
     cells = [(visible(lm.tokenizer.display_token(token), token), str(token)) for token in prediction.prompt_ids]
-    parts: list[Any] = [Text(), _title(lm, precision), Text()]
+    parts: list[Any] = [Text(), _title(lm), Text()]
     parts += [_heading("tokens", f"{len(prediction.prompt_ids)} of them, each with its id")]
     parts += [Padding(_Tokens(cells), (0, 0, 0, 2), expand=False), Text()]
     parts += [_heading("next token", f"the {len(prediction)} likeliest of {lm.config.vocab_size:,}")]
@@ -105,13 +103,13 @@ def _page(
     return Group(*parts)
 
 
-def _title(lm: LanguageModel, precision: Precision) -> Text:
+def _title(lm: LanguageModel) -> Text:
     from rich.text import Text
 
     config = lm.config
     facts = (
         f"  {config.parameter_count / 1e6:,.1f}M parameters · {config.n_layer} layers · {config.n_head} heads · "
-        f"width {config.n_embd} · {precision.value}"
+        f"width {config.n_embd} · {lm.precision}"
     )
     return Text.assemble((lm.name, "bold cyan"), (facts, "dim"))
 

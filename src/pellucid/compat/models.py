@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pellucid.checkpoint import canonical_name, open_checkpoint, write_checkpoint
 from pellucid.checkpoint.layout import is_mask_buffer
 from pellucid.compat.generation import GenerateOutput, Streamer, generate
+from pellucid.compat.native import native_engine
 from pellucid.config import GPT2Config
 from pellucid.errors import OptionError
 from pellucid.reference import model as reference
@@ -123,6 +124,7 @@ class GPT2LMHeadModel(PreTrained, reference.GPT2LMHeadModel):
         streamer: Streamer | None = None,
         tokenizer: Any = None,
         assistant_model: reference.GPT2LMHeadModel | None = None,
+        engine: Literal["torch", "native"] = "torch",
         **options: Any,
     ) -> Any:
         """Continue each row of `input_ids` [batch, seq], with the rules and defaults of Transformers 5.23.
@@ -133,6 +135,8 @@ class GPT2LMHeadModel(PreTrained, reference.GPT2LMHeadModel):
         streamer: told of tokens as they are decided, as Transformers' are.
         tokenizer: the model's, for `stop_strings`.
         assistant_model: a smaller model that drafts tokens.
+        engine: "torch" is this model; "native" the CPU engine, over a packed copy of its weights that is kept with
+            it and renewed when they change.
         options: those of `GenerationOptions`, and pad_token_id, return_dict_in_generate and output_scores.
             `logits_processor` and `stopping_criteria` are functions of tensors ([1, seq], [1, vocab]) here. Without a
             seed, draws follow torch's global generator, so that `torch.manual_seed` makes them repeat.
@@ -151,8 +155,10 @@ class GPT2LMHeadModel(PreTrained, reference.GPT2LMHeadModel):
             generation_config = self.generation_config
         elif hasattr(generation_config, "to_dict"):
             generation_config = generation_config.to_dict()
+        if engine not in ("torch", "native"):
+            raise OptionError(f"engine is {engine!r}; it must be torch or native")
         output = generate(
-            ReferenceEngine(self),
+            native_engine(self) if engine == "native" else ReferenceEngine(self),
             self.config,
             generation_config,
             ids,

@@ -1,4 +1,4 @@
-"""The compiled half of Pellucid. So far it tells what the processor can do."""
+"""The native CPU engine: GPT-2 in C++, with kernels for what the processor has. `engine.py` is its Python side."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ def cpu_features() -> tuple[str, ...]:
     from pellucid.native._native import cpu_features as detect
 
     return tuple(detect())
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """The instruction sets there are kernels for and this processor can run, the best first; empty where the
+    extension is not built."""
+    if not is_built():
+        return ()
+    from pellucid.native._native import instruction_sets as runnable
+
+    return tuple(runnable())

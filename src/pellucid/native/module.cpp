@@ -1,13 +1,175 @@
 // The seam between Python and C++: what `pellucid.native` offers, and nothing else.
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
 #include "cpu_features.hpp"
+#include "engine.hpp"
+#include "packing.hpp"
+#include "runtime.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using pellucid::Activation;
+using pellucid::Engine;
+using pellucid::KvCache;
+using pellucid::ModelConfig;
+using pellucid::Precision;
+using pellucid::Runtime;
+
+using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using WritableBytes = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
+using FloatRows = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+std::span<const std::byte> as_span(const Bytes& array) {
+    return {reinterpret_cast<const std::byte*>(array.data()), array.size()};
+}
+
+template <class Enum>
+Enum by_name(const std::string& name, std::initializer_list<std::pair<const char*, Enum>> names) {
+    for (const auto& [known, value] : names) {
+        if (name == known) return value;
+    }
+    throw std::invalid_argument("there is no " + name);
+}
+
+Precision precision_named(const std::string& name) {
+    return by_name<Precision>(name, {{"float32", Precision::float32},
+                                     {"bfloat16", Precision::bfloat16},
+                                     {"int8", Precision::int8},
+                                     {"int4", Precision::int4}});
+}
+
+Activation activation_named(const std::string& name) {
+    return by_name<Activation>(name, {{"gelu_new", Activation::gelu_new},
+                                      {"gelu", Activation::gelu},
+                                      {"relu", Activation::relu},
+                                      {"silu", Activation::silu},
+                                      {"tanh", Activation::tanh}});
+}
+
+// weights: [n_out, n_in], with any strides.
+void pack(Runtime& runtime, const std::string& precision, const Matrix& weights, const WritableBytes& packed) {
+    const pellucid::Weights source{weights.data(), weights.shape(0), weights.shape(1),
+                                   static_cast<std::size_t>(weights.stride(0)),
+                                   static_cast<std::size_t>(weights.stride(1))};
+    const std::span<std::byte> target{reinterpret_cast<std::byte*>(packed.data()), packed.size()};
+    const Precision chosen = precision_named(precision);
+    const nb::gil_scoped_release released;
+    pellucid::pack(chosen, source, target, runtime.pool());
+}
+
+// tensors: name to array; the engine keeps them alive, by keep_alive below, which counts the class as the first argument.
+std::shared_ptr<Engine> make_engine(std::shared_ptr<Runtime> runtime, const ModelConfig& config,
+                                    const std::string& precision, const nb::dict& tensors, std::size_t capacity) {
+    const auto find = [&](const std::string& name) {
+        if (!tensors.contains(name.c_str())) throw std::invalid_argument("there is no tensor " + name);
+        return as_span(nb::cast<Bytes>(tensors[name.c_str()]));
+    };
+    return std::make_shared<Engine>(std::move(runtime), config, precision_named(precision), find, capacity);
+}
+
+void step(Engine& engine, const std::vector<KvCache::Slot>& slots,
+          const std::vector<std::vector<std::int32_t>>& tokens, bool all_positions,
+          const std::optional<FloatRows>& logits, const std::optional<FloatRows>& hidden) {
+    const pellucid::Outputs outputs{all_positions, logits ? logits->data() : nullptr,
+                                    hidden ? hidden->data() : nullptr};
+    const nb::gil_scoped_release released;
+    engine.step(slots, tokens, outputs);
+}
+
+// C++ errors as the ones that the rest of Pellucid raises.
+void translate(const std::exception_ptr& pointer, void*) {
+    const auto raise = [](const char* type, const char* message) {
+        PyErr_SetString(nb::module_::import_("pellucid.errors").attr(type).ptr(), message);
+    };
+    try {
+        std::rethrow_exception(pointer);
+    } catch (const pellucid::ContextTooLong& error) {
+        raise("ContextLengthError", error.what());
+    } catch (const pellucid::CacheFull& error) {
+        raise("CacheFullError", error.what());
+    } catch (const pellucid::UnknownSlot& error) {
+        PyErr_SetString(PyExc_KeyError, error.what());
+    }
+}
+
+}  // namespace
 
 NB_MODULE(_native, module) {
     module.doc() = "Pellucid's compiled half.";
+    nb::register_exception_translator(translate);
+
     module.def("cpu_features", &pellucid::cpu_features,
                "The instruction-set extensions this processor has and this system allows, by Linux's names.");
+    module.def("instruction_sets", &pellucid::instruction_sets,
+               "The instruction sets that this build has kernels for and this processor can run, the best first.");
+
+    nb::class_<Runtime>(module, "Runtime", "Kernels for one instruction set, and threads.")
+        .def(nb::init<const std::string&, std::size_t>(), "instruction_set"_a, "threads"_a,
+             nb::call_guard<nb::gil_scoped_release>())
+        .def_prop_ro("instruction_set", [](const Runtime& runtime) { return runtime.kernels().name; })
+        .def_prop_ro("threads", [](Runtime& runtime) { return runtime.pool().threads(); });
+
+    module.def(
+        "matrix_bytes",
+        [](const std::string& precision, std::size_t n_out, std::size_t n_in) {
+            return pellucid::matrix_bytes(precision_named(precision), n_out, n_in);
+        },
+        "precision"_a, "n_out"_a, "n_in"_a, "Bytes of a packed matrix.");
+    module.def("pack", &pack, "runtime"_a, "precision"_a, "weights"_a, "packed"_a,
+               "Pack float32 weights [n_out, n_in] into matrix_bytes(...) bytes.");
+    module.def(
+        "read_bandwidth",
+        [](Runtime& runtime, const Bytes& bytes, int rounds) {
+            const nb::gil_scoped_release released;
+            return pellucid::read_bandwidth(runtime, as_span(bytes).data(), bytes.size(), rounds);
+        },
+        "runtime"_a, "bytes"_a, "rounds"_a, "Bytes per second at which all threads read, the fastest of several.");
+
+    nb::class_<ModelConfig>(module, "ModelConfig")
+        .def(
+            "__init__",
+            [](ModelConfig* config, std::size_t vocab_size, std::size_t n_positions, std::size_t n_embd,
+               std::size_t n_layer, std::size_t n_head, std::size_t n_inner, const std::string& activation,
+               float layer_norm_epsilon, bool scale_attn_weights, bool scale_attn_by_inverse_layer_idx,
+               bool tie_word_embeddings) {
+                new (config) ModelConfig{vocab_size,         n_positions,
+                                         n_embd,             n_layer,
+                                         n_head,             n_inner,
+                                         activation_named(activation), layer_norm_epsilon,
+                                         scale_attn_weights, scale_attn_by_inverse_layer_idx,
+                                         tie_word_embeddings};
+            },
+            nb::kw_only(), "vocab_size"_a, "n_positions"_a, "n_embd"_a, "n_layer"_a, "n_head"_a, "n_inner"_a,
+            "activation"_a, "layer_norm_epsilon"_a, "scale_attn_weights"_a, "scale_attn_by_inverse_layer_idx"_a,
+            "tie_word_embeddings"_a);
+
+    nb::class_<Engine>(module, "Engine", "A model, its cache and its threads.")
+        .def(nb::new_(&make_engine), "runtime"_a, "config"_a, "precision"_a, "tensors"_a, "capacity"_a,
+             nb::keep_alive<0, 5>())
+        .def_prop_ro("capacity", &Engine::capacity)
+        .def_prop_ro("instruction_set", &Engine::instruction_set)
+        .def_prop_ro("threads", &Engine::threads)
+        .def("open", &Engine::open, nb::call_guard<nb::gil_scoped_release>())
+        .def("fork", &Engine::fork, "slot"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("drop", &Engine::drop, "slot"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("truncate", &Engine::truncate, "slot"_a, "length"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("length", &Engine::length, "slot"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("step", &step, "slots"_a, "tokens"_a, "all_positions"_a, "logits"_a.none(), "hidden"_a.none());
 }

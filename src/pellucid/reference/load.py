@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from pellucid.checkpoint import Checkpoint, expected_shapes
+from pellucid.checkpoint import expected_shapes
+from pellucid.checkpoint.float_types import Float32Array
+from pellucid.config import GPT2Config
 from pellucid.reference.model import GPT2LMHeadModel, GPT2Model
 
 Model = TypeVar("Model", GPT2Model, GPT2LMHeadModel)
 
 
+class Weights(Protocol):
+    """What a checkpoint is to a model: a configuration, and its tensors by their names."""
+
+    @property
+    def config(self) -> GPT2Config: ...
+
+    def take(self, name: str) -> Float32Array: ...
+
+
 def load_model(
-    checkpoint: Checkpoint,
+    checkpoint: Weights,
     model_class: type[Model],
     *,
     dtype: torch.dtype = torch.float32,

@@ -1,0 +1,102 @@
+"""How the native engine packs a matrix, and the way back to float32.
+
+`native/packing.hpp` describes the layout. Sixteen outputs make a panel; panels follow one another, the last filled
+up with zeros.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array
+from pellucid.checkpoint.layout import EMBEDDING, HEAD, is_block_matrix
+
+PACKED_PRECISIONS = ("float32", "bfloat16", "int8", "int4")
+
+PANEL_WIDTH = 16
+GROUP_SIZE = 64
+
+ByteArray = npt.NDArray[np.uint8]
+
+
+def matrix_precision(name: str, precision: str) -> str | None:
+    """How a tensor is packed in a model of this precision; None for one that stays float32.
+
+    Four bits break the embedding before anything else, so int4 keeps it, and the head, at eight.
+    """
+    if name in (EMBEDDING, HEAD):
+        return "int8" if precision == "int4" else precision
+    return precision if is_block_matrix(name) else None
+
+
+def packed_bytes(precision: str, n_out: int, n_in: int) -> int:
+    """Bytes of a packed matrix."""
+    return math.ceil(n_out / PANEL_WIDTH) * panel_bytes(precision, n_in)
+
+
+def panel_bytes(precision: str, n_in: int) -> int:
+    """Bytes of one panel."""
+    groups = math.ceil(n_in / GROUP_SIZE)
+    match precision:
+        case "float32":
+            return n_in * PANEL_WIDTH * 4
+        case "bfloat16":
+            return math.ceil(n_in / 2) * PANEL_WIDTH * 4
+        case "int8":
+            return _scales_bytes(groups) + groups * GROUP_SIZE * PANEL_WIDTH
+        case "int4":
+            return _scales_bytes(2 * groups) + groups * GROUP_SIZE * PANEL_WIDTH // 2
+    raise ValueError(f"there is no precision {precision}")
+
+
+def _scales_bytes(rows: int) -> int:
+    """Bytes of a panel's scales: `rows` times sixteen float16, padded to 64 bytes."""
+    return math.ceil(rows * PANEL_WIDTH * 2 / 64) * 64
+
+
+def unpack(precision: str, packed: ByteArray, n_out: int, n_in: int) -> Float32Array:
+    """The matrix [n_out, n_in] whose numbers the engine multiplies with."""
+    panels = packed.reshape(math.ceil(n_out / PANEL_WIDTH), panel_bytes(precision, n_in))
+    rows = np.concatenate([_unpack_panel(precision, panel, n_in) for panel in panels])
+    return np.ascontiguousarray(rows[:n_out])
+
+
+def unpacked_panels(precision: str, packed: ByteArray, n_out: int, n_in: int) -> Iterator[Float32Array]:
+    """As `unpack`, some rows at a time."""
+    per_panel = panel_bytes(precision, n_in)
+    at_once = max(1, (1 << 18) // (n_in * PANEL_WIDTH))
+    for first in range(0, math.ceil(n_out / PANEL_WIDTH), at_once):
+        rows = min(at_once * PANEL_WIDTH, n_out - first * PANEL_WIDTH)
+        piece = packed[first * per_panel : (first + math.ceil(rows / PANEL_WIDTH)) * per_panel]
+        yield unpack(precision, piece, rows, n_in)
+
+
+def _unpack_panel(precision: str, panel: ByteArray, n_in: int) -> Float32Array:
+    """[16, n_in]"""
+    groups = math.ceil(n_in / GROUP_SIZE)
+    if precision == "float32":
+        return panel.view("<f4").reshape(n_in, PANEL_WIDTH).T.astype(np.float32)
+    if precision == "bfloat16":
+        pairs = panel.view("<u2").reshape(-1, PANEL_WIDTH, 2).transpose(1, 0, 2).reshape(PANEL_WIDTH, -1)
+        return FLOAT_TYPES["bfloat16"].to_float32(np.ascontiguousarray(pairs[:, :n_in]))
+    if precision == "int8":
+        start = _scales_bytes(groups)
+        scale = _by_output(panel[: groups * PANEL_WIDTH * 2].view("<f2").reshape(groups, PANEL_WIDTH))
+        quads = panel[start:].view(np.int8).reshape(-1, PANEL_WIDTH, 4)
+        values = quads.transpose(1, 0, 2).reshape(PANEL_WIDTH, -1)[:, :n_in].astype(np.float32)
+        return values * scale[:, :n_in]
+    start = _scales_bytes(2 * groups)
+    scales = panel[: 2 * groups * PANEL_WIDTH * 2].view("<f2").reshape(groups, 2, PANEL_WIDTH)
+    octets = panel[start:].reshape(-1, 1, PANEL_WIDTH, 4)
+    halves = np.concatenate((octets & 15, octets >> 4), axis=1)  # [eighths, first or second half, lane, input]
+    values = halves.transpose(2, 0, 1, 3).reshape(PANEL_WIDTH, -1)[:, :n_in].astype(np.float32)
+    return values * _by_output(scales[:, 0])[:, :n_in] + _by_output(scales[:, 1])[:, :n_in]
+
+
+def _by_output(by_group: npt.NDArray[np.generic]) -> Float32Array:
+    """Numbers of groups [groups, 16] as numbers of inputs [16, groups * 64]."""
+    return np.repeat(by_group.T.astype(np.float32), GROUP_SIZE, axis=1)

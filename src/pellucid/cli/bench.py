@@ -1,0 +1,77 @@
+"""`pellucid bench`: what this machine's memory allows, and how near the native engine comes to it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pellucid.cli.options import Json, Model, PrecisionOption, Threads
+from pellucid.cli.terminal import show, show_json, waiting
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pellucid.native.bandwidth import Measurement
+
+
+def bench(
+    model: Model = "demo",
+    precision: PrecisionOption = None,
+    threads: Threads = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each speed is measured.")] = 5,
+    json: Json = False,
+) -> None:
+    """Measure tokens per second against the machine's own limit: the time it takes to read the weights once."""
+    from pellucid import native
+    from pellucid.checkpoint import open_checkpoint
+    from pellucid.errors import OptionError
+
+    if not native.is_built():
+        raise OptionError("bench measures the native engine, which is not built")
+    from pellucid.native.bandwidth import measure
+    from pellucid.native.engine import PRECISIONS, NativeEngine
+
+    checkpoint = open_checkpoint(model)
+    packed = checkpoint.packed
+    if precision is not None and precision.value not in PRECISIONS:
+        raise OptionError(f"bench measures the native engine, which has no precision {precision.value}")
+    wanted = [precision.value] if precision else [packed.precision] if packed else list(PRECISIONS)
+    measured = []
+    for name in wanted:
+        with waiting(f"measuring {name}"):
+            engine = NativeEngine.load(checkpoint, precision=name, threads=threads)  # type: ignore[arg-type]
+            measured.append(measure(engine, rounds=rounds))
+    if json:
+        show_json({"model": model, "measured": [{**asdict(one), "of_limit": one.of_limit} for one in measured]})
+    else:
+        show(_table(model, measured))
+
+
+def _table(model: str, measured: list[Measurement]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    first = measured[0]
+    table = Table(
+        title=f"{model} · {first.instruction_set} · {first.threads} threads",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    table.add_column("precision", style="bold")
+    for title in ("read per token", "bandwidth", "limit", "tokens/s", "of limit", "prompt tokens/s"):
+        table.add_column(title, justify="right")
+    for one in measured:
+        table.add_row(
+            one.precision,
+            f"{one.weight_bytes / 1e6:,.1f} MB",
+            f"{one.bandwidth / 1e9:,.1f} GB/s",
+            f"{one.limit:,.0f}",
+            f"{one.tokens_per_second:,.0f}",
+            f"{one.of_limit:.0%}",
+            f"{one.prompt_tokens_per_second:,.0f}",
+        )
+    return table

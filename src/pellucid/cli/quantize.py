@@ -1,0 +1,48 @@
+"""`pellucid quantize`: pack a model's weights once, so that it takes less room and loads at once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pellucid.cli.options import Json, Threads
+from pellucid.cli.terminal import show_json, show_notice, waiting
+
+
+class PackedPrecision(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
+    int4 = "int4"
+
+
+def quantize(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to pack: any name that -m/--model takes.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write, which -m/--model then takes.")],
+    precision: Annotated[
+        PackedPrecision, typer.Option("--precision", help="What to pack it as.")
+    ] = PackedPrecision.int8,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Write a model's packed weights with its configuration and tokenizer; loading the folder only maps them."""
+    from pellucid import native
+    from pellucid.checkpoint import open_checkpoint
+    from pellucid.errors import OptionError
+
+    if not native.is_built():
+        raise OptionError("quantizing needs the native engine, which is not built")
+    from pellucid.native.quantize import quantize as write
+
+    checkpoint = open_checkpoint(name)
+    with waiting(f"packing {name} as {precision.value}"):
+        write(checkpoint, out, precision.value, threads=threads)
+    size = sum(file.stat().st_size for file in out.glob("packed.safetensors"))
+    if json:
+        show_json({"name": name, "path": str(out), "precision": precision.value, "bytes": size})
+        return
+    show_notice(f"{name} as {precision.value}: {size / 1e6:,.1f} MB")
+    typer.echo(str(out))

@@ -1,0 +1,76 @@
+"""The native engine for a model that is in torch: its own weights, packed when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pellucid import native
+from pellucid.checkpoint import expected_shapes
+from pellucid.checkpoint.float_types import Float32Array
+from pellucid.config import GPT2Config
+from pellucid.engine import Engine
+from pellucid.errors import OptionError
+from pellucid.reference.load import hub_name
+from pellucid.reference.model import GPT2LMHeadModel
+
+_PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+# Where a model keeps its packed twin, and what its weights were then.
+_PACKED = "_pellucid_native_engine"
+
+
+def native_engine(model: GPT2LMHeadModel) -> Engine:
+    """The engine over a model's weights as they are now, in their own precision.
+
+    It is kept with the model, and made anew when a weight has changed. The packed weights are a second copy.
+    Raises `OptionError` where there is no native engine for the model.
+    """
+    if not native.is_built():
+        raise OptionError('the native engine is not built; leave out engine="native"')
+    parameter = model.transformer.wte.weight
+    if parameter.dtype not in _PRECISIONS or parameter.device.type != "cpu":
+        raise OptionError(
+            f"the native engine runs float32 and bfloat16 models on the CPU; this one is {parameter.dtype} on "
+            f"{parameter.device}"
+        )
+    from pellucid.native.engine import NativeEngine, make_runtime
+    from pellucid.native.packing import pack_weights
+
+    state = tuple((tensor.data_ptr(), tensor._version) for tensor in model.parameters())
+    kept = model.__dict__.get(_PACKED)
+    if kept is None or kept[0] != state:
+        precision = _PRECISIONS[parameter.dtype]
+        runtime = make_runtime()
+        tensors = pack_weights(_ModelWeights(model), precision, runtime)
+        kept = (state, NativeEngine(model.config, tensors, precision, runtime))  # type: ignore[arg-type]
+        model.__dict__[_PACKED] = kept
+    engine: Engine = kept[1]
+    return engine
+
+
+class _ModelWeights:
+    """A model's parameters as a checkpoint has them."""
+
+    def __init__(self, model: GPT2LMHeadModel) -> None:
+        self.config: GPT2Config = model.config
+        self.path = Path("the model in memory")
+        self._parameters: dict[str, Tensor] = dict(model.named_parameters())
+
+    def tensor_names(self) -> tuple[str, ...]:
+        return tuple(expected_shapes(self.config))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._parameters[hub_name(name)].shape)
+
+    def take(self, name: str) -> Float32Array:
+        array: Float32Array = self._parameters[hub_name(name)].detach().float().numpy()
+        return array
+
+    def blocks(self, name: str) -> Iterator[Float32Array]:
+        parameter = self._parameters[hub_name(name)].detach()
+        for start in range(0, parameter.size(0), 1024):
+            yield parameter[start : start + 1024].float().reshape(-1).numpy()

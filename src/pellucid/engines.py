@@ -1,0 +1,85 @@
+"""Choosing the engine that runs a checkpoint: the native one on a CPU where it is built, else the reference model."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Literal, get_args
+
+from pellucid import native
+from pellucid.checkpoint import Checkpoint
+from pellucid.errors import NoEngineError, OptionError
+from pellucid.extras import is_installed, require
+
+if TYPE_CHECKING:
+    from pellucid.native.engine import NativeEngine
+    from pellucid.reference.load import Weights
+    from pellucid.reference.model import GPT2LMHeadModel
+
+Precision = Literal["float32", "bfloat16", "float16", "int8", "int4"]
+EngineName = Literal["auto", "native", "torch"]
+
+# What only one of the engines can do.
+_TORCH_PRECISIONS = ("float16",)
+_NATIVE_PRECISIONS = ("int8", "int4")
+
+_BUILD_HINT = "reinstall Pellucid where a C++ compiler is at hand, without PELLUCID_NATIVE=off"
+
+
+def choose_engine(engine: str, precision: str, device: str) -> Literal["native", "torch"]:
+    """Which engine serves a request.
+
+    Raises `OptionError` for what the engine asked for, or any, cannot do, and `MissingExtraError` or
+    `NoEngineError` for one that is not there.
+    """
+    if precision not in get_args(Precision):
+        raise OptionError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}")
+    if engine not in get_args(EngineName):
+        raise OptionError(f"engine is {engine!r}; it must be one of {', '.join(get_args(EngineName))}")
+    on_cpu = device == "cpu"
+    if engine == "native" or (engine == "auto" and precision in _NATIVE_PRECISIONS):
+        if not on_cpu:
+            raise OptionError(f"device is {device!r}, but the native engine, which {precision} needs, runs on the CPU")
+        if precision in _TORCH_PRECISIONS:
+            raise OptionError(f"precision {precision} is for the torch engine; the native one has bfloat16")
+        if not native.is_built():
+            raise OptionError(f"the native engine is not built: {_BUILD_HINT}")
+        return "native"
+    if precision in _NATIVE_PRECISIONS:
+        raise OptionError(f"precision {precision} is for the native engine; torch has float32, bfloat16 and float16")
+    if engine == "auto" and on_cpu and precision not in _TORCH_PRECISIONS:
+        if native.is_built():
+            return "native"
+        if not is_installed("torch"):
+            raise NoEngineError(_BUILD_HINT)
+        warnings.warn(
+            f"the native engine is not built, so the slower reference engine runs; {_BUILD_HINT}", stacklevel=3
+        )
+    require("torch", "the reference engine")
+    return "torch"
+
+
+def load_native_engine(
+    checkpoint: Checkpoint, precision: Precision | None, threads: int | None, capacity: int | None
+) -> NativeEngine:
+    from pellucid.native.engine import NativeEngine
+
+    return NativeEngine.load(checkpoint, precision=precision, threads=threads, capacity=capacity)  # type: ignore[arg-type]
+
+
+def load_reference_model(
+    checkpoint: Weights, precision: Precision = "float32", device: str = "cpu", threads: int | None = None
+) -> GPT2LMHeadModel:
+    """The model in torch. Raises `MissingExtraError` without torch, `OptionError` for a device it cannot use."""
+    require("torch", "the reference model")
+    import torch
+
+    from pellucid.reference.load import load_model
+    from pellucid.reference.model import GPT2LMHeadModel
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch names its reasons at length; the first line says which
+        raise OptionError(f"device is {device!r}, which torch cannot use here: {str(error).splitlines()[0]}") from error
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return load_model(checkpoint, GPT2LMHeadModel, dtype=getattr(torch, precision), device=device)

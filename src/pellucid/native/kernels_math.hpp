@@ -1,0 +1,82 @@
+#pragma once
+
+// C's header, for C's functions: they are never emitted here.
+#include <math.h>
+
+#include <cstddef>
+
+#include "kernels.hpp"
+
+// What the kernels have in common; see kernels_source.hpp.
+namespace pellucid {
+namespace {
+
+using simd::Floats;
+using simd::Integers;
+
+// sums[r][p] += over k < n, in order: input row r at k times the sixteen weights at k of panel p.
+template <int rows, int panels, class Weight>
+inline void accumulate(Floats (&sums)[rows][panels], const float* input, std::size_t input_stride,
+                       const Weight* const (&weights)[panels], std::size_t weight_stride, std::size_t n) {
+    for (std::size_t k = 0; k < n; ++k) {
+        Floats weight[panels];
+        for (int p = 0; p < panels; ++p) weight[p] = simd::load(weights[p] + k * weight_stride);
+        for (int r = 0; r < rows; ++r) {
+            const Floats x = simd::broadcast(input[static_cast<std::size_t>(r) * input_stride + k]);
+            for (int p = 0; p < panels; ++p) sums[r][p] = simd::multiply_add(x, weight[p], sums[r][p]);
+        }
+    }
+}
+
+// e^x for x in -87..88 and its ends beyond: 2^n times e^r with |r| <= ln 2 / 2, whose Taylor series to r^7 leaves
+// less than 6e-9.
+inline Floats exponential(const Floats& x) {
+    const Floats bounded = simd::minimum(simd::maximum(x, simd::broadcast(-87.0f)), simd::broadcast(88.0f));
+    const Floats n = simd::round(simd::multiply(bounded, simd::broadcast(1.44269504f)));
+    // ln 2 in two parts, the first exact in few bits, so that n times it is exact.
+    Floats r = simd::multiply_add(n, simd::broadcast(-0.693359375f), bounded);
+    r = simd::multiply_add(n, simd::broadcast(2.12194440e-4f), r);
+    constexpr float coefficients[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f};
+    Floats series = simd::broadcast(1.0f / 5040);
+    for (const float coefficient : coefficients) {
+        series = simd::multiply_add(series, r, simd::broadcast(coefficient));
+    }
+    return simd::multiply(series, simd::power_of_two(n));
+}
+
+// 1 / (1 + e^-x)
+inline Floats sigmoid(const Floats& x) {
+    const Floats one = simd::broadcast(1.0f);
+    const Floats decay = exponential(simd::subtract(simd::broadcast(0.0f), x));
+    return simd::divide(one, simd::add(one, decay));
+}
+
+inline Floats activate(Activation activation, const Floats& x) {
+    switch (activation) {
+        case Activation::none:
+            return x;
+        case Activation::gelu_new: {
+            // x / 2 * (1 + tanh(u)) with u = sqrt(2 / pi) * (x + 0.044715 x^3), which is x * sigmoid(2u).
+            const Floats square = simd::multiply(x, x);
+            const Floats factor =
+                simd::multiply_add(square, simd::broadcast(0.0713548162726f), simd::broadcast(1.59576912161f));
+            return simd::multiply(x, sigmoid(simd::multiply(x, factor)));
+        }
+        case Activation::gelu: {
+            float lane[panel_width];
+            simd::store(lane, x);
+            for (float& value : lane) value = 0.5f * value * (1.0f + ::erff(value * 0.70710678f));
+            return simd::load(lane);
+        }
+        case Activation::relu:
+            return simd::maximum(x, simd::broadcast(0.0f));
+        case Activation::silu:
+            return simd::multiply(x, sigmoid(x));
+        case Activation::tanh:  // 2 sigmoid(2x) - 1
+            return simd::multiply_add(simd::broadcast(2.0f), sigmoid(simd::add(x, x)), simd::broadcast(-1.0f));
+    }
+    return x;
+}
+
+}  // namespace
+}  // namespace pellucid

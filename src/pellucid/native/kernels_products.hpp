@@ -1,0 +1,290 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels.hpp"
+#include "kernels_math.hpp"
+
+// Products of activations with packed weights, in each precision; see kernels_source.hpp.
+namespace pellucid {
+namespace {
+
+// GCC unrolls the loops over a group so far that the sums no longer fit in registers.
+#if defined(__GNUC__) && !defined(__clang__)
+#define PELLUCID_NO_UNROLLING _Pragma("GCC unroll 1")
+#else
+#define PELLUCID_NO_UNROLLING
+#endif
+
+// The part of a panel's weights that is multiplied with all rows before the next is read: half of a first-level
+// cache, so that it stays there.
+constexpr std::size_t block_bytes = 16 * 1024;
+
+// A format says how many steps a panel's inputs take, and how a tile of rows and panels goes through some of them.
+struct Float32 {
+    static constexpr int tile_rows = simd::tile_rows, panels_of_one_row = 4;
+    static constexpr int panels_of_two_rows = 2;
+    static constexpr std::size_t step_bytes = panel_width * sizeof(float);
+
+    static std::size_t steps(const Product& product) { return product.n_in; }
+    static std::size_t panel_bytes(const Product& product) { return product.n_in * step_bytes; }
+
+    template <int rows, int panels>
+    static void add(Floats (&sums)[rows][panels], const Product& product, std::size_t row,
+                    const std::byte* const (&panel)[panels], std::size_t begin, std::size_t end) {
+        const float* weights[panels];
+        for (int p = 0; p < panels; ++p) weights[p] = reinterpret_cast<const float*>(panel[p] + begin * step_bytes);
+        const float* input = product.inputs + row * product.input_stride + begin;
+        accumulate<rows, panels, float>(sums, input, product.input_stride, weights, panel_width, end - begin);
+    }
+};
+
+// Two inputs a step; an odd last input has zero weights beside it and is taken alone, for what lies behind it in
+// the input is not ours.
+struct Bfloat16 {
+    static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = 2;
+    static constexpr int panels_of_two_rows = 2;
+    static constexpr std::size_t step_bytes = 2 * panel_width * sizeof(std::uint16_t);
+
+    static std::size_t steps(const Product& product) { return (product.n_in + 1) / 2; }
+    static std::size_t panel_bytes(const Product& product) { return steps(product) * step_bytes; }
+
+    template <int rows, int panels>
+    static void add(Floats (&sums)[rows][panels], const Product& product, std::size_t row,
+                    const std::byte* const (&panel)[panels], std::size_t begin, std::size_t end) {
+        const std::size_t pairs = product.n_in / 2 < end ? product.n_in / 2 : end;
+        const float* input = product.inputs + row * product.input_stride;
+        for (std::size_t step = begin; step < pairs; ++step) {
+            for (int p = 0; p < panels; ++p) {
+                Floats first, second;
+                simd::load_pairs(panel[p] + step * step_bytes, first, second);
+                for (int r = 0; r < rows; ++r) {
+                    const float* x = input + static_cast<std::size_t>(r) * product.input_stride + 2 * step;
+                    sums[r][p] = simd::multiply_add(simd::broadcast(x[0]), first, sums[r][p]);
+                    sums[r][p] = simd::multiply_add(simd::broadcast(x[1]), second, sums[r][p]);
+                }
+            }
+        }
+        for (std::size_t step = pairs < begin ? begin : pairs; step < end; ++step) {
+            for (int p = 0; p < panels; ++p) {
+                Floats first, nothing;
+                simd::load_pairs(panel[p] + step * step_bytes, first, nothing);
+                for (int r = 0; r < rows; ++r) {
+                    const float* x = input + static_cast<std::size_t>(r) * product.input_stride + 2 * step;
+                    sums[r][p] = simd::multiply_add(simd::broadcast(x[0]), first, sums[r][p]);
+                }
+            }
+        }
+    }
+};
+
+inline std::size_t groups_of(std::size_t n) { return (n + group_size - 1) / group_size; }
+
+// Scales lie before a panel's weights, padded to a cache line.
+inline std::size_t scales_bytes(std::size_t scales) { return (scales * panel_width * sizeof(Half) + 63) / 64 * 64; }
+
+// Where a group's quads of inputs lie for one row of a tile.
+inline const std::int8_t* group_values(const QuantizedRows& inputs, std::size_t row, std::size_t group) {
+    return inputs.values + (row * inputs.groups + group) * group_size;
+}
+
+// A group a step.
+struct Int8 {
+    static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = simd::integer_panels;
+    static constexpr int panels_of_two_rows = (simd::integer_panels + 1) / 2;
+    static constexpr std::size_t step_bytes = panel_width * group_size;
+
+    static std::size_t steps(const Product& product) { return groups_of(product.n_in); }
+    static std::size_t panel_bytes(const Product& product) {
+        return scales_bytes(steps(product)) + steps(product) * step_bytes;
+    }
+
+    template <int rows, int panels>
+    static void add(Floats (&sums)[rows][panels], const Product& product, std::size_t row,
+                    const std::byte* const (&panel)[panels], std::size_t begin, std::size_t end) {
+        const QuantizedRows& inputs = product.quantized;
+        for (std::size_t group = begin; group < end; ++group) {
+            const std::size_t weights = scales_bytes(inputs.groups) + group * step_bytes;
+            const std::int8_t* values = group_values(inputs, row, group);
+            Integers products[rows][panels];
+            for (int r = 0; r < rows; ++r) {
+                const std::int32_t sum = inputs.sums[(row + static_cast<std::size_t>(r)) * inputs.groups + group];
+                for (int p = 0; p < panels; ++p) products[r][p] = simd::start_sum(sum);
+            }
+PELLUCID_NO_UNROLLING
+            for (std::size_t i = 0; i < group_size; i += 4) {
+                simd::Quads quads[panels];
+                for (int p = 0; p < panels; ++p) {
+                    quads[p] = simd::load_quads(panel[p] + weights + i * panel_width);
+                }
+                for (int r = 0; r < rows; ++r) {
+                    const std::size_t offset = static_cast<std::size_t>(r) * inputs.groups * group_size + i;
+                    const simd::InputQuad x = simd::load_input_quad(values + offset);
+                    for (int p = 0; p < panels; ++p) products[r][p] = simd::add_products(products[r][p], quads[p], x);
+                }
+            }
+            for (int p = 0; p < panels; ++p) {
+                const Floats scale = simd::load(reinterpret_cast<const Half*>(panel[p]) + group * panel_width);
+                for (int r = 0; r < rows; ++r) {
+                    const std::size_t at = (row + static_cast<std::size_t>(r)) * inputs.groups + group;
+                    const Floats both = simd::multiply(scale, simd::broadcast(inputs.scales[at]));
+                    sums[r][p] = simd::multiply_add(simd::to_floats(products[r][p]), both, sums[r][p]);
+                }
+            }
+        }
+    }
+};
+
+// A group a step. weight = scale * (0..15) + minimum, so a group adds
+// scale * input_scale * (the integer sum) + minimum * input_scale * (the sum of its inputs).
+struct Int4 {
+    static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = simd::integer_panels;
+    static constexpr int panels_of_two_rows = (simd::integer_panels + 1) / 2;
+    static constexpr std::size_t step_bytes = panel_width * group_size / 2;
+
+    static std::size_t steps(const Product& product) { return groups_of(product.n_in); }
+    static std::size_t panel_bytes(const Product& product) {
+        return scales_bytes(2 * steps(product)) + steps(product) * step_bytes;
+    }
+
+    template <int rows, int panels>
+    static void add(Floats (&sums)[rows][panels], const Product& product, std::size_t row,
+                    const std::byte* const (&panel)[panels], std::size_t begin, std::size_t end) {
+        const QuantizedRows& inputs = product.quantized;
+        const std::size_t run = static_cast<std::size_t>(simd::nibble_quads) * 4;  // inputs between two widenings
+        for (std::size_t group = begin; group < end; ++group) {
+            const std::size_t weights = scales_bytes(2 * inputs.groups) + group * step_bytes;
+            const std::int8_t* values = group_values(inputs, row, group);
+            Integers products[rows][panels] = {};
+            for (std::size_t start = 0; start < group_size; start += run) {
+                simd::NibbleSums narrow[rows][panels] = {};
+PELLUCID_NO_UNROLLING
+                for (std::size_t i = start; i < start + run; i += 8) {
+                    simd::Nibbles first[panels], second[panels];
+                    for (int p = 0; p < panels; ++p) {
+                        simd::load_nibbles(panel[p] + weights + i * panel_width / 2, first[p], second[p]);
+                    }
+                    for (int r = 0; r < rows; ++r) {
+                        const std::size_t offset = static_cast<std::size_t>(r) * inputs.groups * group_size + i;
+                        const simd::InputQuad x = simd::load_input_quad(values + offset);
+                        const simd::InputQuad y = simd::load_input_quad(values + offset + 4);
+                        for (int p = 0; p < panels; ++p) {
+                            narrow[r][p] = simd::add_nibble_products(narrow[r][p], first[p], x);
+                            narrow[r][p] = simd::add_nibble_products(narrow[r][p], second[p], y);
+                        }
+                    }
+                }
+                for (int r = 0; r < rows; ++r) {
+                    for (int p = 0; p < panels; ++p) products[r][p] = simd::widen_and_add(products[r][p], narrow[r][p]);
+                }
+            }
+            for (int p = 0; p < panels; ++p) {
+                const Half* scales = reinterpret_cast<const Half*>(panel[p]) + 2 * group * panel_width;
+                const Floats scale = simd::load(scales), minimum = simd::load(scales + panel_width);
+                for (int r = 0; r < rows; ++r) {
+                    const std::size_t at = (row + static_cast<std::size_t>(r)) * inputs.groups + group;
+                    const float input_scale = inputs.scales[at];
+                    const Floats both = simd::multiply(scale, simd::broadcast(input_scale));
+                    const Floats input_sum = simd::broadcast(input_scale * static_cast<float>(inputs.sums[at]));
+                    sums[r][p] = simd::multiply_add(simd::to_floats(products[r][p]), both, sums[r][p]);
+                    sums[r][p] = simd::multiply_add(minimum, input_sum, sums[r][p]);
+                }
+            }
+        }
+    }
+};
+
+// Bias, activation and what the output holds already, for one row's sixteen sums.
+inline void finish(const Product& product, std::size_t row, std::size_t panel, const Floats& sum) {
+    const std::size_t first = panel * panel_width;
+    const std::size_t left = product.n_out - first;
+    const std::size_t n = left < panel_width ? left : panel_width;
+    float* output = product.output + row * product.output_stride + first;
+    Floats value = sum;
+    if (product.bias != nullptr) value = simd::add(value, simd::load_first(product.bias + first, n));
+    value = activate(product.activation, value);
+    if (product.accumulate) value = simd::add(simd::load_first(output, n), value);
+    simd::store_first(output, value, n);
+}
+
+template <class Format, int rows, int panels>
+inline void whole_tile(const Product& product, std::size_t row, std::size_t first_panel) {
+    const std::byte* panel[panels];
+    for (int p = 0; p < panels; ++p) {
+        panel[p] = product.weights + (first_panel + static_cast<std::size_t>(p)) * Format::panel_bytes(product);
+    }
+    Floats sums[rows][panels] = {};
+    Format::template add<rows, panels>(sums, product, row, panel, 0, Format::steps(product));
+    for (int r = 0; r < rows; ++r) {
+        for (int p = 0; p < panels; ++p) {
+            finish(product, row + static_cast<std::size_t>(r), first_panel + static_cast<std::size_t>(p), sums[r][p]);
+        }
+    }
+}
+
+// One or two rows leave registers for several panels, whose chains of sums hide each other's latency.
+template <class Format, int rows, int panels>
+inline void few_rows(const Product& product, std::size_t first, std::size_t last) {
+    std::size_t panel = first;
+    for (; panel + panels <= last; panel += panels) whole_tile<Format, rows, panels>(product, 0, panel);
+    for (; panel < last; ++panel) whole_tile<Format, rows, 1>(product, 0, panel);
+}
+
+// Continues the sums of rows [row, row + count) of a tile over steps [begin, end); count is at most `rows`.
+template <class Format, int rows>
+inline void partial_tile(const Product& product, std::size_t row, std::size_t count, const std::byte* panel,
+                         std::size_t begin, std::size_t end, float* partial_sums) {
+    if constexpr (rows > 1) {
+        if (count < static_cast<std::size_t>(rows)) {
+            partial_tile<Format, rows - 1>(product, row, count, panel, begin, end, partial_sums);
+            return;
+        }
+    }
+    (void)count;
+    Floats sums[rows][1];
+    float* partial = partial_sums + row * panel_width;
+    for (int r = 0; r < rows; ++r) sums[r][0] = simd::load(partial + static_cast<std::size_t>(r) * panel_width);
+    const std::byte* const one_panel[1] = {panel};
+    Format::template add<rows, 1>(sums, product, row, one_panel, begin, end);
+    for (int r = 0; r < rows; ++r) simd::store(partial + static_cast<std::size_t>(r) * panel_width, sums[r][0]);
+}
+
+template <class Format>
+void multiply_panels(const Product& product, std::size_t first, std::size_t last, float* partial_sums) {
+    if (product.rows == 1) return few_rows<Format, 1, Format::panels_of_one_row>(product, first, last);
+    if (product.rows == 2) return few_rows<Format, 2, Format::panels_of_two_rows>(product, first, last);
+    constexpr auto tile = static_cast<std::size_t>(Format::tile_rows);
+    constexpr std::size_t block_steps = block_bytes / Format::step_bytes;
+    const std::size_t steps = Format::steps(product);
+    for (std::size_t panel = first; panel < last; ++panel) {
+        const std::byte* weights = product.weights + panel * Format::panel_bytes(product);
+        for (std::size_t i = 0; i < product.rows * panel_width; ++i) partial_sums[i] = 0.0f;
+        for (std::size_t begin = 0; begin < steps; begin += block_steps) {
+            const std::size_t end = begin + block_steps < steps ? begin + block_steps : steps;
+            for (std::size_t row = 0; row < product.rows; row += tile) {
+                const std::size_t count = product.rows - row < tile ? product.rows - row : tile;
+                partial_tile<Format, Format::tile_rows>(product, row, count, weights, begin, end, partial_sums);
+            }
+        }
+        for (std::size_t row = 0; row < product.rows; ++row) {
+            finish(product, row, panel, simd::load(partial_sums + row * panel_width));
+        }
+    }
+}
+
+void multiply(const Product& product, std::size_t first, std::size_t last, float* partial_sums) {
+    switch (product.precision) {
+        case Precision::float32:
+            return multiply_panels<Float32>(product, first, last, partial_sums);
+        case Precision::bfloat16:
+            return multiply_panels<Bfloat16>(product, first, last, partial_sums);
+        case Precision::int8:
+            return multiply_panels<Int8>(product, first, last, partial_sums);
+        case Precision::int4:
+            return multiply_panels<Int4>(product, first, last, partial_sums);
+    }
+}
+
+}  // namespace
+}  // namespace pellucid

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels.hpp"
+#include "kernels_attention.hpp"
+#include "kernels_math.hpp"
+#include "kernels_products.hpp"
+
+// The kernels, over whichever simd_<set>.hpp was included before this file. kernels.hpp says what they do;
+// everything here and in the files above has internal linkage, so that no instruction set's code can stand in for
+// another's.
+namespace pellucid {
+namespace {
+
+void quantize(const float* input, std::size_t n, const QuantizedRows& out, std::size_t row) {
+    const Floats bound = simd::broadcast(127.0f), lower_bound = simd::broadcast(-127.0f);
+    for (std::size_t group = 0; group < out.groups; ++group) {
+        const std::size_t begin = group * group_size;
+        Floats x[group_size / panel_width];
+        Floats magnitude = simd::broadcast(0.0f);
+        for (std::size_t i = 0; i < group_size / panel_width; ++i) {
+            const std::size_t start = begin + i * panel_width;
+            const std::size_t left = start < n ? n - start : 0;
+            x[i] = left >= panel_width ? simd::load(input + start) : simd::load_first(input + start, left);
+            magnitude = simd::maximum(simd::absolute(x[i]), magnitude);
+        }
+        const float largest = simd::largest(magnitude);
+        const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+        const std::size_t at = row * out.groups + group;
+        std::int32_t sum = 0;
+        for (std::size_t i = 0; i < group_size / panel_width; ++i) {
+            // Bounded first: what is not finite must still be a byte, and rounding may end above 127.
+            const Floats scaled = simd::multiply(x[i], simd::broadcast(inverse));
+            const Floats bounded = simd::minimum(simd::maximum(scaled, lower_bound), bound);
+            sum += simd::store_bytes(out.values + at * group_size + i * panel_width, simd::round(bounded));
+        }
+        out.scales[at] = largest / 127.0f;
+        out.sums[at] = sum;
+    }
+}
+
+void layer_norm(const float* input, std::size_t n, const float* weight, const float* bias, float epsilon,
+                float* output) {
+    const auto take = [&](std::size_t i, const float* from) {
+        return i + panel_width <= n ? simd::load(from + i) : simd::load_first(from + i, n - i);
+    };
+    Floats total = simd::broadcast(0.0f);
+    for (std::size_t i = 0; i < n; i += panel_width) total = simd::add(total, take(i, input));
+    const Floats mean = simd::broadcast(simd::sum(total) / static_cast<float>(n));
+    Floats squares = simd::broadcast(0.0f);
+    for (std::size_t i = 0; i < n; i += panel_width) {
+        const Floats centred = simd::keep_first(simd::subtract(take(i, input), mean), n - i);
+        squares = simd::multiply_add(centred, centred, squares);
+    }
+    const float variance = simd::sum(squares) / static_cast<float>(n);
+    const float scale = 1.0f / ::sqrtf(variance + epsilon);
+    for (std::size_t i = 0; i < n; i += panel_width) {
+        const Floats normal = simd::multiply(simd::subtract(take(i, input), mean), simd::broadcast(scale));
+        const Floats result = simd::multiply_add(normal, take(i, weight), take(i, bias));
+        simd::store_first(output + i, result, n - i < panel_width ? n - i : panel_width);
+    }
+}
+
+constexpr KernelTable table(const char* name) {
+    return {name, multiply, quantize, layer_norm, append, attend, simd::read};
+}
+
+}  // namespace
+}  // namespace pellucid

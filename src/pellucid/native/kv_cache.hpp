@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <span>
+#include <stdexcept>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace pellucid {
+
+// What a cache keeps of a token: a key and a value of each head of each layer, in 16 or 32 bits a number.
+struct CacheShape {
+    std::size_t n_layer;
+    std::size_t n_head;
+    std::size_t head_dim;
+    bool half;
+
+    std::size_t padded_head_dim() const;
+    std::size_t page_bytes() const;
+    HeadCache head(std::size_t layer, std::size_t head, std::span<std::byte* const> pages) const;
+
+private:
+    std::size_t number_bytes() const { return half ? 2 : 4; }
+    std::size_t key_bytes() const { return n_head * head_dim * page_positions * number_bytes(); }
+    std::size_t value_bytes() const { return n_head * padded_head_dim() * page_positions * number_bytes(); }
+};
+
+class CacheFull : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+class UnknownSlot : public std::out_of_range {
+public:
+    using std::out_of_range::out_of_range;
+};
+
+// Keys and values of many sequences, in pages of sixteen positions that sequences share until one of them writes.
+//
+// All pages are reserved when the cache is made; the system gives them memory when they are first used, and the page
+// that was freed last is used first, so that no more is resident than once was needed.
+class KvCache {
+public:
+    using Slot = std::int64_t;
+
+    struct Growth {
+        Slot slot;
+        std::size_t count;  // tokens
+    };
+
+    KvCache(const CacheShape& shape, std::size_t capacity_tokens);
+
+    const CacheShape& shape() const { return shape_; }
+    std::size_t capacity() const { return owners_.size() * page_positions; }
+
+    Slot open();
+    Slot fork(Slot slot);
+    void drop(Slot slot);
+    void truncate(Slot slot, std::size_t length);
+    std::size_t length(Slot slot) const { return find(slot).length; }
+
+    // Gives each slot room for its new tokens, in pages that are its own to write, and counts them in.
+    // Raises CacheFull before anything has changed.
+    void grow(std::span<const Growth> growths);
+
+    // Valid until the next call of a method that is not const.
+    std::span<std::byte* const> pages(Slot slot) const { return find(slot).pages; }
+
+private:
+    struct Sequence {
+        std::size_t length = 0;
+        std::vector<std::byte*> pages;
+    };
+
+    static constexpr std::size_t memory_alignment = 4096;  // of the system's pages
+
+    struct Free {
+        void operator()(std::byte* memory) const { ::operator delete[](memory, std::align_val_t{memory_alignment}); }
+    };
+
+    const Sequence& find(Slot slot) const;
+    Sequence& find(Slot slot);
+    std::uint32_t& owners(const std::byte* page);
+    std::byte* take_page();
+    void release(std::byte* page);
+    std::size_t pages_needed(std::span<const Growth> growths);
+
+    CacheShape shape_;
+    std::unique_ptr<std::byte[], Free> memory_;
+    std::vector<std::uint32_t> owners_;  // of each page
+    std::vector<std::byte*> free_;
+    std::unordered_map<Slot, Sequence> sequences_;
+    Slot next_slot_ = 0;
+};
+
+}  // namespace pellucid

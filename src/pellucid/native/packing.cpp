@@ -1,0 +1,276 @@
+#include "packing.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <vector>
+
+#include "simd_portable.hpp"
+
+namespace pellucid {
+namespace {
+
+std::size_t group_count(std::size_t n_in) { return (n_in + group_size - 1) / group_size; }
+
+std::size_t scales_bytes(std::size_t scales) { return (scales * panel_width * sizeof(Half) + 63) / 64 * 64; }
+
+// Half precision has no number below 2^-24, and its steps are coarse near there; a scale that vanished would take its
+// weights with it.
+float as_stored(float x) { return simd::half_to_float(simd::float_to_half(x)); }
+
+std::uint16_t to_bfloat16(float x) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
+    return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+float from_bfloat16(std::uint16_t half) {
+    const std::uint32_t bits = static_cast<std::uint32_t>(half) << 16;
+    float x;
+    std::memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+// To the nearest whole number, halves to even, for |x| < 2^22; a form that compilers vectorise.
+float nearest(float x) {
+    constexpr float shift = 0x1.8p23f;
+    return (x + shift) - shift;
+}
+
+using Group = std::array<float, group_size>;
+
+// One output's weights over one group of inputs, zeros where there are none.
+Group take_group(const Weights& weights, std::size_t output, std::size_t group) {
+    Group values{};
+    if (output >= weights.n_out) return values;
+    const std::size_t begin = group * group_size, end = std::min(begin + group_size, weights.n_in);
+    for (std::size_t i = begin; i < end; ++i) {
+        values[i - begin] = weights.data[output * weights.output_stride + i * weights.input_stride];
+    }
+    return values;
+}
+
+bool finite(const Group& values) {
+    return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
+}
+
+struct EightBits {
+    float scale;
+    std::array<std::int8_t, group_size> values;
+};
+
+EightBits round_to_eight_bits(const Group& weights) {
+    float largest = 0.0f;
+    for (const float x : weights) largest = std::max(largest, std::fabs(x));
+    EightBits rounded{};
+    rounded.scale = as_stored(largest / 127.0f);
+    if (rounded.scale == 0.0f) return rounded;
+    for (std::size_t i = 0; i < group_size; ++i) {
+        const float value = std::clamp(nearest(weights[i] / rounded.scale), -127.0f, 127.0f);
+        rounded.values[i] = static_cast<std::int8_t>(value);
+    }
+    return rounded;
+}
+
+struct FourBits {
+    float scale;
+    float minimum;
+    std::array<std::uint8_t, group_size> values;
+};
+
+struct Grid {
+    float scale;
+    float minimum;
+};
+
+float nearest_step(float x, const Grid& grid) {
+    return grid.scale > 0.0f ? std::clamp(nearest((x - grid.minimum) / grid.scale), 0.0f, 15.0f) : 0.0f;
+}
+
+float squared_error(const Group& weights, std::size_t n, const Grid& grid) {
+    float error = 0.0f;
+    for (std::size_t i = 0; i < n; ++i) {
+        const float difference = grid.minimum + grid.scale * nearest_step(weights[i], grid) - weights[i];
+        error += difference * difference;
+    }
+    return error;
+}
+
+// Of some grids from a little inside the range of the weights to all of it, the one with the least squared error.
+FourBits round_to_four_bits(const Group& weights, std::size_t n) {
+    constexpr int candidates = 7;
+    constexpr float step_inwards = 0.025f;
+    const auto [lowest, highest] = std::minmax_element(weights.begin(), weights.begin() + static_cast<long>(n));
+    const float middle = (*lowest + *highest) / 2, half_range = (*highest - *lowest) / 2;
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    Grid best{infinity, infinity};
+    float least = infinity;
+    for (int i = 0; i < candidates; ++i) {
+        const float reach = half_range * (1.0f - step_inwards * static_cast<float>(i));
+        const Grid grid{as_stored(2 * reach / 15.0f), as_stored(middle - reach)};
+        const float error = squared_error(weights, n, grid);
+        if (error < least) {
+            least = error;
+            best = grid;
+        }
+    }
+    FourBits rounded{best.scale, best.minimum, {}};
+    if (least == infinity) return rounded;  // no grid in half precision reaches these weights
+    for (std::size_t i = 0; i < n; ++i) {
+        rounded.values[i] = static_cast<std::uint8_t>(nearest_step(weights[i], best));
+    }
+    return rounded;
+}
+
+void write_half(std::byte* to, float x) {
+    const std::uint16_t bits = simd::float_to_half(x);
+    std::memcpy(to, &bits, sizeof(bits));
+}
+
+float read_half(const std::byte* from) {
+    std::uint16_t bits;
+    std::memcpy(&bits, from, sizeof(bits));
+    return simd::half_to_float(bits);
+}
+
+// Where the number (lane, input) of a panel lies; for int4 the byte that holds it.
+std::size_t float32_offset(std::size_t lane, std::size_t input) { return (input * panel_width + lane) * sizeof(float); }
+
+std::size_t bfloat16_offset(std::size_t lane, std::size_t input) {
+    return ((input / 2 * panel_width + lane) * 2 + input % 2) * sizeof(std::uint16_t);
+}
+
+std::size_t int8_offset(std::size_t lane, std::size_t input) { return (input / 4 * panel_width + lane) * 4 + input % 4; }
+
+std::size_t int4_offset(std::size_t lane, std::size_t input) { return (input / 8 * panel_width + lane) * 4 + input % 4; }
+
+std::size_t scale_offset(std::size_t lane, std::size_t row) { return (row * panel_width + lane) * sizeof(Half); }
+
+bool pack_panel(Precision precision, const Weights& weights, std::size_t panel, std::byte* packed) {
+    bool all_finite = true;
+    std::memset(packed, 0, panel_bytes(precision, weights.n_in));
+    const std::size_t groups = group_count(weights.n_in);
+    for (std::size_t lane = 0; lane < panel_width; ++lane) {
+        const std::size_t output = panel * panel_width + lane;
+        if (output >= weights.n_out) break;
+        for (std::size_t group = 0; group < groups; ++group) {
+            const Group values = take_group(weights, output, group);
+            const std::size_t begin = group * group_size;
+            const std::size_t n = std::min(group_size, weights.n_in - begin);
+            switch (precision) {
+                case Precision::float32:
+                    for (std::size_t i = 0; i < n; ++i) {
+                        std::memcpy(packed + float32_offset(lane, begin + i), &values[i], sizeof(float));
+                    }
+                    break;
+                case Precision::bfloat16:
+                    for (std::size_t i = 0; i < n; ++i) {
+                        const std::uint16_t bits = to_bfloat16(values[i]);
+                        std::memcpy(packed + bfloat16_offset(lane, begin + i), &bits, sizeof(bits));
+                    }
+                    break;
+                case Precision::int8: {
+                    const EightBits rounded = round_to_eight_bits(values);
+                    all_finite = all_finite && finite(values) && std::isfinite(rounded.scale);
+                    write_half(packed + scale_offset(lane, group), rounded.scale);
+                    std::byte* bytes = packed + scales_bytes(groups);
+                    for (std::size_t i = 0; i < group_size; ++i) {
+                        bytes[int8_offset(lane, begin + i)] = static_cast<std::byte>(rounded.values[i]);
+                    }
+                    break;
+                }
+                case Precision::int4: {
+                    const FourBits rounded = round_to_four_bits(values, n);
+                    all_finite = all_finite && finite(values) && std::isfinite(rounded.scale) &&
+                                 std::isfinite(rounded.minimum);
+                    write_half(packed + scale_offset(lane, 2 * group), rounded.scale);
+                    write_half(packed + scale_offset(lane, 2 * group + 1), rounded.minimum);
+                    std::byte* bytes = packed + scales_bytes(2 * groups);
+                    for (std::size_t i = 0; i < group_size; ++i) {
+                        const int shift = i % 8 < 4 ? 0 : 4;
+                        bytes[int4_offset(lane, begin + i)] |= static_cast<std::byte>(rounded.values[i] << shift);
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    return all_finite;
+}
+
+}  // namespace
+
+std::size_t panel_count(std::size_t n_out) { return (n_out + panel_width - 1) / panel_width; }
+
+std::size_t panel_bytes(Precision precision, std::size_t n_in) {
+    const std::size_t groups = group_count(n_in);
+    switch (precision) {
+        case Precision::float32:
+            return n_in * panel_width * sizeof(float);
+        case Precision::bfloat16:
+            return (n_in + 1) / 2 * 2 * panel_width * sizeof(std::uint16_t);
+        case Precision::int8:
+            return scales_bytes(groups) + groups * group_size * panel_width;
+        case Precision::int4:
+            return scales_bytes(2 * groups) + groups * group_size * panel_width / 2;
+    }
+    return 0;
+}
+
+std::size_t matrix_bytes(Precision precision, std::size_t n_out, std::size_t n_in) {
+    return panel_count(n_out) * panel_bytes(precision, n_in);
+}
+
+void pack(Precision precision, const Weights& weights, std::span<std::byte> packed, ThreadPool& pool) {
+    if (packed.size() != matrix_bytes(precision, weights.n_out, weights.n_in)) {
+        throw std::invalid_argument("the room for packed weights is not of their size");
+    }
+    std::atomic<bool> all_finite{true};
+    pool.run(panel_count(weights.n_out), 1, [&](std::size_t begin, std::size_t end, std::size_t) {
+        for (std::size_t panel = begin; panel < end; ++panel) {
+            std::byte* to = packed.data() + panel * panel_bytes(precision, weights.n_in);
+            if (!pack_panel(precision, weights, panel, to)) all_finite = false;
+        }
+    });
+    if (!all_finite) throw std::invalid_argument("a weight is infinite, not a number, or too large for its scale");
+}
+
+void unpack_row(Precision precision, std::span<const std::byte> packed, std::size_t n_in, std::size_t output,
+                std::span<float> row) {
+    const std::size_t lane = output % panel_width, groups = group_count(n_in);
+    const std::byte* panel = packed.data() + output / panel_width * panel_bytes(precision, n_in);
+    for (std::size_t i = 0; i < n_in; ++i) {
+        switch (precision) {
+            case Precision::float32:
+                std::memcpy(&row[i], panel + float32_offset(lane, i), sizeof(float));
+                break;
+            case Precision::bfloat16: {
+                std::uint16_t bits;
+                std::memcpy(&bits, panel + bfloat16_offset(lane, i), sizeof(bits));
+                row[i] = from_bfloat16(bits);
+                break;
+            }
+            case Precision::int8: {
+                const float scale = read_half(panel + scale_offset(lane, i / group_size));
+                const auto value = static_cast<std::int8_t>(panel[scales_bytes(groups) + int8_offset(lane, i)]);
+                row[i] = scale * static_cast<float>(value);
+                break;
+            }
+            case Precision::int4: {
+                const float scale = read_half(panel + scale_offset(lane, 2 * (i / group_size)));
+                const float minimum = read_half(panel + scale_offset(lane, 2 * (i / group_size) + 1));
+                const std::byte both = panel[scales_bytes(2 * groups) + int4_offset(lane, i)];
+                const std::byte value = i % 8 < 4 ? both & std::byte{0x0f} : both >> 4;
+                row[i] = minimum + scale * static_cast<float>(value);
+                break;
+            }
+        }
+    }
+}
+
+}  // namespace pellucid

@@ -1,0 +1,114 @@
+"""From a checkpoint to the engine's tensors: matrices packed for the kernels, everything else as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from pellucid.checkpoint.float_types import Float32Array
+from pellucid.checkpoint.layout import EMBEDDING, HEAD
+from pellucid.checkpoint.packed_layout import PANEL_WIDTH, ByteArray, matrix_precision
+from pellucid.errors import CheckpointError
+from pellucid.native._native import Runtime, matrix_bytes, pack
+
+PackedTensors: TypeAlias = dict[str, ByteArray]
+
+
+class WeightSource(Protocol):
+    """What a checkpoint is here: tensors by their names and shapes in a Hub file."""
+
+    @property
+    def path(self) -> Path:
+        """What errors name."""
+
+    def tensor_names(self) -> tuple[str, ...]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def take(self, name: str) -> Float32Array:
+        """The tensor, float32."""
+
+    def blocks(self, name: str) -> Iterator[Float32Array]:
+        """The tensor's elements in order, in pieces."""
+
+
+def pack_weights(source: WeightSource, precision: str, runtime: Runtime) -> PackedTensors:
+    """Every tensor by its name, as bytes. The largest are read first, the embedding in pieces, so that at no time
+    much more is held than what is packed so far.
+
+    Raises `CheckpointError` for weights that the precision cannot hold.
+    """
+    matrices = [name for name in source.tensor_names() if matrix_precision(name, precision) is not None]
+    # One room for all: numpy asks for large pages for large arrays, and memory is read faster through those.
+    room = aligned_empty(sum(_matrix_bytes(source, name, precision) for name in matrices))
+    taken = 0
+
+    def take(size: int) -> ByteArray:
+        nonlocal taken
+        taken += size
+        return room[taken - size : taken]
+
+    return {name: _packed(source, name, precision, runtime, take) for name in _largest_first(source)}
+
+
+def pack_each(source: WeightSource, precision: str, runtime: Runtime) -> Iterator[tuple[str, ByteArray]]:
+    """As `pack_weights`, a tensor at a time."""
+    for name in _largest_first(source):
+        yield name, _packed(source, name, precision, runtime, aligned_empty)
+
+
+def _largest_first(source: WeightSource) -> list[str]:
+    return sorted(source.tensor_names(), key=lambda name: -math.prod(source.shape(name)))
+
+
+def _matrix_bytes(source: WeightSource, name: str, precision: str) -> int:
+    shape = source.shape(name)
+    n_out, n_in = shape if name in (EMBEDDING, HEAD) else reversed(shape)  # a block's matrix lies [in, out]
+    return matrix_bytes(matrix_precision(name, precision) or precision, n_out, n_in)
+
+
+def _packed(
+    source: WeightSource, name: str, precision: str, runtime: Runtime, take: Callable[[int], ByteArray]
+) -> ByteArray:
+    """One tensor's bytes; a matrix's are put where `take` finds room for so many."""
+    packed_as = matrix_precision(name, precision)
+    if packed_as is None:
+        return source.take(name).reshape(-1).view(np.uint8)
+    packed = take(_matrix_bytes(source, name, precision))
+    try:
+        if name in (EMBEDDING, HEAD):
+            _pack_in_pieces(source, name, packed_as, runtime, packed)
+        else:
+            pack(runtime, packed_as, source.take(name).T, packed)
+        return packed
+    except ValueError as error:
+        raise CheckpointError(f"{source.path}: tensor {name} cannot be packed as {packed_as}: {error}") from error
+
+
+def _pack_in_pieces(source: WeightSource, name: str, precision: str, runtime: Runtime, packed: ByteArray) -> None:
+    """An embedding [vocab, n_embd], some rows at a time."""
+    vocab_size, n_embd = source.shape(name)
+    panel_bytes = matrix_bytes(precision, 1, n_embd)
+    held, first = np.empty(0, np.float32), 0
+    for block in source.blocks(name):
+        held = np.concatenate((held, block))
+        rows = held.size // n_embd
+        if first + rows < vocab_size:
+            rows -= rows % PANEL_WIDTH
+        if rows == 0:
+            continue
+        start = first // PANEL_WIDTH * panel_bytes
+        piece = packed[start : start + matrix_bytes(precision, rows, n_embd)]
+        pack(runtime, precision, held[: rows * n_embd].reshape(rows, n_embd), piece)
+        held, first = held[rows * n_embd :], first + rows
+
+
+def aligned_empty(size: int) -> ByteArray:
+    """Bytes that begin where a cache line does."""
+    room = np.empty(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size]

@@ -1,0 +1,130 @@
+#include "thread_pool.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+#if defined(_WIN32)
+#include <process.h>
+#else
+#include <unistd.h>
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
+
+namespace pellucid {
+namespace {
+
+// About as long as the caller needs between two steps, to choose a token.
+constexpr std::chrono::microseconds spin_time{200};
+constexpr int pauses_between_looks = 32;
+
+long process_id() {
+#if defined(_WIN32)
+    return _getpid();
+#else
+    return static_cast<long>(getpid());
+#endif
+}
+
+void pause() {
+#if defined(__x86_64__) || defined(_M_X64)
+    _mm_pause();
+#elif defined(__aarch64__) && !defined(_MSC_VER)
+    __asm__ volatile("yield");
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(std::size_t threads) : owner_(process_id()) {
+    const std::size_t count = std::clamp<std::size_t>(threads, 1, worker_mask);
+    workers_.reserve(count - 1);
+    for (std::size_t thread = 1; thread < count; ++thread) {
+        workers_.emplace_back([this, thread] { work(thread); });
+    }
+}
+
+ThreadPool::~ThreadPool() {
+    const bool ours = process_id() == owner_;
+    stopping_.store(true);
+    state_.fetch_add(one_loop);
+    state_.notify_all();
+    for (std::thread& worker : workers_) {
+        if (ours) {
+            worker.join();
+        } else {
+            worker.detach();
+        }
+    }
+}
+
+void ThreadPool::run(const Loop& loop) {
+    if (loop.count == 0) return;
+    const std::lock_guard lock(running_);
+    if (loop.count <= loop.block || workers_.empty() || process_id() != owner_) {
+        loop.call(loop.context, 0, loop.count, 0);
+        return;
+    }
+    loop_ = loop;
+    next_.store(0, std::memory_order_relaxed);
+    state_.store(((state_.load(std::memory_order_relaxed) & ~(one_loop - 1)) + one_loop) | open);
+    state_.notify_all();
+
+    take_blocks(0);
+
+    state_.fetch_and(~open, std::memory_order_acq_rel);
+    for (int looks = 0; (state_.load(std::memory_order_acquire) & worker_mask) != 0; ++looks) {
+        // A worker that was taken off its core in the middle of a block needs ours, if there is no other.
+        if (looks < 2000) {
+            pause();
+        } else {
+            std::this_thread::yield();
+        }
+    }
+}
+
+void ThreadPool::take_blocks(std::size_t thread) {
+    const Loop loop = loop_;
+    for (;;) {
+        const std::size_t begin = next_.fetch_add(loop.block, std::memory_order_relaxed);
+        if (begin >= loop.count) return;
+        loop.call(loop.context, begin, std::min(begin + loop.block, loop.count), thread);
+    }
+}
+
+// Takes part in the current loop, if it is open and not the one this worker did last.
+void ThreadPool::join_loop(std::size_t thread, std::uint32_t& last_number) {
+    std::uint32_t state = state_.load(std::memory_order_acquire);
+    while ((state & open) != 0 && state / one_loop != last_number) {
+        if (!state_.compare_exchange_weak(state, state + one_worker, std::memory_order_acq_rel)) continue;
+        last_number = state / one_loop;
+        take_blocks(thread);
+        state_.fetch_sub(one_worker, std::memory_order_acq_rel);
+        return;
+    }
+}
+
+void ThreadPool::work(std::size_t thread) {
+    std::uint32_t last_number = 0;
+    while (!stopping_.load(std::memory_order_relaxed)) {
+        const auto give_up = std::chrono::steady_clock::now() + spin_time;
+        std::uint32_t seen = state_.load(std::memory_order_acquire);
+        do {
+            for (int i = 0; i < pauses_between_looks; ++i) {
+                seen = state_.load(std::memory_order_acquire);
+                if (seen / one_loop != last_number) break;
+                pause();
+            }
+        } while (seen / one_loop == last_number && std::chrono::steady_clock::now() < give_up);
+        if (seen / one_loop == last_number) {
+            state_.wait(seen);
+        } else if ((seen & open) != 0) {
+            join_loop(thread, last_number);
+        } else {
+            last_number = seen / one_loop;  // over before we came
+        }
+    }
+}
+
+}  // namespace pellucid

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace pellucid {
+
+// Threads that share loops. Between two loops they spin for some microseconds, because a token's step is sixty
+// loops; after that they sleep.
+//
+// A loop is handed out in blocks as threads ask for them. The calling thread takes part, and waits only for those
+// who have begun: a worker that sleeps, or that the system has not given a core, holds nobody up.
+class ThreadPool {
+public:
+    // threads: how many work on a loop, the calling one included.
+    explicit ThreadPool(std::size_t threads);
+    ~ThreadPool();
+    ThreadPool(const ThreadPool&) = delete;
+    ThreadPool& operator=(const ThreadPool&) = delete;
+
+    std::size_t threads() const { return workers_.size() + 1; }
+
+    // Calls body(begin, end, thread) until 0..count is covered, `block` at a time; thread < threads() is another
+    // one in each simultaneous call. The body must not throw.
+    template <class Body>
+    void run(std::size_t count, std::size_t block, const Body& body) {
+        const auto call = [](const void* context, std::size_t begin, std::size_t end, std::size_t thread) {
+            (*static_cast<const Body*>(context))(begin, end, thread);
+        };
+        run(Loop{call, &body, count, block});
+    }
+
+private:
+    struct Loop {
+        void (*call)(const void* context, std::size_t begin, std::size_t end, std::size_t thread) = nullptr;
+        const void* context = nullptr;
+        std::size_t count = 0;
+        std::size_t block = 1;
+    };
+
+    void run(const Loop& loop);
+    void work(std::size_t thread);
+    void take_blocks(std::size_t thread);
+    void join_loop(std::size_t thread, std::uint32_t& last_number);
+
+    // The state of the current loop in one word, so that joining and closing are one atomic operation each: how
+    // many workers are in it, whether more may join, and its number.
+    static constexpr std::uint32_t one_worker = 1;
+    static constexpr std::uint32_t worker_mask = 0x3ff;
+    static constexpr std::uint32_t open = 0x400;
+    static constexpr std::uint32_t one_loop = 0x800;
+
+    std::mutex running_;  // one loop at a time, whoever calls
+    Loop loop_;
+    alignas(64) std::atomic<std::uint32_t> state_{0};
+    alignas(64) std::atomic<std::size_t> next_{0};
+    std::atomic<bool> stopping_{false};
+    long owner_;  // the process whose threads the workers are: a forked child has none of them
+    std::vector<std::thread> workers_;
+};
+
+}  // namespace pellucid

@@ -1,0 +1,49 @@
+"""Models for the native engine's tests, and a way to load them with each kind of kernels there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pellucid import GPT2LMHeadModel, native
+from pellucid.checkpoint import Checkpoint, open_checkpoint
+
+collect_ignore_glob = [] if native.is_built() else ["test_*.py"]
+
+# What a model is made into: a checkpoint on disk.
+Stored = Callable[[GPT2LMHeadModel], Checkpoint]
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Stored:
+    """Writes a model as a checkpoint and opens it."""
+
+    def store(model: GPT2LMHeadModel) -> Checkpoint:
+        folder = tmp_path / f"model-{len(list(tmp_path.iterdir()))}"
+        model.save_pretrained(folder)
+        return open_checkpoint(folder)
+
+    return store
+
+
+@pytest.fixture(params=native.instruction_sets())
+def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each set of kernels that this processor can run, in turn."""
+    monkeypatch.setenv("PELLUCID_ISA", request.param)
+    yield request.param
+
+
+def whole_logits(model: GPT2LMHeadModel, ids: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The reference's logits at all positions, [tokens, vocab]."""
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].float().numpy()
+
+
+def relative(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> float:
+    """The largest difference over the largest magnitude."""
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())

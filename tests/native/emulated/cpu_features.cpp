@@ -1,0 +1,12 @@
+// A processor with every instruction set, for the test that emulates what this one lacks.
+
+#include "cpu_features.hpp"
+
+namespace pellucid {
+
+std::vector<std::string> cpu_features() {
+    return {"f16c",     "fma",      "avx2",        "avx_vnni", "avx512f",
+            "avx512dq", "avx512bw", "avx512vl",    "avx512_vnni"};
+}
+
+}  // namespace pellucid

@@ -1,0 +1,212 @@
+// The engine by itself, for the sanitizers: random lives of slots on small models of awkward sizes, from several
+// threads, with every precision and every instruction set this processor has. Each sequence is compared bit for bit
+// with the same tokens run alone.
+//
+//     make sanitize
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <random>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine.hpp"
+#include "packing.hpp"
+
+namespace {
+
+using namespace pellucid;
+
+[[noreturn]] void fail(const char* what) {
+    std::fprintf(stderr, "failed: %s\n", what);
+    std::exit(1);
+}
+
+void expect(bool condition, const char* what) {
+    if (!condition) fail(what);
+}
+
+// A model's tensors, random, packed as its precision wants them.
+class RandomTensors {
+public:
+    RandomTensors(const ModelConfig& config, Precision precision, ThreadPool& pool) : generator_(7) {
+        const Precision embedding = precision == Precision::int4 ? Precision::int8 : precision;
+        const std::size_t n = config.n_embd;
+        add_matrix("wte.weight", embedding, config.vocab_size, n, pool);
+        add_vector("wpe.weight", config.n_positions * n);
+        for (std::size_t i = 0; i < config.n_layer; ++i) {
+            const std::string layer = "h." + std::to_string(i) + ".";
+            for (const char* norm : {"ln_1", "ln_2"}) add_norm(layer + norm, n);
+            add_linear(layer + "attn.c_attn", precision, 3 * n, n, pool);
+            add_linear(layer + "attn.c_proj", precision, n, n, pool);
+            add_linear(layer + "mlp.c_fc", precision, config.n_inner, n, pool);
+            add_linear(layer + "mlp.c_proj", precision, n, config.n_inner, pool);
+        }
+        add_norm("ln_f", n);
+    }
+
+    std::span<const std::byte> find(const std::string& name) const { return tensors_.at(name); }
+
+private:
+    std::vector<float> random(std::size_t count) {
+        std::normal_distribution<float> normal(0.0f, 0.3f);
+        std::vector<float> values(count);
+        std::generate(values.begin(), values.end(), [&] { return normal(generator_); });
+        return values;
+    }
+
+    void add_vector(const std::string& name, std::size_t count) {
+        const std::vector<float> values = random(count);
+        std::vector<std::byte>& bytes = tensors_[name];
+        bytes.resize(count * sizeof(float));
+        std::memcpy(bytes.data(), values.data(), bytes.size());
+    }
+
+    void add_matrix(const std::string& name, Precision precision, std::size_t n_out, std::size_t n_in,
+                    ThreadPool& pool) {
+        const std::vector<float> values = random(n_out * n_in);
+        std::vector<std::byte>& bytes = tensors_[name];
+        bytes.resize(matrix_bytes(precision, n_out, n_in));
+        pack(precision, {values.data(), n_out, n_in, n_in, 1}, bytes, pool);
+    }
+
+    void add_norm(const std::string& name, std::size_t n) {
+        add_vector(name + ".weight", n);
+        add_vector(name + ".bias", n);
+    }
+
+    void add_linear(const std::string& name, Precision precision, std::size_t n_out, std::size_t n_in,
+                    ThreadPool& pool) {
+        add_matrix(name + ".weight", precision, n_out, n_in, pool);
+        add_vector(name + ".bias", n_out);
+    }
+
+    std::mt19937 generator_;
+    std::map<std::string, std::vector<std::byte>> tensors_;
+};
+
+using Ids = std::vector<std::int32_t>;
+
+std::vector<float> logits_alone(Engine& engine, const Ids& ids, std::size_t vocab_size) {
+    std::vector<float> logits(vocab_size);
+    const KvCache::Slot slot = engine.open();
+    engine.step(std::span(&slot, 1), std::span(&ids, 1), {false, logits.data(), nullptr});
+    engine.drop(slot);
+    return logits;
+}
+
+// Random steps, forks, cuts and drops by one thread, which shares the engine with others.
+void live(Engine& engine, Engine& checker, const ModelConfig& config, unsigned seed) {
+    std::mt19937 generator(seed);
+    const auto below = [&](std::size_t n) { return static_cast<std::size_t>(generator()) % n; };
+    std::map<KvCache::Slot, Ids> contents;
+    for (int turn = 0; turn < 30; ++turn) {
+        if (contents.empty() || below(3) == 0) contents[engine.open()] = {};
+        const auto chosen = std::next(contents.begin(), static_cast<long>(below(contents.size())));
+        const KvCache::Slot slot = chosen->first;
+        switch (below(5)) {
+            case 0:
+                contents[engine.fork(slot)] = contents[slot];
+                break;
+            case 1: {
+                const std::size_t length = below(contents[slot].size() + 1);
+                engine.truncate(slot, length);
+                contents[slot].resize(length);
+                break;
+            }
+            case 2:
+                engine.drop(slot);
+                contents.erase(slot);
+                break;
+            default: {
+                std::vector<KvCache::Slot> slots;
+                std::vector<Ids> tokens;
+                for (const auto& [other, ids] : contents) {
+                    if (other != slot && below(2) == 0) continue;
+                    Ids added(1 + below(20));
+                    for (std::int32_t& id : added) id = static_cast<std::int32_t>(below(config.vocab_size));
+                    if (ids.size() + added.size() > config.n_positions) continue;
+                    slots.push_back(other);
+                    tokens.push_back(added);
+                }
+                std::vector<float> logits(slots.size() * config.vocab_size);
+                try {
+                    engine.step(slots, tokens, {false, logits.data(), nullptr});
+                } catch (const CacheFull&) {
+                    break;
+                }
+                for (std::size_t i = 0; i < slots.size(); ++i) {
+                    Ids& ids = contents[slots[i]];
+                    ids.insert(ids.end(), tokens[i].begin(), tokens[i].end());
+                    const std::vector<float> expected = logits_alone(checker, ids, config.vocab_size);
+                    expect(std::equal(expected.begin(), expected.end(), &logits[i * config.vocab_size]),
+                           "a sequence's logits in a batch are those of its tokens alone");
+                }
+            }
+        }
+        for (const auto& [other, ids] : contents) expect(engine.length(other) == ids.size(), "lengths");
+    }
+    for (const auto& [slot, ids] : contents) engine.drop(slot);
+}
+
+void check(const ModelConfig& config, Precision precision, const std::string& instruction_set) {
+    const auto runtime = std::make_shared<Runtime>(instruction_set, 3);
+    const RandomTensors tensors(config, precision, runtime->pool());
+    const FindTensor find = [&](const std::string& name) { return tensors.find(name); };
+    Engine engine(runtime, config, precision, find, 40 * page_positions);
+    const auto alone = std::make_shared<Runtime>(instruction_set, 1);
+    Engine first_checker(alone, config, precision, find, 2 * config.n_positions);
+    Engine second_checker(std::make_shared<Runtime>(instruction_set, 2), config, precision, find,
+                          2 * config.n_positions);
+    std::thread other([&] { live(engine, second_checker, config, 11); });
+    live(engine, first_checker, config, 5);
+    other.join();
+}
+
+// The kernels of one instruction set against the plain C++ ones: they differ by rounding alone.
+void compare_with_portable(const ModelConfig& config, Precision precision, const std::string& instruction_set) {
+    const Ids ids{1, 2, 0, 2, 1, 1, 0, 2, 0, 1, 2, 2, 1, 0, 1, 2, 0, 0, 1};
+    std::vector<std::vector<float>> logits;
+    for (const std::string& name : {std::string("portable"), instruction_set}) {
+        const auto runtime = std::make_shared<Runtime>(name, 1);
+        const RandomTensors tensors(config, precision, runtime->pool());
+        const FindTensor find = [&](const std::string& tensor) { return tensors.find(tensor); };
+        Engine engine(runtime, config, precision, find, config.n_positions);
+        logits.push_back(logits_alone(engine, ids, config.vocab_size));
+    }
+    float largest = 0.0f, difference = 0.0f;
+    for (std::size_t i = 0; i < config.vocab_size; ++i) {
+        largest = std::max(largest, std::abs(logits[0][i]));
+        difference = std::max(difference, std::abs(logits[0][i] - logits[1][i]));
+    }
+    // An activation on the edge between two bytes, or a key between two halves, may go either way.
+    const float bound = precision == Precision::float32 ? 1e-5f : precision == Precision::bfloat16 ? 2e-3f : 2e-2f;
+    expect(difference <= bound * largest, "logits are those of the portable kernels but for rounding");
+}
+
+}  // namespace
+
+int main() {
+    const std::vector<ModelConfig> configs{
+        {23, 64, 24, 2, 3, 37, Activation::gelu_new, 1e-5f, true, false, true},
+        {3, 64, 65, 1, 5, 130, Activation::gelu, 1e-5f, true, true, true},
+        {17, 64, 6, 2, 6, 1, Activation::silu, 1e-5f, false, false, true},
+    };
+    for (const std::string& instruction_set : instruction_sets()) {
+        for (const Precision precision :
+             {Precision::float32, Precision::bfloat16, Precision::int8, Precision::int4}) {
+            for (const ModelConfig& config : configs) {
+                compare_with_portable(config, precision, instruction_set);
+                check(config, precision, instruction_set);
+            }
+        }
+        std::printf("%s: every sequence as alone\n", instruction_set.c_str());
+    }
+}
