@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.decoding.distribution import check_finite, draw
+from pellucid.decoding.distribution import draw, survey
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates, Pipeline, build_pipeline
 from pellucid.decoding.processors.boundaries import valid_values
@@ -25,6 +25,25 @@ class Choice:
     candidates: Candidates
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class UsableLogits:
+    """A model's logits [n], all finite, and the number to subtract from them to get log-probabilities."""
+
+    logits: FloatArray
+    normaliser: float
+
+    def logprob(self, token: int) -> float:
+        """A token's log-probability (nats)."""
+        return float(self.logits[token]) - self.normaliser
+
+    def logprobs(self) -> FloatArray:
+        """All of them [n]. The largest logit goes first, so that float32 keeps what is left."""
+        largest = self.logits.max()
+        shifted: FloatArray = self.logits - largest
+        shifted -= np.float32(self.normaliser - float(largest))
+        return shifted
+
+
 @dataclass(frozen=True)
 class Chooser:
     """What a call's options make of logits; the same for all of its sequences."""
@@ -32,14 +51,13 @@ class Chooser:
     options: GenerationOptions
     pipeline: Pipeline
 
-    def usable(self, logits: FloatArray) -> FloatArray:
-        """Logits of the ids that may be chosen at all, and finite ones."""
+    def usable(self, logits: FloatArray) -> UsableLogits:
+        """Logits of the ids that may be chosen at all, and finite ones. Raises `DecodingError` for others."""
         if self.options.vocab_limit is not None:
             logits = logits[: self.options.vocab_limit]
         if self.options.remove_invalid_values:
-            return valid_values(logits)
-        check_finite(logits)
-        return logits
+            logits = valid_values(logits)
+        return UsableLogits(logits, survey(logits))
 
 
 def select(candidates: Candidates, generator: np.random.Generator | None) -> tuple[int, float | None]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pellucid.decoding.choosing import Choice
-from pellucid.decoding.distribution import largest, log_normaliser, softmax
+from pellucid.decoding.choosing import Choice, UsableLogits
+from pellucid.decoding.distribution import largest, softmax
 from pellucid.decoding.drafting import each_position
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.pipeline import Candidates
@@ -59,11 +59,11 @@ class UnitVectors:
 class Shortlist:
     """What a row chooses from in one step.
 
-    logits: the model's [vocab]. candidates: what the processors left. tokens, probabilities: the top_k likeliest,
-    likeliest first.
+    usable: the model's logits [vocab]. candidates: what the processors left. tokens, probabilities: the top_k
+    likeliest, likeliest first.
     """
 
-    logits: FloatArray
+    usable: UsableLogits
     candidates: Candidates
     tokens: list[int]
     probabilities: FloatArray
@@ -163,7 +163,8 @@ def _normalised(states: FloatArray) -> FloatArray:
 def _shortlist(task: DecodingTask, row: Row) -> Shortlist:
     """The likeliest tokens; what the options exclude is none of them, even where fewer than top_k are left."""
     assert row.logits is not None and task.options.top_k is not None
-    logits = task.chooser.usable(row.logits)
+    usable = task.chooser.usable(row.logits)
+    logits = usable.logits
     watched = None if row.recorder is None else row.recorder.watch(logits)
     candidates = task.chooser.pipeline(row.history, logits, None if watched is None else watched.observe)
     places = largest(candidates.logits, task.options.top_k)
@@ -171,7 +172,7 @@ def _shortlist(task: DecodingTask, row: Row) -> Shortlist:
     if not len(places):
         raise DecodingError("no token is left to choose: the options exclude every one")
     probabilities = softmax(candidates.logits)[places]
-    return Shortlist(logits, candidates, [candidates.token(int(place)) for place in places], probabilities, watched)
+    return Shortlist(usable, candidates, [candidates.token(int(place)) for place in places], probabilities, watched)
 
 
 def _choose_all(task: DecodingTask, rows: Sequence[Row], shortlists: Sequence[Shortlist]) -> Step:
@@ -205,10 +206,10 @@ def _choose(task: DecodingTask, row: Row, shortlist: Shortlist, likeness: FloatA
     scores = (1 - alpha) * shortlist.probabilities - alpha * likeness
     best = int(scores.argmax())
     token = shortlist.tokens[best]
-    logprob = float(shortlist.logits[token]) - log_normaliser(shortlist.logits)
+    logprob = shortlist.usable.logprob(token)
     row.history.append(token)
     row.logprob += logprob
-    row.finish_reason = task.stopping.reason(row.history, shortlist.logits)
+    row.finish_reason = task.stopping.reason(row.history, shortlist.usable.logits)
     if row.recorder is not None and shortlist.watched is not None:
         compared = zip(shortlist.tokens, shortlist.probabilities, likeness, scores, strict=True)
         candidates = [

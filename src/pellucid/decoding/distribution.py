@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.engine import FloatArray
 from pellucid.errors import DecodingError
+from pellucid.native.logits import logits_passes
+
+if TYPE_CHECKING:
+    from pellucid.native._native import LogitsPasses
 
 IntArray = NDArray[np.int64]
 
-# Rows shorter than this are searched whole; in longer ones a look at group maxima first leaves little to search.
-_WORTH_GROUPING = 4096
+# Rows shorter than this are looked at whole; in longer ones a look at group maxima first leaves little to search.
+_LONG = 4096
 _GROUPS = 64
 
 # A draw looks up a block by its sum, then an entry in the block.
@@ -32,10 +37,10 @@ def log_softmax(logits: FloatArray) -> FloatArray:
 
 
 def log_normaliser(logits: FloatArray) -> float:
-    """The number to subtract from logits [n] to get log-probabilities: the logarithm of the sum of their exps.
-
-    The sum runs in float32 by pairs, whose error over a vocabulary of 50,257 is below 1e-6 of it.
-    """
+    """The number to subtract from logits [n] to get log-probabilities: the logarithm of the sum of their exps, to
+    1e-6 of that sum."""
+    if (passes := _passes_for(logits)) is not None:
+        return passes.survey(logits)[1]
     largest = logits.max()
     exponentials = logits - largest
     np.exp(exponentials, out=exponentials)
@@ -59,33 +64,60 @@ def entropy(logits: FloatArray) -> float:
 
 def check_finite(logits: FloatArray) -> None:
     """Raise `DecodingError` where a model's logits [n] hold NaN or an infinity."""
-    if not (math.isfinite(logits.max()) and math.isfinite(logits.min())):  # either is NaN where an entry is
+    survey(logits)
+
+
+def survey(logits: FloatArray) -> float:
+    """`log_normaliser` of a model's logits [n]. Raises `DecodingError` where they hold NaN or an infinity."""
+    if (passes := _passes_for(logits)) is not None:
+        finite, normaliser = passes.survey(logits)
+    else:
+        finite = math.isfinite(logits.max()) and math.isfinite(logits.min())  # either is NaN where an entry is
+        normaliser = log_normaliser(logits) if finite else math.nan
+    if not finite:
         wrong = int(np.flatnonzero(~np.isfinite(logits))[0])
         raise DecodingError(
             f"the model's logits are not finite: {logits[wrong]} for id {wrong}. Its weights are damaged, or too "
             "large for the precision they are held in; remove_invalid_values=True decodes all the same"
         )
+    return normaliser
+
+
+def _passes_for(logits: FloatArray) -> LogitsPasses | None:
+    """The compiled passes, where they are built and the row is long enough to be worth the call."""
+    return logits_passes() if len(logits) >= _LONG and logits.flags.c_contiguous else None
 
 
 def kth_largest(values: FloatArray, k: int) -> np.float32:
     """The k-th largest of values [n], 1 <= k <= n."""
     if k == 1:
         return np.float32(values.max())
-    if len(values) >= _WORTH_GROUPING:
+    if len(values) >= _LONG:
+        values = values[at_least_kth(values, k)]
+    place = len(values) - k
+    return np.float32(np.partition(values, place)[place])
+
+
+def at_least_kth(values: FloatArray, k: int) -> IntArray:
+    """Where the k largest of values [n] stand, and all that equal the k-th, in ascending order; 1 <= k <= n."""
+    if (passes := _passes_for(values)) is not None:
+        return passes.largest(values, k)
+    pool = values
+    if len(values) >= _LONG:
         # The k-th largest of the groups' maxima is no larger than the k-th largest of all.
         width = len(values) // _GROUPS
         maxima = values[: width * _GROUPS].reshape(_GROUPS, width).max(axis=0)
         if k <= width:
-            values = values[values >= np.partition(maxima, width - k)[width - k]]
-    place = len(values) - k
-    return np.float32(np.partition(values, place)[place])
+            pool = values[values >= np.partition(maxima, width - k)[width - k]]
+    place = len(pool) - k
+    return np.flatnonzero(values >= np.partition(pool, place)[place])
 
 
 def largest(values: FloatArray, count: int) -> IntArray:
     """Where the `count` largest of values [n] stand, largest first, the earlier first among equals."""
     if count >= len(values):
         return np.argsort(-values, kind="stable")
-    places = np.flatnonzero(values >= kth_largest(values, count))
+    places = at_least_kth(values, count)
     return places[np.argsort(-values[places], kind="stable")][:count]
 
 

@@ -101,7 +101,7 @@ class Assistant:
         probabilities: list[FloatArray] = []
         logits = self._catch_up(row, history)
         while True:
-            candidates = self.chooser.pipeline(ahead, self.chooser.usable(logits))
+            candidates = self.chooser.pipeline(ahead, self.chooser.usable(logits).logits)
             if generator is None:
                 place = likeliest(candidates)
             else:

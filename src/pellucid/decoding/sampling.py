@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pellucid.decoding.choosing import Choice, select
-from pellucid.decoding.distribution import draw, log_normaliser
+from pellucid.decoding.distribution import draw
 from pellucid.decoding.drafting import (
     NO_DRAFT,
     Draft,
@@ -137,7 +137,8 @@ def _extend(task: DecodingTask, row: Row, logits: FloatArray) -> Iterator[Chosen
 
 def _choose(task: DecodingTask, row: Row, logits: FloatArray, draft: Draft, position: int) -> ChosenToken:
     """The next token, from the model's logits [vocab] and what a draft proposed in its place."""
-    logits = task.chooser.usable(logits)
+    usable = task.chooser.usable(logits)
+    logits = usable.logits
     watched = None if row.recorder is None else row.recorder.watch(logits)
     candidates = task.chooser.pipeline(row.history, logits, None if watched is None else watched.observe)
     proposed = draft.tokens[position] if position < len(draft.tokens) else None
@@ -147,7 +148,7 @@ def _choose(task: DecodingTask, row: Row, logits: FloatArray, draft: Draft, posi
         token, uniform = _verify(row, candidates, proposed, drawn_from)
     else:
         token, uniform = select(candidates, row.generator)
-    choice = Choice(token, float(logits[token]) - log_normaliser(logits), uniform, candidates)
+    choice = Choice(token, usable.logprob(token), uniform, candidates)
     row.history.append(token)
     row.new_ids.append(token)
     row.logprob += choice.logprob

@@ -126,7 +126,7 @@ class Session:
         full: keep log-probabilities of all ids, not only of the likeliest 50.
         """
         chooser = build_chooser(self._settled(options))
-        logits = chooser.usable(self._current_logits())
+        logits = chooser.usable(self._current_logits()).logits
         watched = ExpansionRecorder(logits, full=full)
         chooser.pipeline(self._history, logits, watched.observe)
         expansion = watched.expansion()

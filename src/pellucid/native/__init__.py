@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+# Names the instruction set whose kernels are used, instead of the best one that the processor has.
+ISA_VARIABLE = "PELLUCID_ISA"
+
 
 def is_built() -> bool:
     """Whether this installation has the compiled extension (a pure-Python build has none)."""

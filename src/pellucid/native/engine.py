@@ -12,6 +12,7 @@ from pellucid.checkpoint import Checkpoint
 from pellucid.config import ACTIVATIONS, GPT2Config
 from pellucid.engine import FloatArray, StepOutput
 from pellucid.errors import OptionError
+from pellucid.native import ISA_VARIABLE
 from pellucid.native._native import Engine, ModelConfig, Runtime
 from pellucid.native.packing import PackedTensors, pack_weights
 from pellucid.native.processors import usable_cores
@@ -19,9 +20,6 @@ from pellucid.native.weights import UnpackedWeights
 
 Precision = Literal["float32", "bfloat16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8", "int4")
-
-# Names the instruction set whose kernels are used, instead of the best one that the processor has.
-ISA_VARIABLE = "PELLUCID_ISA"
 
 # The cache holds this many sequences of full length unless told otherwise.
 _FULL_SEQUENCES = 16

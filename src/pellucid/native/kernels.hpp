@@ -93,6 +93,12 @@ struct Attention {
     std::size_t scores_stride;  // a multiple of page_positions, at least as long as the sequence
 };
 
+// What decoding wants to know of a row of logits.
+struct LogitsSurvey {
+    bool finite;            // no entry is NaN or infinite
+    double log_normaliser;  // log(sum(exp(logits))), where the largest is finite, to 1e-6 of the sum; else the largest
+};
+
 struct KernelTable {
     const char* name;
 
@@ -110,6 +116,12 @@ struct KernelTable {
     void (*append)(const HeadCache& cache, std::size_t position, const float* key, const float* value);
 
     void (*attend)(const Attention& attention);
+
+    // Looks at n logits, at least one.
+    LogitsSurvey (*survey)(const float* logits, std::size_t n);
+
+    // maxima[i] = the largest of values[row * width + i] over row < rows, for i < width; none of them is NaN.
+    void (*column_maxima)(const float* values, std::size_t rows, std::size_t width, float* maxima);
 
     // Reads size bytes, a multiple of 64, and does next to nothing with them: the speed of memory.
     std::uint32_t (*read)(const std::byte* bytes, std::size_t size);

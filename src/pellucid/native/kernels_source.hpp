@@ -5,6 +5,7 @@
 
 #include "kernels.hpp"
 #include "kernels_attention.hpp"
+#include "kernels_logits.hpp"
 #include "kernels_math.hpp"
 #include "kernels_products.hpp"
 
@@ -64,7 +65,7 @@ void layer_norm(const float* input, std::size_t n, const float* weight, const fl
 }
 
 constexpr KernelTable table(const char* name) {
-    return {name, multiply, quantize, layer_norm, append, attend, simd::read};
+    return {name, multiply, quantize, layer_norm, append, attend, survey, column_maxima, simd::read};
 }
 
 }  // namespace

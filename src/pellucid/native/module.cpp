@@ -16,6 +16,7 @@
 
 #include "cpu_features.hpp"
 #include "engine.hpp"
+#include "logits.hpp"
 #include "packing.hpp"
 #include "runtime.hpp"
 
@@ -31,6 +32,7 @@ using pellucid::ModelConfig;
 using pellucid::Precision;
 using pellucid::Runtime;
 
+using Row = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using WritableBytes = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
@@ -38,6 +40,22 @@ using FloatRows = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>
 
 std::span<const std::byte> as_span(const Bytes& array) {
     return {reinterpret_cast<const std::byte*>(array.data()), array.size()};
+}
+
+std::span<const float> as_span(const Row& row) {
+    if (row.size() == 0) throw std::invalid_argument("the row is empty");
+    return {row.data(), row.size()};
+}
+
+// An array of its own, which frees the places with itself.
+nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>> largest(const pellucid::LogitsPasses& passes, const Row& values,
+                                                         std::size_t k) {
+    const auto row = as_span(values);
+    if (k < 1 || k > row.size()) throw std::invalid_argument("there is no such place in the row");
+    auto places = std::make_unique<std::vector<std::int64_t>>(passes.largest(row, k));
+    auto* kept = places.get();
+    const nb::capsule owner(places.release(), [](void* p) noexcept { delete static_cast<std::vector<std::int64_t>*>(p); });
+    return {kept->data(), {kept->size()}, owner};
 }
 
 template <class Enum>
@@ -125,6 +143,18 @@ NB_MODULE(_native, module) {
              nb::call_guard<nb::gil_scoped_release>())
         .def_prop_ro("instruction_set", [](const Runtime& runtime) { return runtime.kernels().name; })
         .def_prop_ro("threads", [](Runtime& runtime) { return runtime.pool().threads(); });
+
+    nb::class_<pellucid::LogitsPasses>(module, "LogitsPasses", "Passes over the logits of a vocabulary.")
+        .def(nb::init<const std::string&>(), "instruction_set"_a)
+        .def(
+            "survey",
+            [](const pellucid::LogitsPasses& passes, const Row& logits) {
+                const auto found = passes.survey(as_span(logits));
+                return nb::make_tuple(found.finite, found.log_normaliser);
+            },
+            "logits"_a, "Whether all are finite, and log(sum(exp(logits))).")
+        .def("largest", &largest, "values"_a, "k"_a,
+             "Where the k largest values stand, and all that equal the k-th, in ascending order.");
 
     module.def(
         "matrix_bytes",

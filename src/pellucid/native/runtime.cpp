@@ -46,7 +46,9 @@ std::string listed(const std::vector<std::string>& names) {
     return list;
 }
 
-const KernelTable& choose(const std::string& wanted) {
+}  // namespace
+
+const KernelTable& kernels_named(const std::string& wanted) {
     for (const InstructionSet& set : built_sets()) {
         if (wanted.empty() ? !runs_here(set) : wanted != set.name) continue;
         if (runs_here(set)) return set.kernels();
@@ -57,8 +59,6 @@ const KernelTable& choose(const std::string& wanted) {
                                 listed(instruction_sets()));
 }
 
-}  // namespace
-
 std::vector<std::string> instruction_sets() {
     std::vector<std::string> names;
     for (const InstructionSet& set : built_sets()) {
@@ -68,7 +68,7 @@ std::vector<std::string> instruction_sets() {
 }
 
 Runtime::Runtime(const std::string& instruction_set, std::size_t threads)
-    : kernels_(choose(instruction_set)), pool_(threads) {}
+    : kernels_(kernels_named(instruction_set)), pool_(threads) {}
 
 double read_bandwidth(Runtime& runtime, const std::byte* bytes, std::size_t size, int rounds) {
     constexpr std::size_t block = 256 * 1024;

@@ -12,9 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.decoding.distribution import IntArray, entropy, kth_largest, largest, log_normaliser, softmax
+from pellucid.decoding.distribution import (
+    IntArray,
+    at_least_kth,
+    entropy,
+    kth_largest,
+    largest,
+    log_normaliser,
+    softmax,
+)
 from pellucid.decoding.history import TokenHistory
 from pellucid.engine import FloatArray
+
+# Of many logits so many are looked at first, then four times as many, until they have the probability asked for.
+_FIRST_LOOK = 256
 
 # Fewer logits than this are sorted whole.
 _WORTH_SORTING = 4096
@@ -79,7 +90,7 @@ class TopK(Filter):
         k = max(self.top_k, self.min_tokens_to_keep)
         if k >= len(logits):
             return np.arange(len(logits))
-        return np.flatnonzero(logits >= kth_largest(logits, k))
+        return at_least_kth(logits, k)
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ class TopP(Filter):
         """How many stay, with only as many of the likeliest sorted as it takes to reach p: the ascending sum up to a
         token is all, less what is likelier than it."""
         total = float(probabilities.sum(dtype=np.float64))
-        count = min(256, len(probabilities))
+        count = min(_FIRST_LOOK, len(probabilities))
         while True:
             descending = np.sort(_top_values(probabilities, count))[::-1]  # [count]
             likelier = np.concatenate(([0.0], descending[:-1].cumsum(dtype=np.float64)))
@@ -136,10 +147,10 @@ def _top_values(values: FloatArray, count: int) -> FloatArray:
 
 def _likeliest(logits: FloatArray, count: int) -> IntArray:
     """The places of the `count` largest, ascending; the later first among equals."""
-    smallest = kth_largest(logits, count)
-    places = np.flatnonzero(logits >= smallest)
+    places = at_least_kth(logits, count)
     if len(places) == count:
         return places
+    smallest = logits[places].min()
     equal = places[logits[places] == smallest]
     return np.setdiff1d(places, equal[: len(places) - count], assume_unique=True)
 
@@ -177,11 +188,17 @@ class TypicalP(Filter):
     def kept(self, logits: FloatArray) -> IntArray:
         normalised = logits - np.float32(log_normaliser(logits))
         distance = np.abs(-normalised - np.float32(entropy(logits)))  # inf where excluded
-        order = np.argsort(distance, kind="stable")
-        cumulative = softmax(logits)[order].cumsum(dtype=np.float64).astype(np.float32)
-        last = min(int((cumulative < np.float32(self.typical_p)).sum()), len(order) - 1)
-        stays = distance <= distance[order[last]]
-        stays[order[: self.min_tokens_to_keep]] = True
+        probabilities = softmax(logits)
+        count = min(_FIRST_LOOK, len(logits))
+        while True:
+            nearest = largest(-distance, count)  # nearest first
+            short = probabilities[nearest].cumsum(dtype=np.float64).astype(np.float32) < np.float32(self.typical_p)
+            if not short[-1] or count == len(logits):
+                break
+            count = min(4 * count, len(logits))
+        last = min(int(short.sum()), count - 1)
+        stays = distance <= distance[nearest[last]]
+        stays[nearest[: self.min_tokens_to_keep]] = True
         return np.flatnonzero(stays)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.decoding.distribution import largest, log_softmax
+from pellucid.decoding.distribution import largest
 from pellucid.decoding.pipeline import Candidates, Pipeline
 from pellucid.decoding.records.recording import TreeRecorder
 from pellucid.decoding.search.hypotheses import Beam, Candidate, Finished
@@ -44,7 +44,7 @@ class HypothesisSearch:
 
     def log_probabilities(self, logits: FloatArray) -> list[FloatArray]:
         """Of every beam, from its logits: what the model alone says of the next token [vocab]."""
-        return [log_softmax(self.chooser.usable(row)) for row in logits]
+        return [self.chooser.usable(row).logprobs() for row in logits]
 
     def continuations(self, parent: int, own: FloatArray, pipeline: Pipeline) -> Continuations:
         """Score all that may follow a beam: log-probabilities as the pipeline leaves them, and the beam's score."""
