@@ -21,6 +21,16 @@ namespace {
 // cache, so that it stays there.
 constexpr std::size_t block_bytes = 16 * 1024;
 
+// Where there are few rows, a product waits for memory; what comes next is asked for this many bytes ahead (past the
+// last weights too: asking for memory that is not there does nothing).
+constexpr std::size_t prefetch_distance = 2048;
+
+inline void prefetch([[maybe_unused]] const std::byte* p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p);
+#endif
+}
+
 // A format says how many steps a panel's inputs take, and how a tile of rows and panels goes through some of them.
 struct Float32 {
     static constexpr int tile_rows = simd::tile_rows, panels_of_one_row = 4;
@@ -116,7 +126,9 @@ PELLUCID_NO_UNROLLING
             for (std::size_t i = 0; i < group_size; i += 4) {
                 simd::Quads quads[panels];
                 for (int p = 0; p < panels; ++p) {
-                    quads[p] = simd::load_quads(panel[p] + weights + i * panel_width);
+                    const std::byte* bytes = panel[p] + weights + i * panel_width;
+                    if constexpr (rows <= 2) prefetch(bytes + prefetch_distance);
+                    quads[p] = simd::load_quads(bytes);
                 }
                 for (int r = 0; r < rows; ++r) {
                     const std::size_t offset = static_cast<std::size_t>(r) * inputs.groups * group_size + i;
@@ -163,7 +175,9 @@ PELLUCID_NO_UNROLLING
                 for (std::size_t i = start; i < start + run; i += 8) {
                     simd::Nibbles first[panels], second[panels];
                     for (int p = 0; p < panels; ++p) {
-                        simd::load_nibbles(panel[p] + weights + i * panel_width / 2, first[p], second[p]);
+                        const std::byte* bytes = panel[p] + weights + i * panel_width / 2;
+                        if constexpr (rows <= 2) prefetch(bytes + prefetch_distance);
+                        simd::load_nibbles(bytes, first[p], second[p]);
                     }
                     for (int r = 0; r < rows; ++r) {
                         const std::size_t offset = static_cast<std::size_t>(r) * inputs.groups * group_size + i;
