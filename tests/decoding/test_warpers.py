@@ -61,6 +61,28 @@ def test_top_k_is_transformers(logits: np.ndarray, k: int, keep: int) -> None:
     np.testing.assert_array_equal(processed(p.TopK(k, keep), HISTORY, logits), expected)
 
 
+@given(
+    logits=logits_rows, temperature=st.floats(0.05, 20), k=st.integers(1, VOCAB + 3), keep=at_least,
+    neighbours=st.lists(
+        st.tuples(st.integers(0, VOCAB - 1), st.integers(0, VOCAB - 1), st.integers(-2, 2)), max_size=9
+    ),
+)  # fmt: skip
+def test_temperature_and_top_k_at_once_are_one_after_the_other(
+    logits: np.ndarray, temperature: float, k: int, keep: int, neighbours: list[tuple[int, int, int]]
+) -> None:
+    # Logits a bit or two apart, which the division may make equal.
+    for place, other, steps in neighbours:
+        logits[place] = logits[other]
+        for _ in range(abs(steps)):
+            logits[place] = np.nextafter(logits[place], np.float32(100 * steps), dtype=np.float32)
+    divide, keep_k = p.Temperature(temperature), p.TopK(k, keep)
+    divided = divide.warped(logits)
+    expected = keep_k.kept(divided)
+    places, left = p.TemperedTopK(divide, keep_k).kept(logits)
+    np.testing.assert_array_equal(places, expected)
+    np.testing.assert_array_equal(left, divided[expected])
+
+
 @given(logits=logits_rows, top_p=st.floats(0.01, 1), keep=at_least)
 def test_top_p_is_transformers(logits: np.ndarray, top_p: float, keep: int) -> None:
     def margin(exact: np.ndarray) -> np.ndarray:

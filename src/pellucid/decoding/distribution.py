@@ -121,6 +121,11 @@ def largest(values: FloatArray, count: int) -> IntArray:
     return places[np.argsort(-values[places], kind="stable")][:count]
 
 
+def running_sum(values: FloatArray) -> NDArray[np.float64]:
+    """The sum of values [n] up to and with each, in double precision."""
+    return np.add.accumulate(values.astype(np.float64))
+
+
 def draw(logits: FloatArray, uniform: float) -> int:
     """The place in logits [n] that a number from [0, 1) falls on, each with its softmax probability, in order.
 
@@ -130,13 +135,13 @@ def draw(logits: FloatArray, uniform: float) -> int:
         raise DecodingError("no token is left to draw from: the options exclude every one")
     weights = np.exp(logits - largest)
     if len(weights) <= _BLOCK:
-        cumulative = weights.cumsum(dtype=np.float64)
+        cumulative = running_sum(weights)
         return _place(cumulative, uniform * cumulative[-1])
     starts = np.arange(0, len(weights), _BLOCK)
     sums = np.add.reduceat(weights, starts, dtype=np.float64).cumsum()
     block = _place(sums, uniform * sums[-1])
     start = block * _BLOCK
-    within = weights[start : start + _BLOCK].cumsum(dtype=np.float64)
+    within = running_sum(weights[start : start + _BLOCK])
     rest = uniform * sums[-1] - (sums[block - 1] if block else 0.0)
     return start + _place(within, rest)
 
@@ -164,7 +169,7 @@ def draw_several(logits: FloatArray, uniforms: Sequence[float]) -> list[int]:
         block = _place(cumulative, uniform * cumulative[-1])
         inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
         rest = uniform * cumulative[-1] - (cumulative[block - 1] if block else 0.0)
-        within = _place(inside.cumsum(dtype=np.float64), rest)
+        within = _place(running_sum(inside), rest)
         inside[within] = 0
         sums[block] = inside.sum(dtype=np.float64)
         drawn.append(block * _BLOCK + within)

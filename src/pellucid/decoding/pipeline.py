@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,14 +47,25 @@ class Pipeline:
             logits = processor(history, logits)
             if observe is not None:
                 observe(processor, Candidates(logits))
-        candidates = Candidates(logits)
-        # Where every token is excluded there is no distribution to warp.
-        is_empty = bool(self.warpers) and logits.max() == -np.inf
-        for warper in self.warpers:
+        candidates, warpers = Candidates(logits), self.warpers
+        # Where processors excluded every token there is no distribution to warp.
+        is_empty = bool(self.processors and warpers) and logits.max() == -np.inf
+        if observe is None and self._first_two is not None and not is_empty:
+            # Both at once, where nobody looks in between.
+            places, left = self._first_two.kept(logits)
+            candidates, warpers = Candidates(left, places), warpers[2:]
+        for warper in warpers:
             candidates = candidates if is_empty else _warped(warper, candidates)
             if observe is not None:
                 observe(warper, candidates)
         return candidates
+
+    @cached_property
+    def _first_two(self) -> p.TemperedTopK | None:
+        match self.warpers[:2]:
+            case (p.Temperature() as temperature, p.TopK() as top_k):
+                return p.TemperedTopK(temperature, top_k)
+        return None
 
 
 def _warped(warper: p.Warper, candidates: Candidates) -> Candidates:

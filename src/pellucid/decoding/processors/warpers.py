@@ -19,6 +19,7 @@ from pellucid.decoding.distribution import (
     kth_largest,
     largest,
     log_normaliser,
+    running_sum,
     softmax,
 )
 from pellucid.decoding.history import TokenHistory
@@ -94,6 +95,32 @@ class TopK(Filter):
 
 
 @dataclass(frozen=True)
+class TemperedTopK:
+    """Temperature and then top-k, where only what stays is divided.
+
+    Division keeps order, though it may make neighbours equal. So of the k + 1 largest, divided, the k largest are
+    what top-k keeps, unless the last of them equals the one after it: then there may be more like them.
+    """
+
+    temperature: Temperature
+    top_k: TopK
+
+    def kept(self, logits: FloatArray) -> tuple[IntArray, FloatArray]:
+        """The places in logits [n] that stay, in ascending order, and their divided logits."""
+        k = max(self.top_k.top_k, self.top_k.min_tokens_to_keep)
+        if k + 1 < len(logits):
+            places = at_least_kth(logits, k + 1)
+            divided = self.temperature.warped(logits[places])
+            stays = divided > divided.min()
+            if np.count_nonzero(stays) >= k:
+                kept = stays if np.count_nonzero(stays) == k else divided >= kth_largest(divided, k)
+                return places[kept], divided[kept]
+        divided = self.temperature.warped(logits)
+        places = self.top_k.kept(divided)
+        return places, divided[places]
+
+
+@dataclass(frozen=True)
 class TopP(Filter):
     """Keep the smallest set of likeliest tokens whose probability reaches p (Holtzman et al., 2019).
 
@@ -113,7 +140,7 @@ class TopP(Filter):
         least = min(self.min_tokens_to_keep, len(logits))
         if len(logits) <= _WORTH_SORTING:
             ascending = np.argsort(logits, kind="stable")
-            stays = self._above(probabilities[ascending].cumsum(dtype=np.float64))
+            stays = self._above(running_sum(probabilities[ascending]))
             stays[len(stays) - least :] = True
             return np.sort(ascending[stays])
         return _likeliest(logits, max(self._count(probabilities), least))
@@ -129,7 +156,7 @@ class TopP(Filter):
         count = min(_FIRST_LOOK, len(probabilities))
         while True:
             descending = np.sort(_top_values(probabilities, count))[::-1]  # [count]
-            likelier = np.concatenate(([0.0], descending[:-1].cumsum(dtype=np.float64)))
+            likelier = np.concatenate(([0.0], running_sum(descending[:-1])))
             stays = self._above(total - likelier)
             if not stays[-1] or count == len(probabilities):
                 return int(stays.sum())
@@ -192,7 +219,7 @@ class TypicalP(Filter):
         count = min(_FIRST_LOOK, len(logits))
         while True:
             nearest = largest(-distance, count)  # nearest first
-            short = probabilities[nearest].cumsum(dtype=np.float64).astype(np.float32) < np.float32(self.typical_p)
+            short = running_sum(probabilities[nearest]).astype(np.float32) < np.float32(self.typical_p)
             if not short[-1] or count == len(logits):
                 break
             count = min(4 * count, len(logits))
