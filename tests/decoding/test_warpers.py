@@ -78,7 +78,7 @@ def test_temperature_and_top_k_at_once_are_one_after_the_other(
     divide, keep_k = p.Temperature(temperature), p.TopK(k, keep)
     divided = divide.warped(logits)
     expected = keep_k.kept(divided)
-    places, left = p.TemperedTopK(divide, keep_k).kept(logits)
+    places, left = p.TemperedTopK(divide, keep_k).left(logits)
     np.testing.assert_array_equal(places, expected)
     np.testing.assert_array_equal(left, divided[expected])
 

@@ -34,6 +34,11 @@ class TokenHistory:
         return view
 
     @property
+    def newest(self) -> int:
+        """The last id."""
+        return int(self._buffer[self._length - 1])
+
+    @property
     def new_ids(self) -> IntArray:
         """The continuation's ids, to be read only."""
         return self.ids[self.prompt_length :]

@@ -52,8 +52,7 @@ class Pipeline:
         is_empty = bool(self.processors and warpers) and logits.max() == -np.inf
         if observe is None and self._first_two is not None and not is_empty:
             # Both at once, where nobody looks in between.
-            places, left = self._first_two.kept(logits)
-            candidates, warpers = Candidates(left, places), warpers[2:]
+            candidates, warpers = _warped(self._first_two, candidates), warpers[2:]
         for warper in warpers:
             candidates = candidates if is_empty else _warped(warper, candidates)
             if observe is not None:
@@ -68,11 +67,11 @@ class Pipeline:
         return None
 
 
-def _warped(warper: p.Warper, candidates: Candidates) -> Candidates:
-    if not isinstance(warper, p.Filter):
-        return Candidates(warper.warped(candidates.logits), candidates.ids)
-    places = warper.kept(candidates.logits)
-    return Candidates(candidates.logits[places], places if candidates.ids is None else candidates.ids[places])
+def _warped(warper: p.Warper | p.TemperedTopK, candidates: Candidates) -> Candidates:
+    places, logits = warper.left(candidates.logits)
+    if places is None:
+        return Candidates(logits, candidates.ids)
+    return Candidates(logits, places if candidates.ids is None else candidates.ids[places])
 
 
 def build_pipeline(options: GenerationOptions) -> Pipeline:

@@ -233,7 +233,7 @@ class Session:
         """Logits [vocab] of what comes next; the newest token is read once more where they are not at hand."""
         if self._logits is None:
             self._engine.truncate(self._slot, len(self._history) - 1)
-            self._logits = self._engine.step([self._slot], [[int(self._history.ids[-1])]]).logits[0]
+            self._logits = self._engine.step([self._slot], [[self._history.newest]]).logits[0]
         return self._logits
 
     def _extend(self, ids: Sequence[int], source: Source, steps: Sequence[TokenStep] | None = None) -> None:

@@ -66,8 +66,7 @@ class Stopping:
 
         logits: [vocab], what that token was chosen from, for the caller's own functions.
         """
-        newest = int(history.ids[-1])
-        if newest in self.options.eos_token_id:
+        if history.newest in self.options.eos_token_id:
             return "eos"
         if self.stop_strings is not None and self.stop_strings.cut(history) is not None:
             return "stop"

@@ -221,12 +221,11 @@ class GenerationOptions:
 
     def new_tokens_after(self, prompt_length: int) -> int:
         """How many tokens a prompt of this length may be continued by; not above 0 where it is too long."""
-        limits = []
-        if self.max_new_tokens is not None:
-            limits.append(self.max_new_tokens)
-        if self.max_length is not None:
-            limits.append(self.max_length - prompt_length)
-        return min(limits)
+        longest = None if self.max_length is None else self.max_length - prompt_length
+        if self.max_new_tokens is None:
+            assert longest is not None  # one of the two is always there
+            return longest
+        return self.max_new_tokens if longest is None else min(self.max_new_tokens, longest)
 
     def given(self) -> dict[str, Any]:
         """The options that differ from their defaults, by name; `from_kwargs` makes an equal value of them."""

@@ -43,6 +43,10 @@ class Warper(ABC):
     def warped(self, logits: FloatArray) -> FloatArray:
         """New logits [n] for logits [n]."""
 
+    def left(self, logits: FloatArray) -> tuple[IntArray | None, FloatArray]:
+        """The places in logits [n] that stay, ascending, None where all do; and their new logits."""
+        return None, self.warped(logits)
+
     def __call__(self, history: TokenHistory, logits: FloatArray) -> FloatArray:
         return self.warped(logits)
 
@@ -53,6 +57,10 @@ class Filter(Warper):
     @abstractmethod
     def kept(self, logits: FloatArray) -> IntArray:
         """The places in logits [n] that stay, in ascending order."""
+
+    def left(self, logits: FloatArray) -> tuple[IntArray | None, FloatArray]:
+        places = self.kept(logits)
+        return places, logits[places]
 
     def warped(self, logits: FloatArray) -> FloatArray:
         places = self.kept(logits)
@@ -96,7 +104,7 @@ class TopK(Filter):
 
 @dataclass(frozen=True)
 class TemperedTopK:
-    """Temperature and then top-k, where only what stays is divided.
+    """Temperature and then top-k, of which only what stays is divided.
 
     Division keeps order, though it may make neighbours equal. So of the k + 1 largest, divided, the k largest are
     what top-k keeps, unless the last of them equals the one after it: then there may be more like them.
@@ -105,16 +113,15 @@ class TemperedTopK:
     temperature: Temperature
     top_k: TopK
 
-    def kept(self, logits: FloatArray) -> tuple[IntArray, FloatArray]:
-        """The places in logits [n] that stay, in ascending order, and their divided logits."""
+    def left(self, logits: FloatArray) -> tuple[IntArray, FloatArray]:
+        """As `Warper.left`."""
         k = max(self.top_k.top_k, self.top_k.min_tokens_to_keep)
         if k + 1 < len(logits):
             places = at_least_kth(logits, k + 1)
             divided = self.temperature.warped(logits[places])
             stays = divided > divided.min()
-            if np.count_nonzero(stays) >= k:
-                kept = stays if np.count_nonzero(stays) == k else divided >= kth_largest(divided, k)
-                return places[kept], divided[kept]
+            if np.count_nonzero(stays) == k:
+                return places[stays], divided[stays]
         divided = self.temperature.warped(logits)
         places = self.top_k.kept(divided)
         return places, divided[places]
@@ -139,10 +146,8 @@ class TopP(Filter):
         probabilities = softmax(logits)
         least = min(self.min_tokens_to_keep, len(logits))
         if len(logits) <= _WORTH_SORTING:
-            ascending = np.argsort(logits, kind="stable")
-            stays = self._above(running_sum(probabilities[ascending]))
-            stays[len(stays) - least :] = True
-            return np.sort(ascending[stays])
+            above = self._above(running_sum(np.sort(probabilities)))
+            return _likeliest(logits, max(int(np.count_nonzero(above)), least))
         return _likeliest(logits, max(self._count(probabilities), least))
 
     def _above(self, cumulative: NDArray[np.float64]) -> NDArray[np.bool_]:

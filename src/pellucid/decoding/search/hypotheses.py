@@ -126,7 +126,7 @@ def run_searches(task: DecodingTask, make: Callable[[DecodingTask, int, Beam], S
             running = [search for search in running if search.beams]
             if running:
                 beams = [beam for search in running for beam in search.beams]
-                newest = [[int(beam.history.ids[-1])] for beam in beams]
+                newest = [[beam.history.newest] for beam in beams]
                 logits = read(engine, beams, newest, slide=slide, slid=slid).logits
     finally:
         for beam in (beam for search in searches for beam in search.beams):
