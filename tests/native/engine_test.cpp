@@ -202,15 +202,19 @@ void compare_passes(const std::string& instruction_set) {
         state = state * 1664525u + 1013904223u;
         logits.push_back(static_cast<float>(state >> 20) * 0.01f - 60.0f);  // many are equal
         if (logits.size() > 150 && logits.size() % 97 != 0) continue;
-        const LogitsSurvey ours = passes.survey(logits), theirs = portable.survey(logits);
+        std::vector<float> maxima(LogitsPasses::groups(logits.size())), portable_maxima(maxima.size());
+        const LogitsSurvey ours = passes.survey(logits, maxima), theirs = portable.survey(logits, portable_maxima);
         expect(ours.finite && theirs.finite, "finite logits are found to be so");
         expect(std::abs(ours.log_normaliser - theirs.log_normaliser) < 1e-6, "the normaliser is the portable kernels'");
         for (const std::size_t k : {std::size_t{1}, logits.size() / 2 + 1, logits.size()}) {
-            expect(passes.largest(logits, k) == portable.largest(logits, k), "the largest are the portable kernels'");
+            expect(passes.largest(logits, k, maxima) == portable.largest(logits, k, portable_maxima),
+                   "the largest are the portable kernels'");
         }
     }
+    std::vector<float> maxima(LogitsPasses::groups(logits.size()));
+    expect(passes.survey(logits, maxima).finite && maxima == passes.group_maxima(logits), "maxima are found alike");
     logits.back() = std::numeric_limits<float>::quiet_NaN();
-    expect(!passes.survey(logits).finite, "a logit that is not finite is found");
+    expect(!passes.survey(logits, maxima).finite, "a logit that is not finite is found");
 }
 
 }  // namespace

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.decoding.distribution import draw, survey
+from pellucid.decoding.distribution import Survey, draw, survey
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates, Pipeline, build_pipeline
 from pellucid.decoding.processors.boundaries import valid_values
@@ -27,20 +27,20 @@ class Choice:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class UsableLogits:
-    """A model's logits [n], all finite, and the number to subtract from them to get log-probabilities."""
+    """A model's logits [n], all finite, and what a survey found of them."""
 
     logits: FloatArray
-    normaliser: float
+    survey: Survey
 
     def logprob(self, token: int) -> float:
         """A token's log-probability (nats)."""
-        return float(self.logits[token]) - self.normaliser
+        return float(self.logits[token]) - self.survey.normaliser
 
     def logprobs(self) -> FloatArray:
         """All of them [n]. The largest logit goes first, so that float32 keeps what is left."""
         largest = self.logits.max()
         shifted: FloatArray = self.logits - largest
-        shifted -= np.float32(self.normaliser - float(largest))
+        shifted -= np.float32(self.survey.normaliser - float(largest))
         return shifted
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,15 +63,19 @@ def entropy(logits: FloatArray) -> float:
     return max(0.0, -float(products.sum(dtype=np.float64)))
 
 
-def check_finite(logits: FloatArray) -> None:
-    """Raise `DecodingError` where a model's logits [n] hold NaN or an infinity."""
-    survey(logits)
+@dataclass(frozen=True, eq=False, slots=True)
+class Survey:
+    """What a look at logits [n] finds: their `log_normaliser`, and what `at_least_kth` may be told of them."""
+
+    normaliser: float
+    maxima: FloatArray | None = None
 
 
-def survey(logits: FloatArray) -> float:
-    """`log_normaliser` of a model's logits [n]. Raises `DecodingError` where they hold NaN or an infinity."""
+def survey(logits: FloatArray) -> Survey:
+    """Look at a model's logits [n]. Raises `DecodingError` where they hold NaN or an infinity."""
+    maxima = None
     if (passes := _passes_for(logits)) is not None:
-        finite, normaliser = passes.survey(logits)
+        finite, normaliser, maxima = passes.survey(logits)
     else:
         finite = math.isfinite(logits.max()) and math.isfinite(logits.min())  # either is NaN where an entry is
         normaliser = log_normaliser(logits) if finite else math.nan
@@ -80,7 +85,7 @@ def survey(logits: FloatArray) -> float:
             f"the model's logits are not finite: {logits[wrong]} for id {wrong}. Its weights are damaged, or too "
             "large for the precision they are held in; remove_invalid_values=True decodes all the same"
         )
-    return normaliser
+    return Survey(normaliser, maxima)
 
 
 def _passes_for(logits: FloatArray) -> LogitsPasses | None:
@@ -98,10 +103,13 @@ def kth_largest(values: FloatArray, k: int) -> np.float32:
     return np.float32(np.partition(values, place)[place])
 
 
-def at_least_kth(values: FloatArray, k: int) -> IntArray:
-    """Where the k largest of values [n] stand, and all that equal the k-th, in ascending order; 1 <= k <= n."""
+def at_least_kth(values: FloatArray, k: int, maxima: FloatArray | None = None) -> IntArray:
+    """Where the k largest of values [n] stand, and all that equal the k-th, in ascending order; 1 <= k <= n.
+
+    maxima: of a `Survey` of these values, which saves a look at them.
+    """
     if (passes := _passes_for(values)) is not None:
-        return passes.largest(values, k)
+        return passes.largest(values, k, maxima)
     pool = values
     if len(values) >= _LONG:
         # The k-th largest of the groups' maxima is no larger than the k-th largest of all.

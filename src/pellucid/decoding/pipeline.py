@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from pellucid.decoding import processors as p
-from pellucid.decoding.distribution import IntArray
+from pellucid.decoding.distribution import IntArray, Survey
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
 from pellucid.engine import FloatArray
@@ -41,8 +41,15 @@ class Pipeline:
     processors: tuple[p.Processor, ...]
     warpers: tuple[p.Warper, ...]
 
-    def __call__(self, history: TokenHistory, logits: FloatArray, observe: Observer | None = None) -> Candidates:
-        """Shape the logits [vocab] of what follows `history`, which stay as they are."""
+    def __call__(
+        self,
+        history: TokenHistory,
+        logits: FloatArray,
+        observe: Observer | None = None,
+        survey: Survey | None = None,
+    ) -> Candidates:
+        """Shape the logits [vocab] of what follows `history`, which stay as they are. survey: of these logits, where
+        it was made already."""
         for processor in self.processors:
             logits = processor(history, logits)
             if observe is not None:
@@ -52,7 +59,9 @@ class Pipeline:
         is_empty = bool(self.processors and warpers) and logits.max() == -np.inf
         if observe is None and self._first_two is not None and not is_empty:
             # Both at once, where nobody looks in between.
-            candidates, warpers = _warped(self._first_two, candidates), warpers[2:]
+            maxima = None if survey is None or self.processors else survey.maxima
+            places, left = self._first_two.left(logits, maxima)
+            candidates, warpers = Candidates(left, places), warpers[2:]
         for warper in warpers:
             candidates = candidates if is_empty else _warped(warper, candidates)
             if observe is not None:
@@ -67,7 +76,7 @@ class Pipeline:
         return None
 
 
-def _warped(warper: p.Warper | p.TemperedTopK, candidates: Candidates) -> Candidates:
+def _warped(warper: p.Warper, candidates: Candidates) -> Candidates:
     places, logits = warper.left(candidates.logits)
     if places is None:
         return Candidates(logits, candidates.ids)

@@ -140,7 +140,7 @@ def _choose(task: DecodingTask, row: Row, logits: FloatArray, draft: Draft, posi
     usable = task.chooser.usable(logits)
     logits = usable.logits
     watched = None if row.recorder is None else row.recorder.watch(logits)
-    candidates = task.chooser.pipeline(row.history, logits, None if watched is None else watched.observe)
+    candidates = task.chooser.pipeline(row.history, logits, None if watched is None else watched.observe, usable.survey)
     proposed = draft.tokens[position] if position < len(draft.tokens) else None
     drawn_from = draft.probabilities[position] if position < len(draft.probabilities) else None
     uniform: float | None

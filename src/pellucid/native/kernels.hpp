@@ -93,6 +93,9 @@ struct Attention {
     std::size_t scores_stride;  // a multiple of page_positions, at least as long as the sequence
 };
 
+// Values of a row that are looked at together: so many, of which those `panel_width` apart are a group.
+inline constexpr std::size_t run_length = 64 * panel_width;
+
 // What decoding wants to know of a row of logits.
 struct LogitsSurvey {
     bool finite;            // no entry is NaN or infinite
@@ -117,11 +120,11 @@ struct KernelTable {
 
     void (*attend)(const Attention& attention);
 
-    // Looks at n logits, at least one.
-    LogitsSurvey (*survey)(const float* logits, std::size_t n);
+    // Looks at n logits, at least one, and finds their group_maxima.
+    LogitsSurvey (*survey)(const float* logits, std::size_t n, float* maxima);
 
-    // maxima[i] = the largest of values[row * width + i] over row < rows, for i < width; none of them is NaN.
-    void (*column_maxima)(const float* values, std::size_t rows, std::size_t width, float* maxima);
+    // The largest value of each group of values, none of them NaN; -inf for a group that is empty.
+    void (*group_maxima)(const float* values, std::size_t n, float* maxima);
 
     // Reads size bytes, a multiple of 64, and does next to nothing with them: the speed of memory.
     std::uint32_t (*read)(const std::byte* bytes, std::size_t size);

@@ -65,7 +65,7 @@ void layer_norm(const float* input, std::size_t n, const float* weight, const fl
 }
 
 constexpr KernelTable table(const char* name) {
-    return {name, multiply, quantize, layer_norm, append, attend, survey, column_maxima, simd::read};
+    return {name, multiply, quantize, layer_norm, append, attend, survey, group_maxima, simd::read};
 }
 
 }  // namespace

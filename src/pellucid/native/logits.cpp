@@ -23,36 +23,39 @@ float kth_largest_of(std::vector<float>& values, std::size_t k) {
 
 LogitsPasses::LogitsPasses(const std::string& instruction_set) : kernels_(kernels_named(instruction_set)) {}
 
-LogitsSurvey LogitsPasses::survey(std::span<const float> logits) const {
-    return kernels_.survey(logits.data(), logits.size());
+std::size_t LogitsPasses::groups(std::size_t size) { return (size + run_length - 1) / run_length * panel_width; }
+
+LogitsSurvey LogitsPasses::survey(std::span<const float> logits, std::span<float> maxima) const {
+    return kernels_.survey(logits.data(), logits.size(), maxima.data());
 }
 
-std::vector<Place> LogitsPasses::largest(std::span<const float> values, std::size_t k) const {
-    // Seen as rows, the values' k-th largest is no smaller than the k-th largest of their columns' maxima: what is
-    // smaller than that need not be looked at, and few columns hold anything else.
-    constexpr std::size_t rows = 64;
-    const std::size_t width = values.size() / rows;
-    std::vector<float> maxima(width);
-    kernels_.column_maxima(values.data(), rows, width, maxima.data());
+std::vector<float> LogitsPasses::group_maxima(std::span<const float> values) const {
+    std::vector<float> maxima(groups(values.size()));
+    kernels_.group_maxima(values.data(), values.size(), maxima.data());
+    return maxima;
+}
+
+std::vector<Place> LogitsPasses::largest(std::span<const float> values, std::size_t k,
+                                         std::span<const float> maxima) const {
+    // The values' k-th largest is no smaller than the k-th largest of the groups' maxima: what is smaller than that
+    // need not be looked at, and few groups hold anything else.
     float floor = -std::numeric_limits<float>::infinity();
-    if (k <= width) {
-        std::vector<float> ranked = maxima;
+    if (k <= maxima.size()) {
+        std::vector<float> ranked(maxima.begin(), maxima.end());
         floor = kth_largest_of(ranked, k);
     }
-
     std::vector<Place> places;
     std::vector<float> pool;
-    const auto look = [&](std::size_t place) {
-        if (values[place] < floor) return;
-        places.push_back(static_cast<Place>(place));
-        pool.push_back(values[place]);
-    };
-    for (std::size_t column = 0; column < width; ++column) {
-        if (maxima[column] < floor) continue;
-        for (std::size_t row = 0; row < rows; ++row) look(row * width + column);
+    for (std::size_t group = 0; group < maxima.size(); ++group) {
+        if (maxima[group] < floor) continue;
+        const std::size_t start = group / panel_width * run_length;
+        const std::size_t end = std::min(start + run_length, values.size());
+        for (std::size_t place = start + group % panel_width; place < end; place += panel_width) {
+            if (values[place] < floor) continue;
+            places.push_back(static_cast<Place>(place));
+            pool.push_back(values[place]);
+        }
     }
-    for (std::size_t place = rows * width; place < values.size(); ++place) look(place);
-
     const float kth = kth_largest_of(pool, k);
     std::erase_if(places, [&](Place place) { return values[static_cast<std::size_t>(place)] < kth; });
     std::sort(places.begin(), places.end());

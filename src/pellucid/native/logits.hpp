@@ -16,12 +16,18 @@ public:
     // instruction_set: as Runtime's.
     explicit LogitsPasses(const std::string& instruction_set);
 
-    // Of at least one logit.
-    LogitsSurvey survey(std::span<const float> logits) const;
+    // How many groups a row has; see run_length.
+    static std::size_t groups(std::size_t size);
+
+    // Of at least one logit. maxima: [groups(size)], where to put the groups' maxima.
+    LogitsSurvey survey(std::span<const float> logits, std::span<float> maxima) const;
+
+    std::vector<float> group_maxima(std::span<const float> values) const;
 
     // Where the k largest of the values stand, and all that equal the k-th, in ascending order; 1 <= k <= size, none
-    // of the values NaN.
-    std::vector<std::int64_t> largest(std::span<const float> values, std::size_t k) const;
+    // of the values NaN. maxima: their groups'.
+    std::vector<std::int64_t> largest(std::span<const float> values, std::size_t k,
+                                      std::span<const float> maxima) const;
 
 private:
     const KernelTable& kernels_;

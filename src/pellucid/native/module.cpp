@@ -47,15 +47,29 @@ std::span<const float> as_span(const Row& row) {
     return {row.data(), row.size()};
 }
 
-// An array of its own, which frees the places with itself.
+// An array that owns its numbers.
+template <class Number>
+nb::ndarray<nb::numpy, Number, nb::ndim<1>> as_array(std::vector<Number> numbers) {
+    auto held = std::make_unique<std::vector<Number>>(std::move(numbers));
+    auto* kept = held.get();
+    const nb::capsule owner(held.release(), [](void* p) noexcept { delete static_cast<std::vector<Number>*>(p); });
+    return {kept->data(), {kept->size()}, owner};
+}
+
+nb::tuple survey(const pellucid::LogitsPasses& passes, const Row& logits) {
+    const auto row = as_span(logits);
+    std::vector<float> maxima(passes.groups(row.size()));
+    const auto found = passes.survey(row, maxima);
+    return nb::make_tuple(found.finite, found.log_normaliser, as_array(std::move(maxima)));
+}
+
 nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>> largest(const pellucid::LogitsPasses& passes, const Row& values,
-                                                         std::size_t k) {
+                                                         std::size_t k, const std::optional<Row>& maxima) {
     const auto row = as_span(values);
     if (k < 1 || k > row.size()) throw std::invalid_argument("there is no such place in the row");
-    auto places = std::make_unique<std::vector<std::int64_t>>(passes.largest(row, k));
-    auto* kept = places.get();
-    const nb::capsule owner(places.release(), [](void* p) noexcept { delete static_cast<std::vector<std::int64_t>*>(p); });
-    return {kept->data(), {kept->size()}, owner};
+    if (!maxima) return as_array(passes.largest(row, k, passes.group_maxima(row)));
+    if (maxima->size() != passes.groups(row.size())) throw std::invalid_argument("these are not the row's maxima");
+    return as_array(passes.largest(row, k, as_span(*maxima)));
 }
 
 template <class Enum>
@@ -146,14 +160,9 @@ NB_MODULE(_native, module) {
 
     nb::class_<pellucid::LogitsPasses>(module, "LogitsPasses", "Passes over the logits of a vocabulary.")
         .def(nb::init<const std::string&>(), "instruction_set"_a)
-        .def(
-            "survey",
-            [](const pellucid::LogitsPasses& passes, const Row& logits) {
-                const auto found = passes.survey(as_span(logits));
-                return nb::make_tuple(found.finite, found.log_normaliser);
-            },
-            "logits"_a, "Whether all are finite, and log(sum(exp(logits))).")
-        .def("largest", &largest, "values"_a, "k"_a,
+        .def("survey", &survey, "logits"_a,
+             "Whether all are finite, log(sum(exp(logits))), and what `largest` takes as `maxima`.")
+        .def("largest", &largest, "values"_a, "k"_a, "maxima"_a = nb::none(),
              "Where the k largest values stand, and all that equal the k-th, in ascending order.");
 
     module.def(

@@ -113,11 +113,11 @@ class TemperedTopK:
     temperature: Temperature
     top_k: TopK
 
-    def left(self, logits: FloatArray) -> tuple[IntArray, FloatArray]:
-        """As `Warper.left`."""
+    def left(self, logits: FloatArray, maxima: FloatArray | None = None) -> tuple[IntArray, FloatArray]:
+        """As `Warper.left`. maxima: of a survey of the logits, where there was one."""
         k = max(self.top_k.top_k, self.top_k.min_tokens_to_keep)
         if k + 1 < len(logits):
-            places = at_least_kth(logits, k + 1)
+            places = at_least_kth(logits, k + 1, maxima)
             divided = self.temperature.warped(logits[places])
             stays = divided > divided.min()
             if np.count_nonzero(stays) == k:
