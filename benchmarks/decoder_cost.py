@@ -24,7 +24,7 @@ from pellucid.decoding import decode
 from pellucid.decoding.options import GenerationOptions
 from pellucid.engine import FloatArray, StepOutput
 
-STEPS, RUNS = 200, 7
+STEPS, RUNS = 200, 9
 TEXT = (
     "Once upon a time there was a fox who lived under a hill with his three sisters. One morning the eldest said, "
     "I shall go out into the world and see what there is to be seen; and she took her bonnet and went."
@@ -114,15 +114,18 @@ class InstantEngine:
 
 
 def milliseconds_per_step(case: Case, table: FloatArray) -> float:
-    """The median over runs of one case."""
+    """One run of a case."""
     options = GenerationOptions.from_kwargs({**case.options, "max_new_tokens": STEPS, "seed": 0})
-    found = []
-    for _ in range(RUNS):
-        engine = InstantEngine(table)
-        begun = time.perf_counter()
-        decode(engine, [PROMPT] * case.prompts, options)
-        found.append((time.perf_counter() - begun - engine.seconds) / STEPS * 1000)
-    return statistics.median(found)
+    engine = InstantEngine(table)
+    begun = time.perf_counter()
+    decode(engine, [PROMPT] * case.prompts, options)
+    return (time.perf_counter() - begun - engine.seconds) / STEPS * 1000
+
+
+def medians(table: FloatArray) -> dict[str, float]:
+    """Each case's median over runs. The cases take turns, so that a machine's slow moments meet all of them."""
+    runs = [[milliseconds_per_step(case, table) for case in CASES] for _ in range(RUNS)]
+    return {case.name: statistics.median(found) for case, found in zip(CASES, zip(*runs, strict=True), strict=True)}
 
 
 def logits_of_a_text() -> FloatArray:
@@ -138,7 +141,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     as_json = parser.parse_args().json
     table = logits_of_a_text()
-    found = {case.name: milliseconds_per_step(case, table) for case in CASES}
+    found = medians(table)
     if as_json:
         print(json.dumps({"unit": "ms per step", "vocab": table.shape[1], "steps": STEPS, "cases": found}))
         return
