@@ -106,13 +106,14 @@ def _streamed(
     rows = len(task.prompts) * task.options.num_return_sequences
     try:
         while True:
-            step = next(run)
+            try:
+                step = next(run)
+            except StopIteration as end:
+                results: list[decoding.GeneratedSequence] = end.value
+                return results
             chosen = [[token.token for token in step if token.row == row] for row in range(rows)]
             for column in zip_longest(*chosen, fillvalue=pad_token_id):
                 streamer.put(torch.tensor(column))
-    except StopIteration as end:
-        results: list[decoding.GeneratedSequence] = end.value
-        return results
     finally:
         streamer.end()  # after an error too, so that whoever waits for the next piece goes on
 

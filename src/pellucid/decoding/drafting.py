@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from pellucid.decoding.choosing import Chooser, likeliest
-from pellucid.decoding.distribution import IntArray, draw, softmax
+from pellucid.decoding.choosing import Chooser, select
+from pellucid.decoding.distribution import IntArray, softmax
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates, dense
@@ -102,12 +102,9 @@ class Assistant:
         logits = self._catch_up(row, history)
         while True:
             candidates = self.chooser.pipeline(ahead, self.chooser.usable(logits).logits)
-            if generator is None:
-                place = likeliest(candidates)
-            else:
-                place = draw(candidates.logits, float(generator.random()))
+            token, _ = select(candidates, generator)
+            if generator is not None:
                 probabilities.append(candidate_probabilities(candidates, self.engine.vocab_size))
-            token = candidates.token(place)
             tokens.append(token)
             ahead.append(token)
             if len(tokens) == room or token in self.eos_token_id:

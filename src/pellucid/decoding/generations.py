@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pellucid.decoding.history import TokenHistory
@@ -17,6 +18,8 @@ from pellucid.decoding.task import DecodingTask
 if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer
 
+TextOf = Callable[[int], str]
+
 
 def generations(
     task: DecodingTask, results: Sequence[GeneratedSequence], tokenizer: GPT2Tokenizer | None, model: str | None
@@ -24,33 +27,34 @@ def generations(
     """Results with their texts, and their records where the task has a recorder; model: its name, for those."""
     records: list[Record | None] = [None] * len(results)
     if task.recorder is not None:
-        records = list(_records(task, results, tokenizer, model))
+        records = list(_records(task, results, _text_of(tokenizer), model))
+    texts = [(None, None) if tokenizer is None else _texts(task, result, tokenizer) for result in results]
     return [
         Generation(
-            text=None if tokenizer is None else _text(task, result, tokenizer),
-            new_text=None if tokenizer is None else new_text(task, result, tokenizer),
+            text=text,
+            new_text=new,
             ids=[*task.prompts[result.prompt], *result.new_ids],
             new_ids=result.new_ids,
             logprob=result.logprob,
             finish_reason=result.finish_reason,
             record=record,
         )
-        for result, record in zip(results, records, strict=True)
+        for result, (text, new), record in zip(results, texts, records, strict=True)
     ]
 
 
 def new_text(task: DecodingTask, result: GeneratedSequence, tokenizer: GPT2Tokenizer) -> str:
     """The continuation's text, which ends before a stop string unless that is to be kept."""
-    kept = _kept_bytes(task, result, tokenizer)
-    return tokenizer.decode(result.new_ids) if kept is None else kept.decode("utf-8", errors="replace")
+    return _texts(task, result, tokenizer)[1]
 
 
-def _text(task: DecodingTask, result: GeneratedSequence, tokenizer: GPT2Tokenizer) -> str:
+def _texts(task: DecodingTask, result: GeneratedSequence, tokenizer: GPT2Tokenizer) -> tuple[str, str]:
+    """Prompt and continuation, and the continuation."""
     prompt, kept = task.prompts[result.prompt], _kept_bytes(task, result, tokenizer)
     if kept is None:
-        return tokenizer.decode([*prompt, *result.new_ids])
+        return tokenizer.decode([*prompt, *result.new_ids]), tokenizer.decode(result.new_ids)
     before = b"".join(map(tokenizer.token_bytes, prompt))
-    return (before + kept).decode("utf-8", errors="replace")
+    return (before + kept).decode("utf-8", errors="replace"), kept.decode("utf-8", errors="replace")
 
 
 def _kept_bytes(task: DecodingTask, result: GeneratedSequence, tokenizer: GPT2Tokenizer) -> bytes | None:
@@ -68,29 +72,34 @@ def stream_record(task: DecodingTask, tokenizer: GPT2Tokenizer | None, model: st
     """The record of a task of one prompt after every step, and once more when it has ended."""
     if task.recorder is None:
         raise ValueError("the task has no recorder")
-    run = start(task)
+    run, text_of = start(task), _text_of(tokenizer)
     logprob, reason = 0.0, None
     while True:
         try:
             step = next(run)
         except StopIteration as end:
-            yield next(_records(task, end.value, tokenizer, model))
+            yield next(_records(task, end.value, text_of, model))
             return
         for chosen in step:
             logprob, reason = logprob + chosen.logprob, chosen.finish_reason
         row = task.recorder.rows.get(0)
         new_ids = [] if row is None else [recorded.token for recorded in row.steps]
-        yield _record(task, 0, 0, new_ids, logprob, reason, tokenizer, model)
+        yield _record(task, 0, 0, new_ids, logprob, reason, text_of, model)
+
+
+def _text_of(tokenizer: GPT2Tokenizer | None) -> TextOf | None:
+    """What ids are in words; the records of a call name the same ones many times."""
+    return None if tokenizer is None else cache(tokenizer.display_token)
 
 
 def _records(
-    task: DecodingTask, results: Sequence[GeneratedSequence], tokenizer: GPT2Tokenizer | None, model: str | None
+    task: DecodingTask, results: Sequence[GeneratedSequence], text_of: TextOf | None, model: str | None
 ) -> Iterator[Record]:
     ranks: dict[int, int] = {}
     for result in results:
         rank = ranks.get(result.prompt, 0)
         ranks[result.prompt] = rank + 1
-        yield _record(task, result.prompt, rank, result.new_ids, result.logprob, result.finish_reason, tokenizer, model)
+        yield _record(task, result.prompt, rank, result.new_ids, result.logprob, result.finish_reason, text_of, model)
 
 
 def _record(
@@ -100,7 +109,7 @@ def _record(
     new_ids: Sequence[int],
     logprob: float,
     finish_reason: FinishReason | None,
-    tokenizer: GPT2Tokenizer | None,
+    text_of: TextOf | None,
     model: str | None,
 ) -> Record:
     assert task.recorder is not None
@@ -123,4 +132,4 @@ def _record(
         drafted=0 if row is None else row.drafted,
         accepted=0 if row is None else row.accepted,
     )
-    return record if tokenizer is None else record.with_texts(tokenizer.display_token)
+    return record if text_of is None else record.with_texts(text_of)

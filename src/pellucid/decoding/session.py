@@ -133,7 +133,7 @@ class Session:
         found = NextToken(expansion, logits.copy())
         if self._tokenizer is None:
             return found
-        named = {entry.id for part in _distributions(expansion) for entry in part.top}
+        named = {entry.id for part in expansion.distributions for entry in part.top}
         return dataclasses.replace(found, tokens={token: self._tokenizer.display_token(token) for token in named})
 
     def append(self, token: int | str) -> Self:
@@ -254,7 +254,3 @@ class Session:
 def _record_step(recorder: RowRecorder, token: int, logits: FloatArray, source: Source) -> None:
     choice = Choice(token, float(logits[token]) - log_normaliser(logits), None, Candidates(logits))
     recorder.chose(recorder.watch(logits), choice, source)
-
-
-def _distributions(expansion: Expansion) -> list[Distribution]:
-    return [expansion.model, *(effect.after for effect in expansion.processors)]

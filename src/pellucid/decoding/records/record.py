@@ -85,7 +85,7 @@ class Record(Displayed):
         """Every id that occurs anywhere in the record."""
         ids = {*self.prompt_ids, *self.new_ids}
         for expansion in self.expansions():
-            for distribution in (expansion.model, *(effect.after for effect in expansion.processors)):
+            for distribution in expansion.distributions:
                 ids.update(entry.id for entry in distribution.top)
         for step in self.steps:
             ids.update(candidate.id for candidate in step.candidates)
@@ -205,7 +205,7 @@ def _check_whole_distributions(record: Record) -> None:
     sizes = {
         len(distribution.full) // 4
         for expansion in record.expansions()
-        for distribution in (expansion.model, *(effect.after for effect in expansion.processors))
+        for distribution in expansion.distributions
         if distribution.full is not None
     }
     if len(sizes) > 1:

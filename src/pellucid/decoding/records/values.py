@@ -97,9 +97,14 @@ class Expansion:
     processors: tuple[ProcessorEffect, ...] = ()
 
     @property
+    def distributions(self) -> tuple[Distribution, ...]:
+        """The model's own, and what each processor left, in order."""
+        return (self.model, *(effect.after for effect in self.processors))
+
+    @property
     def chosen_from(self) -> Distribution:
         """The distribution that tokens were chosen from."""
-        return self.processors[-1].after if self.processors else self.model
+        return self.distributions[-1]
 
 
 @dataclass(frozen=True)
