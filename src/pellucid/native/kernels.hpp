@@ -37,12 +37,13 @@ struct Half {
     std::uint16_t bits;
 };
 
-// Rows of activations, rounded to eight bits: value = values[i] * scales[i / group_size]. Rows are padded with
-// zeros to whole groups.
+// Rows of activations, rounded to eight bits: value = byte * scales[i / group_size], byte in -127..127. Rows are padded
+// with zeros to whole groups. Only kernels read the bytes; how they lie is each instruction set's own affair.
 struct QuantizedRows {
-    std::int8_t* values;   // [rows][groups * group_size], each in -127..127
+    std::int8_t* quads;    // [rows][groups][group_size / 4], each of KernelTable::quad_bytes
     float* scales;         // [rows][groups]
-    std::int32_t* sums;    // [rows][groups], the sum of each group's values
+    std::int32_t* sums;    // [rows][groups], the sum of each group's bytes
+    std::int32_t* starts;  // [rows][groups], what a sum of products with int8 weights starts from
     std::size_t groups;
 };
 
@@ -104,6 +105,8 @@ struct LogitsSurvey {
 
 struct KernelTable {
     const char* name;
+
+    std::size_t quad_bytes;  // that four quantized activations take
 
     // Computes panels [first, last) of a product. `partial_sums`: scratch, [rows][panel_width].
     void (*multiply)(const Product& product, std::size_t first, std::size_t last, float* partial_sums);

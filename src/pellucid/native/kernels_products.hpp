@@ -21,13 +21,14 @@ namespace {
 // cache, so that it stays there.
 constexpr std::size_t block_bytes = 16 * 1024;
 
-// Where there are few rows, a product waits for memory; what comes next is asked for this many bytes ahead (past the
-// last weights too: asking for memory that is not there does nothing).
-constexpr std::size_t prefetch_distance = 2048;
+// Weights are asked for this many bytes before they are multiplied (past the last ones too: asking for memory that is
+// not there does nothing), so that they come while others are multiplied. Many rows go through them more slowly.
+constexpr std::size_t prefetch_distance(int rows) { return rows <= 2 ? 2048 : 4096; }
 
-inline void prefetch([[maybe_unused]] const std::byte* p) {
+template <int rows>
+inline void prefetch([[maybe_unused]] const void* weights) {
 #if defined(__GNUC__)
-    __builtin_prefetch(p);
+    __builtin_prefetch(static_cast<const std::byte*>(weights) + prefetch_distance(rows));
 #endif
 }
 
@@ -46,7 +47,15 @@ struct Float32 {
         const float* weights[panels];
         for (int p = 0; p < panels; ++p) weights[p] = reinterpret_cast<const float*>(panel[p] + begin * step_bytes);
         const float* input = product.inputs + row * product.input_stride + begin;
-        accumulate<rows, panels, float>(sums, input, product.input_stride, weights, panel_width, end - begin);
+        if constexpr (rows <= 2) {
+            accumulate<rows, panels, float>(sums, input, product.input_stride, weights, panel_width, end - begin);
+        } else {
+            for (std::size_t step = begin; step < end; ++step, ++input) {
+                for (int p = 0; p < panels; ++p) prefetch<rows>(weights[p]);
+                accumulate<rows, panels, float>(sums, input, product.input_stride, weights, panel_width, 1);
+                for (int p = 0; p < panels; ++p) weights[p] += panel_width;
+            }
+        }
     }
 };
 
@@ -67,6 +76,7 @@ struct Bfloat16 {
         const float* input = product.inputs + row * product.input_stride;
         for (std::size_t step = begin; step < pairs; ++step) {
             for (int p = 0; p < panels; ++p) {
+                if constexpr (rows > 2) prefetch<rows>(panel[p] + step * step_bytes);
                 Floats first, second;
                 simd::load_pairs(panel[p] + step * step_bytes, first, second);
                 for (int r = 0; r < rows; ++r) {
@@ -94,15 +104,18 @@ inline std::size_t groups_of(std::size_t n) { return (n + group_size - 1) / grou
 // Scales lie before a panel's weights, padded to a cache line.
 inline std::size_t scales_bytes(std::size_t scales) { return (scales * panel_width * sizeof(Half) + 63) / 64 * 64; }
 
-// Where a group's quads of inputs lie for one row of a tile.
-inline const std::int8_t* group_values(const QuantizedRows& inputs, std::size_t row, std::size_t group) {
-    return inputs.values + (row * inputs.groups + group) * group_size;
+constexpr std::size_t group_quads = group_size / 4;
+
+// A quad of one group's inputs.
+inline const std::int8_t* input_quad(const QuantizedRows& inputs, std::size_t row, std::size_t group,
+                                     std::size_t quad) {
+    return inputs.quads + ((row * inputs.groups + group) * group_quads + quad) * simd::quad_bytes;
 }
 
 // A group a step.
 struct Int8 {
     static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = simd::integer_panels;
-    static constexpr int panels_of_two_rows = (simd::integer_panels + 1) / 2;
+    static constexpr int panels_of_two_rows = 2;
     static constexpr std::size_t step_bytes = panel_width * group_size;
 
     static std::size_t steps(const Product& product) { return groups_of(product.n_in); }
@@ -116,23 +129,22 @@ struct Int8 {
         const QuantizedRows& inputs = product.quantized;
         for (std::size_t group = begin; group < end; ++group) {
             const std::size_t weights = scales_bytes(inputs.groups) + group * step_bytes;
-            const std::int8_t* values = group_values(inputs, row, group);
             Integers products[rows][panels];
             for (int r = 0; r < rows; ++r) {
-                const std::int32_t sum = inputs.sums[(row + static_cast<std::size_t>(r)) * inputs.groups + group];
-                for (int p = 0; p < panels; ++p) products[r][p] = simd::start_sum(sum);
+                const std::int32_t start = inputs.starts[(row + static_cast<std::size_t>(r)) * inputs.groups + group];
+                for (int p = 0; p < panels; ++p) products[r][p] = simd::broadcast(start);
             }
 PELLUCID_NO_UNROLLING
-            for (std::size_t i = 0; i < group_size; i += 4) {
+            for (std::size_t quad = 0; quad < group_quads; ++quad) {
                 simd::Quads quads[panels];
                 for (int p = 0; p < panels; ++p) {
-                    const std::byte* bytes = panel[p] + weights + i * panel_width;
-                    if constexpr (rows <= 2) prefetch(bytes + prefetch_distance);
+                    const std::byte* bytes = panel[p] + weights + quad * 4 * panel_width;
+                    prefetch<rows>(bytes);
                     quads[p] = simd::load_quads(bytes);
                 }
                 for (int r = 0; r < rows; ++r) {
-                    const std::size_t offset = static_cast<std::size_t>(r) * inputs.groups * group_size + i;
-                    const simd::InputQuad x = simd::load_input_quad(values + offset);
+                    const simd::ByteInputs x =
+                        simd::load_byte_inputs(input_quad(inputs, row + static_cast<std::size_t>(r), group, quad));
                     for (int p = 0; p < panels; ++p) products[r][p] = simd::add_products(products[r][p], quads[p], x);
                 }
             }
@@ -164,25 +176,24 @@ struct Int4 {
     static void add(Floats (&sums)[rows][panels], const Product& product, std::size_t row,
                     const std::byte* const (&panel)[panels], std::size_t begin, std::size_t end) {
         const QuantizedRows& inputs = product.quantized;
-        const std::size_t run = static_cast<std::size_t>(simd::nibble_quads) * 4;  // inputs between two widenings
         for (std::size_t group = begin; group < end; ++group) {
             const std::size_t weights = scales_bytes(2 * inputs.groups) + group * step_bytes;
-            const std::int8_t* values = group_values(inputs, row, group);
             Integers products[rows][panels] = {};
-            for (std::size_t start = 0; start < group_size; start += run) {
+            for (std::size_t first_quad = 0; first_quad < group_quads; first_quad += simd::nibble_quads) {
                 simd::NibbleSums narrow[rows][panels] = {};
 PELLUCID_NO_UNROLLING
-                for (std::size_t i = start; i < start + run; i += 8) {
+                for (std::size_t quad = first_quad; quad < first_quad + simd::nibble_quads; quad += 2) {
                     simd::Nibbles first[panels], second[panels];
                     for (int p = 0; p < panels; ++p) {
-                        const std::byte* bytes = panel[p] + weights + i * panel_width / 2;
-                        if constexpr (rows <= 2) prefetch(bytes + prefetch_distance);
+                        const std::byte* bytes = panel[p] + weights + quad * 2 * panel_width;
+                        prefetch<rows>(bytes);
                         simd::load_nibbles(bytes, first[p], second[p]);
                     }
                     for (int r = 0; r < rows; ++r) {
-                        const std::size_t offset = static_cast<std::size_t>(r) * inputs.groups * group_size + i;
-                        const simd::InputQuad x = simd::load_input_quad(values + offset);
-                        const simd::InputQuad y = simd::load_input_quad(values + offset + 4);
+                        const std::int8_t* inputs_at =
+                            input_quad(inputs, row + static_cast<std::size_t>(r), group, quad);
+                        const simd::NibbleInputs x = simd::load_nibble_inputs(inputs_at);
+                        const simd::NibbleInputs y = simd::load_nibble_inputs(inputs_at + simd::quad_bytes);
                         for (int p = 0; p < panels; ++p) {
                             narrow[r][p] = simd::add_nibble_products(narrow[r][p], first[p], x);
                             narrow[r][p] = simd::add_nibble_products(narrow[r][p], second[p], y);
@@ -248,41 +259,54 @@ inline void few_rows(const Product& product, std::size_t first, std::size_t last
 // Continues the sums of rows [row, row + count) of a tile over steps [begin, end); count is at most `rows`.
 template <class Format, int rows>
 inline void partial_tile(const Product& product, std::size_t row, std::size_t count, const std::byte* panel,
-                         std::size_t begin, std::size_t end, float* partial_sums) {
+                         std::size_t begin, std::size_t end, float* partial) {
     if constexpr (rows > 1) {
         if (count < static_cast<std::size_t>(rows)) {
-            partial_tile<Format, rows - 1>(product, row, count, panel, begin, end, partial_sums);
+            partial_tile<Format, rows - 1>(product, row, count, panel, begin, end, partial);
             return;
         }
     }
     (void)count;
     Floats sums[rows][1];
-    float* partial = partial_sums + row * panel_width;
     for (int r = 0; r < rows; ++r) sums[r][0] = simd::load(partial + static_cast<std::size_t>(r) * panel_width);
     const std::byte* const one_panel[1] = {panel};
     Format::template add<rows, 1>(sums, product, row, one_panel, begin, end);
     for (int r = 0; r < rows; ++r) simd::store(partial + static_cast<std::size_t>(r) * panel_width, sums[r][0]);
 }
 
+// Rows that go through some panels before the next rows do, so that their inputs stay in a second-level cache.
+constexpr std::size_t rows_of_block = 96;
+
+// Rows [first_row, last_row) of one panel.
+template <class Format>
+void multiply_panel(const Product& product, std::size_t panel, std::size_t first_row, std::size_t last_row,
+                    float* partial_sums) {
+    constexpr auto tile = static_cast<std::size_t>(Format::tile_rows);
+    constexpr std::size_t block_steps = block_bytes / Format::step_bytes;
+    const std::byte* weights = product.weights + panel * Format::panel_bytes(product);
+    const std::size_t steps = Format::steps(product);
+    for (std::size_t i = 0; i < (last_row - first_row) * panel_width; ++i) partial_sums[i] = 0.0f;
+    for (std::size_t begin = 0; begin < steps; begin += block_steps) {
+        const std::size_t end = begin + block_steps < steps ? begin + block_steps : steps;
+        for (std::size_t row = first_row; row < last_row; row += tile) {
+            const std::size_t count = last_row - row < tile ? last_row - row : tile;
+            float* partial = partial_sums + (row - first_row) * panel_width;
+            partial_tile<Format, Format::tile_rows>(product, row, count, weights, begin, end, partial);
+        }
+    }
+    for (std::size_t row = first_row; row < last_row; ++row) {
+        finish(product, row, panel, simd::load(partial_sums + (row - first_row) * panel_width));
+    }
+}
+
 template <class Format>
 void multiply_panels(const Product& product, std::size_t first, std::size_t last, float* partial_sums) {
     if (product.rows == 1) return few_rows<Format, 1, Format::panels_of_one_row>(product, first, last);
     if (product.rows == 2) return few_rows<Format, 2, Format::panels_of_two_rows>(product, first, last);
-    constexpr auto tile = static_cast<std::size_t>(Format::tile_rows);
-    constexpr std::size_t block_steps = block_bytes / Format::step_bytes;
-    const std::size_t steps = Format::steps(product);
-    for (std::size_t panel = first; panel < last; ++panel) {
-        const std::byte* weights = product.weights + panel * Format::panel_bytes(product);
-        for (std::size_t i = 0; i < product.rows * panel_width; ++i) partial_sums[i] = 0.0f;
-        for (std::size_t begin = 0; begin < steps; begin += block_steps) {
-            const std::size_t end = begin + block_steps < steps ? begin + block_steps : steps;
-            for (std::size_t row = 0; row < product.rows; row += tile) {
-                const std::size_t count = product.rows - row < tile ? product.rows - row : tile;
-                partial_tile<Format, Format::tile_rows>(product, row, count, weights, begin, end, partial_sums);
-            }
-        }
-        for (std::size_t row = 0; row < product.rows; ++row) {
-            finish(product, row, panel, simd::load(partial_sums + row * panel_width));
+    for (std::size_t row = 0; row < product.rows; row += rows_of_block) {
+        const std::size_t end = row + rows_of_block < product.rows ? row + rows_of_block : product.rows;
+        for (std::size_t panel = first; panel < last; ++panel) {
+            multiply_panel<Format>(product, panel, row, end, partial_sums);
         }
     }
 }

@@ -30,15 +30,19 @@ void quantize(const float* input, std::size_t n, const QuantizedRows& out, std::
         const float largest = simd::largest(magnitude);
         const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
         const std::size_t at = row * out.groups + group;
-        std::int32_t sum = 0;
+        std::int8_t* quads = out.quads + at * group_quads * simd::quad_bytes;
+        simd::QuadTotals totals{0, 0};
         for (std::size_t i = 0; i < group_size / panel_width; ++i) {
             // Bounded first: what is not finite must still be a byte, and rounding may end above 127.
             const Floats scaled = simd::multiply(x[i], simd::broadcast(inverse));
             const Floats bounded = simd::minimum(simd::maximum(scaled, lower_bound), bound);
-            sum += simd::store_bytes(out.values + at * group_size + i * panel_width, simd::round(bounded));
+            const std::size_t quad = i * panel_width / 4;
+            const simd::QuadTotals some = simd::store_quads(quads + quad * simd::quad_bytes, simd::round(bounded));
+            totals = {totals.sum + some.sum, totals.start + some.start};
         }
         out.scales[at] = largest / 127.0f;
-        out.sums[at] = sum;
+        out.sums[at] = totals.sum;
+        out.starts[at] = totals.start;
     }
 }
 
@@ -65,7 +69,7 @@ void layer_norm(const float* input, std::size_t n, const float* weight, const fl
 }
 
 constexpr KernelTable table(const char* name) {
-    return {name, multiply, quantize, layer_norm, append, attend, survey, group_maxima, simd::read};
+    return {name, simd::quad_bytes, multiply, quantize, layer_norm, append, attend, survey, group_maxima, simd::read};
 }
 
 }  // namespace

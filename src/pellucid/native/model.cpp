@@ -169,7 +169,7 @@ void Model::forward(std::span<const Segment> segments, const KvCache& cache, con
 void Model::pass(const Rows& rows, const KvCache& cache, const Outputs& outputs, std::size_t first_output,
                  Runtime& runtime) {
     const std::size_t count = rows.count(), n_embd = config_.n_embd;
-    reserve(count, rows.positions, runtime.pool().threads());
+    reserve(count, rows.positions, runtime);
     embed(rows, runtime);
     for (std::size_t layer = 0; layer < h_.size(); ++layer) {
         const Block& block = h_[layer];
@@ -251,7 +251,7 @@ void Model::normalize(const LayerNorm& norm, std::size_t rows, Runtime& runtime)
 void Model::apply(const Linear& linear, const float* inputs, std::size_t rows, float* output,
                   std::size_t output_stride, Activation activation, bool accumulate, Runtime& runtime) {
     const QuantizedRows quantized{quantized_.data(), quantized_scales_.data(), quantized_sums_.data(),
-                                  group_count(linear.n_in)};
+                                  quantized_starts_.data(), group_count(linear.n_in)};
     if (linear.precision == Precision::int8 || linear.precision == Precision::int4) {
         for_rows(rows, runtime.pool(), [&](std::size_t row) {
             runtime.kernels().quantize(inputs + row * linear.n_in, linear.n_in, quantized, row);
@@ -278,7 +278,7 @@ void Model::apply(const Linear& linear, const float* inputs, std::size_t rows, f
                        });
 }
 
-void Model::reserve(std::size_t rows, std::size_t positions, std::size_t threads) {
+void Model::reserve(std::size_t rows, std::size_t positions, Runtime& runtime) {
     const auto at_least = [](auto& buffer, std::size_t size) {
         if (buffer.size() < size) buffer.resize(size);
     };
@@ -289,9 +289,11 @@ void Model::reserve(std::size_t rows, std::size_t positions, std::size_t threads
     at_least(mixed_, rows * n_embd);
     at_least(inner_, rows * config_.n_inner);
     const std::size_t groups = group_count(std::max(n_embd, config_.n_inner));
-    at_least(quantized_, rows * groups * group_size);
+    at_least(quantized_, rows * groups * (group_size / 4) * runtime.kernels().quad_bytes);
     at_least(quantized_scales_, rows * groups);
     at_least(quantized_sums_, rows * groups);
+    at_least(quantized_starts_, rows * groups);
+    const std::size_t threads = runtime.pool().threads();
     at_least(partial_sums_, threads * rows_at_once * panel_width);
     at_least(scores_, threads * query_block * round_up(positions, page_positions));
 }

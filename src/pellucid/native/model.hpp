@@ -95,7 +95,7 @@ private:
     void normalize(const LayerNorm& norm, std::size_t rows, Runtime& runtime);
     void apply(const Linear& linear, const float* inputs, std::size_t rows, float* output, std::size_t output_stride,
                Activation activation, bool accumulate, Runtime& runtime);
-    void reserve(std::size_t rows, std::size_t positions, std::size_t threads);
+    void reserve(std::size_t rows, std::size_t positions, Runtime& runtime);
 
     ModelConfig config_;
     Linear wte_;
@@ -113,6 +113,7 @@ private:
     std::vector<std::int8_t> quantized_;
     std::vector<float> quantized_scales_;
     std::vector<std::int32_t> quantized_sums_;
+    std::vector<std::int32_t> quantized_starts_;
     std::vector<float> partial_sums_;  // [threads, rows, panel_width]
     std::vector<float> scores_;        // [threads, query_block, positions]
 };

@@ -145,16 +145,20 @@ inline float largest(const Floats& a) {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
-inline std::int32_t store_bytes(std::int8_t* p, const Floats& x) {
+inline __m128i to_bytes(const Floats& x) {
     const __m256i low = _mm256_cvtps_epi32(x.low), high = _mm256_cvtps_epi32(x.high);
     // Packing works within halves of 128 bits: the words come out as 0-3, 8-11, 4-7, 12-15.
     const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
-    const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
-    const __m256i eight = _mm256_add_epi32(low, high);
-    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+    return _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+
+inline std::int32_t sum_unsigned(__m128i bytes) {
+    const __m128i halves = _mm_sad_epu8(bytes, _mm_setzero_si128());
+    return _mm_cvtsi128_si32(_mm_add_epi32(halves, _mm_unpackhi_epi64(halves, halves)));
+}
+
+inline std::int32_t sum_signed(__m128i bytes) {
+    return sum_unsigned(_mm_xor_si128(bytes, _mm_set1_epi8(-128))) - 128 * static_cast<std::int32_t>(panel_width);
 }
 
 inline Floats to_floats(const Integers& a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
@@ -164,6 +168,18 @@ inline __m256i broadcast_quad(const std::int8_t* p) {
     std::memcpy(&four, p, sizeof(four));
     return _mm256_set1_epi32(four);
 }
+
+inline Integers broadcast(std::int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+
+struct QuadTotals {
+    std::int32_t sum, start;
+};
+
+struct NibbleInputs {
+    __m256i value;
+};
+
+inline NibbleInputs load_nibble_inputs(const std::int8_t* p) { return {broadcast_quad(p)}; }
 
 struct Nibbles {
     __m256i low, high;
@@ -179,31 +195,33 @@ inline void load_nibbles(const std::byte* p, Nibbles& first, Nibbles& second) {
 #if defined(PELLUCID_AVX_VNNI)
 
 // vpdpbusd multiplies unsigned by signed: weights are taken 128 too large, and the sum starts lower by as much.
-struct InputQuad {
-    __m256i value;
-};
+inline constexpr std::size_t quad_bytes = 4;
+
+using ByteInputs = NibbleInputs;
+
+inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
+    const __m128i bytes = to_bytes(x);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+    const std::int32_t sum = sum_signed(bytes);
+    return {sum, -128 * sum};
+}
 
 inline Quads load_quads(const std::byte* p) {
     const __m256i flip = _mm256_set1_epi8(-128);
     return {_mm256_xor_si256(load_bytes(p), flip), _mm256_xor_si256(load_bytes(p + 32), flip)};
 }
 
-inline InputQuad load_input_quad(const std::int8_t* p) { return {broadcast_quad(p)}; }
+inline ByteInputs load_byte_inputs(const std::int8_t* p) { return load_nibble_inputs(p); }
 
-inline Integers start_sum(std::int32_t input_sum) {
-    const __m256i start = _mm256_set1_epi32(-128 * input_sum);
-    return {start, start};
-}
-
-inline Integers add_products(const Integers& sums, const Quads& weights, const InputQuad& input) {
+inline Integers add_products(const Integers& sums, const Quads& weights, const ByteInputs& input) {
     return {_mm256_dpbusd_avx_epi32(sums.low, weights.low, input.value),
             _mm256_dpbusd_avx_epi32(sums.high, weights.high, input.value)};
 }
 
 using NibbleSums = Integers;
-inline constexpr int nibble_quads = 16;
+inline constexpr std::size_t nibble_quads = 16;
 
-inline NibbleSums add_nibble_products(const NibbleSums& sums, const Nibbles& weights, const InputQuad& input) {
+inline NibbleSums add_nibble_products(const NibbleSums& sums, const Nibbles& weights, const NibbleInputs& input) {
     return {_mm256_dpbusd_avx_epi32(sums.low, weights.low, input.value),
             _mm256_dpbusd_avx_epi32(sums.high, weights.high, input.value)};
 }
@@ -214,31 +232,49 @@ inline Integers widen_and_add(const Integers& total, const NibbleSums& sums) {
 
 #else
 
-// vpmaddubsw multiplies unsigned by signed bytes and adds neighbours in 16 bits, saturating. |input| times weight
-// with the input's sign is the same product; no byte is below -127, so that two products are at most 2 * 127 * 127 =
-// 32,258 and nothing saturates: the sums are exact.
-struct InputQuad {
-    __m256i value, magnitude;
+// vpmaddubsw multiplies unsigned by signed bytes and adds neighbours in 16 bits, saturating. So a quad holds its four
+// inputs, their magnitudes and their signs (0 or -1), and |x| is multiplied by w ^ sign: by w where x >= 0, and by
+// -w - 1 where x < 0, which is |x| too little; sums start higher by as much. Two products are at most 2 * 127 * 128 =
+// 32,512 and nothing saturates: the sums are exact. (vpsignb would do without the start, but runs where vpmaddubsw
+// and vpmaddwd do; an xor has twice as many places.)
+inline constexpr std::size_t quad_bytes = 12;
+
+struct ByteInputs {
+    __m256i magnitude, sign;
 };
+
+inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
+    const __m128i bytes = to_bytes(x), magnitudes = _mm_abs_epi8(bytes);
+    const __m128i signs = _mm_cmpgt_epi8(_mm_setzero_si128(), bytes);
+    alignas(16) std::int32_t quads[3][4];
+    _mm_store_si128(reinterpret_cast<__m128i*>(quads[0]), bytes);
+    _mm_store_si128(reinterpret_cast<__m128i*>(quads[1]), magnitudes);
+    _mm_store_si128(reinterpret_cast<__m128i*>(quads[2]), signs);
+    for (std::size_t i = 0; i < 4; ++i) {
+        for (std::size_t j = 0; j < 3; ++j) std::memcpy(p + i * quad_bytes + 4 * j, &quads[j][i], 4);
+    }
+    const std::int32_t sum = sum_signed(bytes);
+    return {sum, (sum_unsigned(magnitudes) - sum) / 2};
+}
 
 inline Quads load_quads(const std::byte* p) { return {load_bytes(p), load_bytes(p + 32)}; }
 
-inline InputQuad load_input_quad(const std::int8_t* p) {
-    const __m256i value = broadcast_quad(p);
-    return {value, _mm256_abs_epi8(value)};
+inline ByteInputs load_byte_inputs(const std::int8_t* p) { return {broadcast_quad(p + 4), broadcast_quad(p + 8)}; }
+
+// GCC would add products to each other before it adds them to a sum, and run out of registers.
+inline __m256i in_order(__m256i sum) {
+#if defined(__GNUC__)
+    asm("" : "+x"(sum));
+#endif
+    return sum;
 }
 
-inline Integers start_sum(std::int32_t input_sum) {
-    (void)input_sum;
-    return {_mm256_setzero_si256(), _mm256_setzero_si256()};
+inline __m256i add_products(__m256i sums, __m256i weights, const ByteInputs& input) {
+    const __m256i pairs = _mm256_maddubs_epi16(input.magnitude, _mm256_xor_si256(weights, input.sign));
+    return in_order(_mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
 }
 
-inline __m256i add_products(__m256i sums, __m256i weights, const InputQuad& input) {
-    const __m256i pairs = _mm256_maddubs_epi16(input.magnitude, _mm256_sign_epi8(weights, input.value));
-    return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-}
-
-inline Integers add_products(const Integers& sums, const Quads& weights, const InputQuad& input) {
+inline Integers add_products(const Integers& sums, const Quads& weights, const ByteInputs& input) {
     return {add_products(sums.low, weights.low, input), add_products(sums.high, weights.high, input)};
 }
 
@@ -246,11 +282,11 @@ inline Integers add_products(const Integers& sums, const Quads& weights, const I
 struct NibbleSums {
     __m256i low, high;
 };
-inline constexpr int nibble_quads = 8;
+inline constexpr std::size_t nibble_quads = 8;
 
-inline NibbleSums add_nibble_products(const NibbleSums& sums, const Nibbles& weights, const InputQuad& input) {
-    return {_mm256_add_epi16(sums.low, _mm256_maddubs_epi16(weights.low, input.value)),
-            _mm256_add_epi16(sums.high, _mm256_maddubs_epi16(weights.high, input.value))};
+inline NibbleSums add_nibble_products(const NibbleSums& sums, const Nibbles& weights, const NibbleInputs& input) {
+    return {in_order(_mm256_add_epi16(sums.low, _mm256_maddubs_epi16(weights.low, input.value))),
+            in_order(_mm256_add_epi16(sums.high, _mm256_maddubs_epi16(weights.high, input.value)))};
 }
 
 inline Integers widen_and_add(const Integers& total, const NibbleSums& sums) {

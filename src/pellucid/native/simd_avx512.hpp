@@ -26,8 +26,15 @@ struct Quads {
     __m512i lanes;
 };
 
-struct InputQuad {
+struct ByteInputs {
     __m512i value;
+};
+using NibbleInputs = ByteInputs;
+
+inline constexpr std::size_t quad_bytes = 4;
+
+struct QuadTotals {
+    std::int32_t sum, start;
 };
 
 // Thirty-two registers, one for the sums of a row; twelve chains hide the multiply-add's latency.
@@ -107,10 +114,11 @@ inline float largest(const Floats& a) {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
-inline std::int32_t store_bytes(std::int8_t* p, const Floats& x) {
+inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
     const __m512i whole = _mm512_cvtps_epi32(x.lanes);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(whole));
-    return _mm512_reduce_add_epi32(whole);
+    const std::int32_t sum = _mm512_reduce_add_epi32(whole);
+    return {sum, -128 * sum};
 }
 
 inline Floats to_floats(const Integers& a) { return {_mm512_cvtepi32_ps(a.lanes)}; }
@@ -120,15 +128,17 @@ inline Quads load_quads(const std::byte* p) {
     return {_mm512_xor_si512(load_bytes(p), _mm512_set1_epi8(-128))};
 }
 
-inline InputQuad load_input_quad(const std::int8_t* p) {
+inline ByteInputs load_byte_inputs(const std::int8_t* p) {
     std::int32_t four;
     std::memcpy(&four, p, sizeof(four));
     return {_mm512_set1_epi32(four)};
 }
 
-inline Integers start_sum(std::int32_t input_sum) { return {_mm512_set1_epi32(-128 * input_sum)}; }
+inline NibbleInputs load_nibble_inputs(const std::int8_t* p) { return load_byte_inputs(p); }
 
-inline Integers add_products(const Integers& sums, const Quads& weights, const InputQuad& input) {
+inline Integers broadcast(std::int32_t x) { return {_mm512_set1_epi32(x)}; }
+
+inline Integers add_products(const Integers& sums, const Quads& weights, const ByteInputs& input) {
     return {_mm512_dpbusd_epi32(sums.lanes, weights.lanes, input.value)};
 }
 
@@ -144,9 +154,9 @@ inline void load_nibbles(const std::byte* p, Nibbles& first, Nibbles& second) {
 }
 
 using NibbleSums = Integers;
-inline constexpr int nibble_quads = 16;
+inline constexpr std::size_t nibble_quads = 16;
 
-inline NibbleSums add_nibble_products(const NibbleSums& sums, const Nibbles& weights, const InputQuad& input) {
+inline NibbleSums add_nibble_products(const NibbleSums& sums, const Nibbles& weights, const NibbleInputs& input) {
     return {_mm512_dpbusd_epi32(sums.lanes, weights.lanes, input.value)};
 }
 

@@ -26,8 +26,15 @@ struct Quads {
     int8x16_t part[4];
 };
 
-struct InputQuad {
+struct ByteInputs {
     int8x16_t value;
+};
+using NibbleInputs = ByteInputs;
+
+inline constexpr std::size_t quad_bytes = 4;
+
+struct QuadTotals {
+    std::int32_t sum, start;
 };
 
 // Thirty-two registers: five rows take twenty for their sums, four for weights.
@@ -148,12 +155,13 @@ inline float largest(const Floats& a) {
     return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.part[0], a.part[1]), vmaxq_f32(a.part[2], a.part[3])));
 }
 
-inline std::int32_t store_bytes(std::int8_t* p, const Floats& x) {
+inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
     const Integers whole = each<Integers>([&](int i) { return vcvtnq_s32_f32(x.part[i]); });
     const int16x8_t low = vcombine_s16(vqmovn_s32(whole.part[0]), vqmovn_s32(whole.part[1]));
     const int16x8_t high = vcombine_s16(vqmovn_s32(whole.part[2]), vqmovn_s32(whole.part[3]));
     vst1q_s8(p, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high)));
-    return vaddvq_s32(vaddq_s32(vaddq_s32(whole.part[0], whole.part[1]), vaddq_s32(whole.part[2], whole.part[3])));
+    const int32x4_t first = vaddq_s32(whole.part[0], whole.part[1]);
+    return {vaddvq_s32(vaddq_s32(first, vaddq_s32(whole.part[2], whole.part[3]))), 0};
 }
 
 inline Floats to_floats(const Integers& a) {
@@ -165,18 +173,19 @@ inline Quads load_quads(const std::byte* p) {
     return each<Quads>([&](int i) { return vld1q_s8(bytes + 16 * i); });
 }
 
-inline InputQuad load_input_quad(const std::int8_t* p) {
+inline ByteInputs load_byte_inputs(const std::int8_t* p) {
     std::int32_t four;
     std::memcpy(&four, p, sizeof(four));
     return {vreinterpretq_s8_s32(vdupq_n_s32(four))};
 }
 
-inline Integers start_sum(std::int32_t input_sum) {
-    (void)input_sum;
-    return each<Integers>([](int) { return vdupq_n_s32(0); });
+inline NibbleInputs load_nibble_inputs(const std::int8_t* p) { return load_byte_inputs(p); }
+
+inline Integers broadcast(std::int32_t x) {
+    return each<Integers>([&](int) { return vdupq_n_s32(x); });
 }
 
-inline Integers add_products(const Integers& sums, const Quads& weights, const InputQuad& input) {
+inline Integers add_products(const Integers& sums, const Quads& weights, const ByteInputs& input) {
     return each<Integers>([&](int i) { return vdotq_s32(sums.part[i], weights.part[i], input.value); });
 }
 
@@ -192,9 +201,9 @@ inline void load_nibbles(const std::byte* p, Nibbles& first, Nibbles& second) {
 }
 
 using NibbleSums = Integers;
-inline constexpr int nibble_quads = 16;
+inline constexpr std::size_t nibble_quads = 16;
 
-inline NibbleSums add_nibble_products(const NibbleSums& sums, const Nibbles& weights, const InputQuad& input) {
+inline NibbleSums add_nibble_products(const NibbleSums& sums, const Nibbles& weights, const NibbleInputs& input) {
     return add_products(sums, weights, input);
 }
 

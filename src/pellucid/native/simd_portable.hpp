@@ -24,9 +24,19 @@ struct Quads {
     std::int8_t value[4 * panel_width];
 };
 
-// Four consecutive inputs, as a product with Quads wants them.
-struct InputQuad {
+// Four consecutive inputs, as a product with Quads wants them, and as one with Nibbles does.
+struct ByteInputs {
     std::int8_t value[4];
+};
+using NibbleInputs = ByteInputs;
+
+// Bytes that four inputs take where store_quads puts them.
+inline constexpr std::size_t quad_bytes = 4;
+
+// Of some inputs: their sum, and what they add to where a sum of products with Quads starts from, so that it ends as
+// the plain sum of the products.
+struct QuadTotals {
+    std::int32_t sum, start;
 };
 
 // Rows of activations that a product takes at once: as many as there are registers for; fewer where weights or
@@ -192,14 +202,14 @@ inline float largest(const Floats& a) {
     return r;
 }
 
-// Whole numbers in -127..127 to bytes, whose sum is returned.
-inline std::int32_t store_bytes(std::int8_t* p, const Floats& x) {
-    std::int32_t total = 0;
+// Whole numbers in -127..127 as four quads of inputs.
+inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
+    QuadTotals totals{0, 0};
     for (std::size_t i = 0; i < panel_width; ++i) {
         p[i] = static_cast<std::int8_t>(x.lane[i]);
-        total += p[i];
+        totals.sum += p[i];
     }
-    return total;
+    return totals;
 }
 
 inline Floats to_floats(const Integers& a) {
@@ -214,20 +224,21 @@ inline Quads load_quads(const std::byte* p) {
     return r;
 }
 
-inline InputQuad load_input_quad(const std::int8_t* p) {
-    InputQuad r;
+inline ByteInputs load_byte_inputs(const std::int8_t* p) {
+    ByteInputs r;
     std::memcpy(r.value, p, sizeof(r.value));
     return r;
 }
 
-// Where a group's integer sum starts, so that after all its quads it is the plain sum of products; `input_sum` is
-// the sum of the group's inputs.
-inline Integers start_sum(std::int32_t input_sum) {
-    (void)input_sum;
-    return Integers{};
+inline NibbleInputs load_nibble_inputs(const std::int8_t* p) { return load_byte_inputs(p); }
+
+inline Integers broadcast(std::int32_t x) {
+    Integers r;
+    for (std::int32_t& lane : r.lane) lane = x;
+    return r;
 }
 
-inline Integers add_products(const Integers& sums, const Quads& weights, const InputQuad& input) {
+inline Integers add_products(const Integers& sums, const Quads& weights, const ByteInputs& input) {
     Integers r;
     for (std::size_t i = 0; i < panel_width; ++i) {
         std::int32_t s = sums.lane[i];
@@ -251,9 +262,9 @@ inline void load_nibbles(const std::byte* p, Nibbles& first, Nibbles& second) {
 // A sum of products with nibbles, perhaps in a narrow type: at most `nibble_quads` quads may be added before it is
 // widened.
 using NibbleSums = Integers;
-inline constexpr int nibble_quads = 8;
+inline constexpr std::size_t nibble_quads = 8;
 
-inline NibbleSums add_nibble_products(const NibbleSums& sums, const Nibbles& weights, const InputQuad& input) {
+inline NibbleSums add_nibble_products(const NibbleSums& sums, const Nibbles& weights, const NibbleInputs& input) {
     return add_products(sums, weights, input);
 }
 
