@@ -22,6 +22,10 @@ inline constexpr std::size_t panel_width = 16;
 // Inputs that share a scale in int8 and int4 weights, and in the activations that are multiplied with them.
 inline constexpr std::size_t group_size = 64;
 
+// Of many rows, so many go through so many panels before others do: their activations, and the panels' weights, stay
+// in a second-level cache.
+inline constexpr std::size_t rows_of_block = 96, panels_of_block = 8;
+
 // Positions in a page of the key/value cache.
 inline constexpr std::size_t page_positions = 16;
 
@@ -38,9 +42,10 @@ struct Half {
 };
 
 // Rows of activations, rounded to eight bits: value = byte * scales[i / group_size], byte in -127..127. Rows are padded
-// with zeros to whole groups. Only kernels read the bytes; how they lie is each instruction set's own affair.
+// with zeros to whole groups. Only kernels read the bytes; how they lie, in quads of four inputs, is the affair of an
+// instruction set and of the weights' precision.
 struct QuantizedRows {
-    std::int8_t* quads;    // [rows][groups][group_size / 4], each of KernelTable::quad_bytes
+    std::int8_t* quads;    // [rows][groups][group_size / 4], each of at most KernelTable::quad_bytes
     float* scales;         // [rows][groups]
     std::int32_t* sums;    // [rows][groups], the sum of each group's bytes
     std::int32_t* starts;  // [rows][groups], what a sum of products with int8 weights starts from
@@ -106,13 +111,14 @@ struct LogitsSurvey {
 struct KernelTable {
     const char* name;
 
-    std::size_t quad_bytes;  // that four quantized activations take
+    std::size_t quad_bytes;  // that four quantized activations take, at most
 
-    // Computes panels [first, last) of a product. `partial_sums`: scratch, [rows][panel_width].
+    // Computes panels [first, last) of a product.
+    // `partial_sums`: scratch, [panels_of_block][rows_of_block][panel_width].
     void (*multiply)(const Product& product, std::size_t first, std::size_t last, float* partial_sums);
 
-    // Rounds one row of n numbers to eight bits, into row `row` of `out`.
-    void (*quantize)(const float* input, std::size_t n, const QuantizedRows& out, std::size_t row);
+    // Rounds one row of n numbers to eight bits, into row `row` of `out`, for a product with int8 or int4 weights.
+    void (*quantize)(const float* input, std::size_t n, Precision weights, const QuantizedRows& out, std::size_t row);
 
     // output = (input - mean) / sqrt(variance + epsilon) * weight + bias, over n numbers.
     void (*layer_norm)(const float* input, std::size_t n, const float* weight, const float* bias, float epsilon,

@@ -107,9 +107,10 @@ inline std::size_t scales_bytes(std::size_t scales) { return (scales * panel_wid
 constexpr std::size_t group_quads = group_size / 4;
 
 // A quad of one group's inputs.
+template <class Format>
 inline const std::int8_t* input_quad(const QuantizedRows& inputs, std::size_t row, std::size_t group,
                                      std::size_t quad) {
-    return inputs.quads + ((row * inputs.groups + group) * group_quads + quad) * simd::quad_bytes;
+    return inputs.quads + ((row * inputs.groups + group) * group_quads + quad) * Format::quad_bytes;
 }
 
 // A group a step.
@@ -117,6 +118,9 @@ struct Int8 {
     static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = simd::integer_panels;
     static constexpr int panels_of_two_rows = 2;
     static constexpr std::size_t step_bytes = panel_width * group_size;
+    static constexpr std::size_t quad_bytes = sizeof(simd::ByteQuad);
+
+    static simd::QuadTotals store_quads(std::int8_t* p, const Floats& x) { return simd::store_byte_quads(p, x); }
 
     static std::size_t steps(const Product& product) { return groups_of(product.n_in); }
     static std::size_t panel_bytes(const Product& product) {
@@ -143,8 +147,8 @@ PELLUCID_NO_UNROLLING
                     quads[p] = simd::load_quads(bytes);
                 }
                 for (int r = 0; r < rows; ++r) {
-                    const simd::ByteInputs x =
-                        simd::load_byte_inputs(input_quad(inputs, row + static_cast<std::size_t>(r), group, quad));
+                    const simd::ByteInputs x = simd::load_byte_inputs(
+                        input_quad<Int8>(inputs, row + static_cast<std::size_t>(r), group, quad));
                     for (int p = 0; p < panels; ++p) products[r][p] = simd::add_products(products[r][p], quads[p], x);
                 }
             }
@@ -166,6 +170,9 @@ struct Int4 {
     static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = simd::integer_panels;
     static constexpr int panels_of_two_rows = (simd::integer_panels + 1) / 2;
     static constexpr std::size_t step_bytes = panel_width * group_size / 2;
+    static constexpr std::size_t quad_bytes = sizeof(simd::NibbleQuad);
+
+    static simd::QuadTotals store_quads(std::int8_t* p, const Floats& x) { return simd::store_nibble_quads(p, x); }
 
     static std::size_t steps(const Product& product) { return groups_of(product.n_in); }
     static std::size_t panel_bytes(const Product& product) {
@@ -191,9 +198,9 @@ PELLUCID_NO_UNROLLING
                     }
                     for (int r = 0; r < rows; ++r) {
                         const std::int8_t* inputs_at =
-                            input_quad(inputs, row + static_cast<std::size_t>(r), group, quad);
+                            input_quad<Int4>(inputs, row + static_cast<std::size_t>(r), group, quad);
                         const simd::NibbleInputs x = simd::load_nibble_inputs(inputs_at);
-                        const simd::NibbleInputs y = simd::load_nibble_inputs(inputs_at + simd::quad_bytes);
+                        const simd::NibbleInputs y = simd::load_nibble_inputs(inputs_at + quad_bytes);
                         for (int p = 0; p < panels; ++p) {
                             narrow[r][p] = simd::add_nibble_products(narrow[r][p], first[p], x);
                             narrow[r][p] = simd::add_nibble_products(narrow[r][p], second[p], y);
@@ -274,28 +281,29 @@ inline void partial_tile(const Product& product, std::size_t row, std::size_t co
     for (int r = 0; r < rows; ++r) simd::store(partial + static_cast<std::size_t>(r) * panel_width, sums[r][0]);
 }
 
-// Rows that go through some panels before the next rows do, so that their inputs stay in a second-level cache.
-constexpr std::size_t rows_of_block = 96;
-
-// Rows [first_row, last_row) of one panel.
+// Rows [first_row, last_row), at most rows_of_block, of panels [first, last), at most panels_of_block.
 template <class Format>
-void multiply_panel(const Product& product, std::size_t panel, std::size_t first_row, std::size_t last_row,
-                    float* partial_sums) {
+void multiply_block(const Product& product, std::size_t first, std::size_t last, std::size_t first_row,
+                    std::size_t last_row, float* partial_sums) {
     constexpr auto tile = static_cast<std::size_t>(Format::tile_rows);
     constexpr std::size_t block_steps = block_bytes / Format::step_bytes;
-    const std::byte* weights = product.weights + panel * Format::panel_bytes(product);
-    const std::size_t steps = Format::steps(product);
-    for (std::size_t i = 0; i < (last_row - first_row) * panel_width; ++i) partial_sums[i] = 0.0f;
+    const std::size_t rows = last_row - first_row, steps = Format::steps(product);
+    for (std::size_t i = 0; i < (last - first) * rows * panel_width; ++i) partial_sums[i] = 0.0f;
     for (std::size_t begin = 0; begin < steps; begin += block_steps) {
         const std::size_t end = begin + block_steps < steps ? begin + block_steps : steps;
-        for (std::size_t row = first_row; row < last_row; row += tile) {
-            const std::size_t count = last_row - row < tile ? last_row - row : tile;
-            float* partial = partial_sums + (row - first_row) * panel_width;
-            partial_tile<Format, Format::tile_rows>(product, row, count, weights, begin, end, partial);
+        for (std::size_t panel = first; panel < last; ++panel) {
+            const std::byte* weights = product.weights + panel * Format::panel_bytes(product);
+            float* partial = partial_sums + (panel - first) * rows * panel_width;
+            for (std::size_t row = first_row; row < last_row; row += tile, partial += tile * panel_width) {
+                const std::size_t count = last_row - row < tile ? last_row - row : tile;
+                partial_tile<Format, Format::tile_rows>(product, row, count, weights, begin, end, partial);
+            }
         }
     }
-    for (std::size_t row = first_row; row < last_row; ++row) {
-        finish(product, row, panel, simd::load(partial_sums + (row - first_row) * panel_width));
+    for (std::size_t panel = first; panel < last; ++panel) {
+        for (std::size_t row = first_row; row < last_row; ++row, partial_sums += panel_width) {
+            finish(product, row, panel, simd::load(partial_sums));
+        }
     }
 }
 
@@ -305,8 +313,9 @@ void multiply_panels(const Product& product, std::size_t first, std::size_t last
     if (product.rows == 2) return few_rows<Format, 2, Format::panels_of_two_rows>(product, first, last);
     for (std::size_t row = 0; row < product.rows; row += rows_of_block) {
         const std::size_t end = row + rows_of_block < product.rows ? row + rows_of_block : product.rows;
-        for (std::size_t panel = first; panel < last; ++panel) {
-            multiply_panel<Format>(product, panel, row, end, partial_sums);
+        for (std::size_t panel = first; panel < last; panel += panels_of_block) {
+            const std::size_t past = panel + panels_of_block < last ? panel + panels_of_block : last;
+            multiply_block<Format>(product, panel, past, row, end, partial_sums);
         }
     }
 }

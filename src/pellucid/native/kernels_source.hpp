@@ -15,7 +15,9 @@
 namespace pellucid {
 namespace {
 
-void quantize(const float* input, std::size_t n, const QuantizedRows& out, std::size_t row) {
+// Format: Int8 or Int4, whose products the rounded row is for.
+template <class Format>
+void quantize_for(const float* input, std::size_t n, const QuantizedRows& out, std::size_t row) {
     const Floats bound = simd::broadcast(127.0f), lower_bound = simd::broadcast(-127.0f);
     for (std::size_t group = 0; group < out.groups; ++group) {
         const std::size_t begin = group * group_size;
@@ -30,20 +32,25 @@ void quantize(const float* input, std::size_t n, const QuantizedRows& out, std::
         const float largest = simd::largest(magnitude);
         const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
         const std::size_t at = row * out.groups + group;
-        std::int8_t* quads = out.quads + at * group_quads * simd::quad_bytes;
+        std::int8_t* quads = out.quads + at * group_quads * Format::quad_bytes;
         simd::QuadTotals totals{0, 0};
         for (std::size_t i = 0; i < group_size / panel_width; ++i) {
             // Bounded first: what is not finite must still be a byte, and rounding may end above 127.
             const Floats scaled = simd::multiply(x[i], simd::broadcast(inverse));
             const Floats bounded = simd::minimum(simd::maximum(scaled, lower_bound), bound);
-            const std::size_t quad = i * panel_width / 4;
-            const simd::QuadTotals some = simd::store_quads(quads + quad * simd::quad_bytes, simd::round(bounded));
+            std::int8_t* four = quads + i * panel_width / 4 * Format::quad_bytes;
+            const simd::QuadTotals some = Format::store_quads(four, simd::round(bounded));
             totals = {totals.sum + some.sum, totals.start + some.start};
         }
         out.scales[at] = largest / 127.0f;
         out.sums[at] = totals.sum;
         out.starts[at] = totals.start;
     }
+}
+
+void quantize(const float* input, std::size_t n, Precision weights, const QuantizedRows& out, std::size_t row) {
+    if (weights == Precision::int8) return quantize_for<Int8>(input, n, out, row);
+    quantize_for<Int4>(input, n, out, row);
 }
 
 void layer_norm(const float* input, std::size_t n, const float* weight, const float* bias, float epsilon,
@@ -69,7 +76,8 @@ void layer_norm(const float* input, std::size_t n, const float* weight, const fl
 }
 
 constexpr KernelTable table(const char* name) {
-    return {name, simd::quad_bytes, multiply, quantize, layer_norm, append, attend, survey, group_maxima, simd::read};
+    constexpr std::size_t quad_bytes = Int8::quad_bytes > Int4::quad_bytes ? Int8::quad_bytes : Int4::quad_bytes;
+    return {name, quad_bytes, multiply, quantize, layer_norm, append, attend, survey, group_maxima, simd::read};
 }
 
 }  // namespace

@@ -12,6 +12,8 @@ namespace {
 
 std::size_t round_up(std::size_t n, std::size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+constexpr std::size_t partial_sums_of_thread = panels_of_block * rows_of_block * panel_width;
+
 std::size_t group_count(std::size_t n) { return round_up(n, group_size) / group_size; }
 
 // Finds tensors and holds them to their sizes.
@@ -254,7 +256,7 @@ void Model::apply(const Linear& linear, const float* inputs, std::size_t rows, f
                                   quantized_starts_.data(), group_count(linear.n_in)};
     if (linear.precision == Precision::int8 || linear.precision == Precision::int4) {
         for_rows(rows, runtime.pool(), [&](std::size_t row) {
-            runtime.kernels().quantize(inputs + row * linear.n_in, linear.n_in, quantized, row);
+            runtime.kernels().quantize(inputs + row * linear.n_in, linear.n_in, linear.precision, quantized, row);
         });
     }
     const Product product{.precision = linear.precision,
@@ -273,7 +275,7 @@ void Model::apply(const Linear& linear, const float* inputs, std::size_t rows, f
     const std::size_t panels = panel_count(linear.n_out);
     runtime.pool().run(panels, panels_at_once(panels, runtime.pool().threads()),
                        [&](std::size_t begin, std::size_t end, std::size_t thread) {
-                           float* partial_sums = &partial_sums_[thread * rows_at_once * panel_width];
+                           float* partial_sums = &partial_sums_[thread * partial_sums_of_thread];
                            runtime.kernels().multiply(product, begin, end, partial_sums);
                        });
 }
@@ -294,7 +296,7 @@ void Model::reserve(std::size_t rows, std::size_t positions, Runtime& runtime) {
     at_least(quantized_sums_, rows * groups);
     at_least(quantized_starts_, rows * groups);
     const std::size_t threads = runtime.pool().threads();
-    at_least(partial_sums_, threads * rows_at_once * panel_width);
+    at_least(partial_sums_, threads * partial_sums_of_thread);
     at_least(scores_, threads * query_block * round_up(positions, page_positions));
 }
 

@@ -114,7 +114,7 @@ private:
     std::vector<float> quantized_scales_;
     std::vector<std::int32_t> quantized_sums_;
     std::vector<std::int32_t> quantized_starts_;
-    std::vector<float> partial_sums_;  // [threads, rows, panel_width]
+    std::vector<float> partial_sums_;  // [threads, panels_of_block, rows_of_block, panel_width]
     std::vector<float> scores_;        // [threads, query_block, positions]
 };
 

@@ -175,9 +175,19 @@ struct QuadTotals {
     std::int32_t sum, start;
 };
 
+struct NibbleQuad {
+    std::int8_t value[4];
+};
+
 struct NibbleInputs {
     __m256i value;
 };
+
+inline QuadTotals store_nibble_quads(std::int8_t* p, const Floats& x) {
+    const __m128i bytes = to_bytes(x);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+    return {sum_signed(bytes), 0};
+}
 
 inline NibbleInputs load_nibble_inputs(const std::int8_t* p) { return {broadcast_quad(p)}; }
 
@@ -195,14 +205,11 @@ inline void load_nibbles(const std::byte* p, Nibbles& first, Nibbles& second) {
 #if defined(PELLUCID_AVX_VNNI)
 
 // vpdpbusd multiplies unsigned by signed: weights are taken 128 too large, and the sum starts lower by as much.
-inline constexpr std::size_t quad_bytes = 4;
-
+using ByteQuad = NibbleQuad;
 using ByteInputs = NibbleInputs;
 
-inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
-    const __m128i bytes = to_bytes(x);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
-    const std::int32_t sum = sum_signed(bytes);
+inline QuadTotals store_byte_quads(std::int8_t* p, const Floats& x) {
+    const std::int32_t sum = store_nibble_quads(p, x).sum;
     return {sum, -128 * sum};
 }
 
@@ -232,34 +239,32 @@ inline Integers widen_and_add(const Integers& total, const NibbleSums& sums) {
 
 #else
 
-// vpmaddubsw multiplies unsigned by signed bytes and adds neighbours in 16 bits, saturating. So a quad holds its four
-// inputs, their magnitudes and their signs (0 or -1), and |x| is multiplied by w ^ sign: by w where x >= 0, and by
+// vpmaddubsw multiplies unsigned by signed bytes and adds neighbours in 16 bits, saturating. So a quad holds its
+// inputs' magnitudes and signs (0 or -1), and |x| is multiplied by w ^ sign: by w where x >= 0, and by
 // -w - 1 where x < 0, which is |x| too little; sums start higher by as much. Two products are at most 2 * 127 * 128 =
 // 32,512 and nothing saturates: the sums are exact. (vpsignb would do without the start, but runs where vpmaddubsw
 // and vpmaddwd do; an xor has twice as many places.)
-inline constexpr std::size_t quad_bytes = 12;
+struct ByteQuad {
+    std::int8_t magnitude[4], sign[4];
+};
 
 struct ByteInputs {
     __m256i magnitude, sign;
 };
 
-inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
+inline QuadTotals store_byte_quads(std::int8_t* p, const Floats& x) {
     const __m128i bytes = to_bytes(x), magnitudes = _mm_abs_epi8(bytes);
     const __m128i signs = _mm_cmpgt_epi8(_mm_setzero_si128(), bytes);
-    alignas(16) std::int32_t quads[3][4];
-    _mm_store_si128(reinterpret_cast<__m128i*>(quads[0]), bytes);
-    _mm_store_si128(reinterpret_cast<__m128i*>(quads[1]), magnitudes);
-    _mm_store_si128(reinterpret_cast<__m128i*>(quads[2]), signs);
-    for (std::size_t i = 0; i < 4; ++i) {
-        for (std::size_t j = 0; j < 3; ++j) std::memcpy(p + i * quad_bytes + 4 * j, &quads[j][i], 4);
-    }
+    __m128i* quads = reinterpret_cast<__m128i*>(p);
+    _mm_storeu_si128(quads, _mm_unpacklo_epi32(magnitudes, signs));
+    _mm_storeu_si128(quads + 1, _mm_unpackhi_epi32(magnitudes, signs));
     const std::int32_t sum = sum_signed(bytes);
     return {sum, (sum_unsigned(magnitudes) - sum) / 2};
 }
 
 inline Quads load_quads(const std::byte* p) { return {load_bytes(p), load_bytes(p + 32)}; }
 
-inline ByteInputs load_byte_inputs(const std::int8_t* p) { return {broadcast_quad(p + 4), broadcast_quad(p + 8)}; }
+inline ByteInputs load_byte_inputs(const std::int8_t* p) { return {broadcast_quad(p), broadcast_quad(p + 4)}; }
 
 // GCC would add products to each other before it adds them to a sum, and run out of registers.
 inline __m256i in_order(__m256i sum) {

@@ -31,7 +31,10 @@ struct ByteInputs {
 };
 using NibbleInputs = ByteInputs;
 
-inline constexpr std::size_t quad_bytes = 4;
+struct ByteQuad {
+    std::int8_t value[4];
+};
+using NibbleQuad = ByteQuad;
 
 struct QuadTotals {
     std::int32_t sum, start;
@@ -114,12 +117,14 @@ inline float largest(const Floats& a) {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
 
-inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
+inline QuadTotals store_byte_quads(std::int8_t* p, const Floats& x) {
     const __m512i whole = _mm512_cvtps_epi32(x.lanes);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(whole));
     const std::int32_t sum = _mm512_reduce_add_epi32(whole);
     return {sum, -128 * sum};
 }
+
+inline QuadTotals store_nibble_quads(std::int8_t* p, const Floats& x) { return store_byte_quads(p, x); }
 
 inline Floats to_floats(const Integers& a) { return {_mm512_cvtepi32_ps(a.lanes)}; }
 

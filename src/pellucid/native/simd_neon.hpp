@@ -31,7 +31,10 @@ struct ByteInputs {
 };
 using NibbleInputs = ByteInputs;
 
-inline constexpr std::size_t quad_bytes = 4;
+struct ByteQuad {
+    std::int8_t value[4];
+};
+using NibbleQuad = ByteQuad;
 
 struct QuadTotals {
     std::int32_t sum, start;
@@ -155,7 +158,7 @@ inline float largest(const Floats& a) {
     return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.part[0], a.part[1]), vmaxq_f32(a.part[2], a.part[3])));
 }
 
-inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
+inline QuadTotals store_byte_quads(std::int8_t* p, const Floats& x) {
     const Integers whole = each<Integers>([&](int i) { return vcvtnq_s32_f32(x.part[i]); });
     const int16x8_t low = vcombine_s16(vqmovn_s32(whole.part[0]), vqmovn_s32(whole.part[1]));
     const int16x8_t high = vcombine_s16(vqmovn_s32(whole.part[2]), vqmovn_s32(whole.part[3]));
@@ -163,6 +166,8 @@ inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
     const int32x4_t first = vaddq_s32(whole.part[0], whole.part[1]);
     return {vaddvq_s32(vaddq_s32(first, vaddq_s32(whole.part[2], whole.part[3]))), 0};
 }
+
+inline QuadTotals store_nibble_quads(std::int8_t* p, const Floats& x) { return store_byte_quads(p, x); }
 
 inline Floats to_floats(const Integers& a) {
     return each<Floats>([&](int i) { return vcvtq_f32_s32(a.part[i]); });

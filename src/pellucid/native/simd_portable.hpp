@@ -24,14 +24,13 @@ struct Quads {
     std::int8_t value[4 * panel_width];
 };
 
-// Four consecutive inputs, as a product with Quads wants them, and as one with Nibbles does.
-struct ByteInputs {
+// Four consecutive inputs, in memory and loaded, for a product with Quads and for one with Nibbles.
+struct ByteQuad {
     std::int8_t value[4];
 };
-using NibbleInputs = ByteInputs;
-
-// Bytes that four inputs take where store_quads puts them.
-inline constexpr std::size_t quad_bytes = 4;
+using NibbleQuad = ByteQuad;
+using ByteInputs = ByteQuad;
+using NibbleInputs = ByteQuad;
 
 // Of some inputs: their sum, and what they add to where a sum of products with Quads starts from, so that it ends as
 // the plain sum of the products.
@@ -203,7 +202,7 @@ inline float largest(const Floats& a) {
 }
 
 // Whole numbers in -127..127 as four quads of inputs.
-inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
+inline QuadTotals store_byte_quads(std::int8_t* p, const Floats& x) {
     QuadTotals totals{0, 0};
     for (std::size_t i = 0; i < panel_width; ++i) {
         p[i] = static_cast<std::int8_t>(x.lane[i]);
@@ -211,6 +210,8 @@ inline QuadTotals store_quads(std::int8_t* p, const Floats& x) {
     }
     return totals;
 }
+
+inline QuadTotals store_nibble_quads(std::int8_t* p, const Floats& x) { return store_byte_quads(p, x); }
 
 inline Floats to_floats(const Integers& a) {
     Floats r;
