@@ -3,6 +3,7 @@
 #   make test    the whole suite
 #   make lint    ruff and mypy
 #   make bench   decoding speeds, and what decoding costs beside the model
+#   make bench-peers  the runtimes that make bench compares with, each in an environment of its own under build/peers
 #   make sanitize  the native engine under AddressSanitizer, UBSan and ThreadSanitizer
 #   make emulate   its AVX-512 and AVX-VNNI kernels on a processor without them
 #   make setup   a full development environment in .venv
@@ -11,10 +12,11 @@ PYTHON ?= python3
 PROMPT ?= long long ago, I was
 MODEL ?= demo
 BIN := .venv/bin
+PEERS := ctranslate2 llama_cpp openvino
 NATIVE := CMakeLists.txt $(wildcard src/pellucid/native/*.cpp src/pellucid/native/*.hpp)
 INPUTS := pyproject.toml constraints.txt $(NATIVE)
 
-.PHONY: run test lint bench sanitize emulate setup clean
+.PHONY: run test lint bench bench-peers sanitize emulate setup clean
 
 run: .venv/.installed
 	@$(BIN)/pellucid walk "$(PROMPT)" --model "$(MODEL)"
@@ -30,6 +32,18 @@ lint: .venv/.developed
 bench: .venv/.developed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decoder_cost.py
 	$(BIN)/python benchmarks/decode.py --out benchmarks/results
+
+# llama.cpp is compiled, which takes ten minutes or more. optimum-intel asks for torchvision, which it does not use here
+# and whose PyPI build does not load beside a CPU build of torch. `make -k` goes on where one of them fails.
+bench-peers: $(PEERS:%=build/peers/%/.installed)
+
+build/peers/%/.installed: benchmarks/peers/%.txt constraints.txt
+	@echo "Installing $* into build/peers/$*; this takes minutes, once."
+	@$(PYTHON) -m venv build/peers/$*
+	@CMAKE_ARGS="-DLLAVA_BUILD=OFF" build/peers/$*/bin/python -m pip install --quiet --constraint constraints.txt \
+	  --requirement $<
+	@build/peers/$*/bin/python -m pip uninstall --quiet --quiet --yes torchvision
+	@touch $@
 
 # The engine's own test under AddressSanitizer with UBSan, and under ThreadSanitizer; needs cmake and a compiler.
 sanitize:

@@ -1,167 +1,189 @@
-"""Speeds of decoding a model of the 124M's shape, side by side with Transformers on torch where they are installed.
+"""Speeds of decoding a model of the 124M's shape: Pellucid, the machine's own limit, and other runtimes beside it.
 
-    python benchmarks/decode.py [--rounds 3] [--threads N] [--out benchmarks/results]
+    python benchmarks/decode.py                                   whoever is installed
+    python benchmarks/decode.py --cases alone batch --peers llama_cpp --rounds 1
+    python benchmarks/decode.py --out benchmarks/results          also writes decode.md, decode.json and decode.png
 
-Weights are random: they cost what trained ones cost. Each contestant runs in a process of its own; rounds go through
-all of them in turn, so that what else the machine does bears on all alike. Printed are medians: the limit (read
-bandwidth over the weights' bytes), tokens a second alone, of 16 sequences together, at a context of 1,000, and of a
-prompt of 512.
+`make bench-peers` installs the others, each in an environment of its own; those that are missing are named. Weights are
+random: they cost what trained ones cost. Every contestant, a runtime in one precision, is a process of its own that
+stands still while another runs. Rounds go through the contestants of a case in turn, so that what else the machine
+does bears on all alike; figures are medians over rounds. Before anything is measured, every contestant continues the
+same 16 prompts, and the tokens are compared with the reference's.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import statistics
-import subprocess
+import datetime
+import shlex
+import signal
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from peers.catalogue import CASES, ENVIRONMENTS, OURS, PEERS, Case, Contestant, contestants, processor_name
+from peers.presentation import tables, write
+from peers.processes import PeerError, Worker
+from peers.results import Results
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pellucid.checkpoint import expected_shapes, open_checkpoint, write_checkpoint
+from pellucid.checkpoint import expected_shapes, write_checkpoint
 from pellucid.config import GPT2Config
 from pellucid.native import cpu_features
-from pellucid.native.engine import PRECISIONS
+from pellucid.native.processors import usable_cores
+from pellucid.tokenizer import GPT2Tokenizer
 
-COLUMNS = ("limit", "alone", "of 16", "at 1000", "prompt")
+# What is compared before anything is measured.
+CHECK = Case("check", "check", 24, 8, "whole", sequences=16)
+
+# Before each measurement, so that the weights are where a decode that goes on has them.
+WARM_UP_TOKENS = 4
 
 
 def main() -> None:
+    arguments = parse_arguments()
+    console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that workers are closed then, too
+    peers = [peer for peer in PEERS if not arguments.peers or peer.module in arguments.peers or peer is OURS]
+    installed = [peer for peer in peers if peer.is_installed()]
+    for peer in peers:
+        if peer not in installed:
+            console.print(f"{peer.name} is not installed; `make bench-peers` does that", style="yellow")
+    cases = [case for case in CASES if not arguments.cases or case.name in arguments.cases]
+    threads = arguments.threads or usable_cores()
+    taking_part = contestants(installed, cpu_features())
+    results = Results(
+        date=datetime.date.today().isoformat(),
+        command=shlex.join(["python", *sys.argv]),
+        machine=processor_name(),
+        threads=threads,
+        rounds=arguments.rounds,
+        missing=[peer.name for peer in peers if peer not in installed],
+    )
+    interrupted = False
+    try:
+        measure(taking_part, cases, threads, results, console)
+    except KeyboardInterrupt:
+        interrupted = True
+        console.print("stopped; what was measured until then:", style="yellow")
+    Console(width=None if sys.stdout.isatty() else 140).print(tables(results))
+    if arguments.out and not interrupted:
+        write(results, arguments.out)
+        console.print(f"written to {arguments.out}")
+    if interrupted:
+        sys.exit(130)
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--contestant", help=argparse.SUPPRESS)
-    parser.add_argument("--model", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, help="as many as there are cores unless given")
+    parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES], help="all unless given")
+    parser.add_argument(
+        "--peers", nargs="*", choices=[peer.module for peer in PEERS if peer is not OURS], help="all unless given"
+    )
+    parser.add_argument("--out", type=Path, help="a folder for the table, the figures as JSON, and a plot")
     arguments = parser.parse_args()
-    if arguments.contestant:
-        print(json.dumps(run(arguments.contestant, arguments.model, arguments.threads)))
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return arguments
+
+
+def measure(
+    taking_part: Sequence[Contestant], cases: Sequence[Case], threads: int, results: Results, console: Console
+) -> None:
+    """Load everybody, compare what they compute, and take the rounds."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    workers: dict[Contestant, Worker] = {}
+    entered = [(case, one) for case in cases for one in taking_part if case.is_for(one)]
+    total = 2 * len(taking_part) + 1 + (len(entered) + len(ours(taking_part))) * results.rounds
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("the model", total=total)
+
+        def advance(what: str) -> None:
+            progress.update(task, advance=1, description=what)
+
+        try:
+            checkpoint = benchmark_checkpoint()
+            advance("loading")
+            for contestant in taking_part:
+                advance(f"loading {contestant.name}")
+                try:
+                    workers[contestant] = Worker(contestant, checkpoint, threads)
+                    results.versions.update(workers[contestant].versions)
+                except PeerError as error:
+                    results.fail(contestant, "loading", str(error))
+            for contestant in taking_part:
+                advance(f"checking {contestant.name}")
+                run(workers, contestant, CHECK, 0, results)
+            for number in range(results.rounds):
+                for contestant in ours(taking_part):
+                    advance(f"round {number + 1}, the limit: {contestant.name}")
+                    run_limit(workers, contestant, results)
+                for case, contestant in entered:
+                    advance(f"round {number + 1}, {case.title}: {contestant.name}")
+                    run(workers, contestant, case, number, results)
+        finally:
+            for worker in workers.values():
+                worker.close()
+
+
+def ours(taking_part: Sequence[Contestant]) -> list[Contestant]:
+    return [contestant for contestant in taking_part if contestant.peer is OURS]
+
+
+def run(workers: dict[Contestant, Worker], contestant: Contestant, case: Case, number: int, results: Results) -> None:
+    """One contestant's turn at a case. One that has failed in it is left out of the rounds that follow."""
+    if contestant not in workers or case.name in results.failures(contestant):
         return
-    contestants = [f"pellucid {precision}" for precision in PRECISIONS]
-    if find_spec("transformers") and find_spec("torch"):
-        contestants.append("transformers float32")
-        if {"avx512_bf16", "bf16"}.intersection(cpu_features()):  # elsewhere torch takes minutes for it
-            contestants.append("transformers bfloat16")
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
-    with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(folder, GPT2Config(), random_tensors(GPT2Config()))
-        for _ in range(arguments.rounds):
-            for name in contestants:
-                command = [sys.executable, __file__, "--contestant", name, "--model", folder]
-                command += ["--threads", str(arguments.threads)] if arguments.threads else []
-                offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-                output = subprocess.run(command, capture_output=True, text=True, check=True, env=offline).stdout
-                found[name].append(json.loads(output.splitlines()[-1]))
-    lines = [f"| {' | '.join(('', *COLUMNS, 'of limit'))} |", f"| --- {'| ---: ' * (len(COLUMNS) + 1)}|"]
-    for name, rounds in found.items():
-        medians = {column: statistics.median(one[column] for one in rounds) for column in COLUMNS}
-        cells = [f"{medians[column]:,.0f}" for column in COLUMNS]
-        lines.append(f"| {name} | {' | '.join(cells)} | {medians['alone'] / medians['limit']:.2f} |")
-    table = "\n".join(lines)
-    print(table)
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "decode.md").write_text(table + "\n", encoding="utf-8")
-        (arguments.out / "decode.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    vocabulary = GPT2Config().vocab_size - 1  # without the end of text, which ends a sequence for some
+    prompts = case.prompts(number, vocabulary)
+    warm_up = [ids[: WARM_UP_TOKENS if number else None] for ids in case.prompts(1000 + number, vocabulary)]
+    try:
+        workers[contestant].ask("generate", prompts=warm_up, new_tokens=WARM_UP_TOKENS, beams=case.beams)
+        answer = workers[contestant].ask("generate", prompts=prompts, new_tokens=case.new_tokens, beams=case.beams)
+    except PeerError as error:
+        results.fail(contestant, case.name, str(error))
+        return
+    found = {len(ids) for ids in answer["ids"]}
+    if len(answer["ids"]) != case.sequences or found != {case.new_tokens}:
+        results.fail(contestant, case.name, f"it made {len(answer['ids'])} sequences of {found} new tokens")
+    elif case is CHECK:
+        results.ids[contestant] = answer["ids"]
+    else:
+        results.add(contestant, case, case.tokens_per_second(answer["first"], answer["last"]))
+
+
+def run_limit(workers: dict[Contestant, Worker], contestant: Contestant, results: Results) -> None:
+    if contestant not in workers:
+        return
+    try:
+        answer = workers[contestant].ask("limit")
+    except PeerError as error:
+        results.fail(contestant, "limit", str(error))
+    else:
+        results.add_limit(contestant, answer["allowed"], answer["engine"])
+
+
+def benchmark_checkpoint() -> Path:
+    """GPT-2 of the 124M's shape with random weights and the GPT-2 vocabulary, made once."""
+    folder = ENVIRONMENTS / "checkpoints" / "gpt2-124m-random"
+    if not folder.exists():
+        config = GPT2Config()
+        write_checkpoint(folder, config, random_tensors(config), tokenizer=GPT2Tokenizer.bundled())
+    return folder
 
 
 def random_tensors(config: GPT2Config) -> Iterator[tuple[str, np.ndarray]]:
+    """Layers outweigh the embedding, which is also the head: else the likeliest token is the one just read, and a
+    comparison of tokens would not see what layers do."""
     generator = np.random.default_rng(0)
     for name, shape in expected_shapes(config).items():
         tensor = generator.standard_normal(shape, dtype=np.float32) * 0.02
-        yield name, tensor + (1 if name.rsplit(".", 2)[-2].startswith("ln_") and name.endswith("weight") else 0)
-
-
-def run(contestant: str, model: str, threads: int | None) -> dict[str, float]:
-    family, precision = contestant.split()
-    return (
-        run_pellucid(model, precision, threads) if family == "pellucid" else run_transformers(model, precision, threads)
-    )
-
-
-def run_pellucid(model: str, precision: str, threads: int | None) -> dict[str, float]:
-    from pellucid.native._native import read_bandwidth
-    from pellucid.native.engine import NativeEngine, make_runtime
-    from pellucid.native.packing import aligned_empty
-
-    engine = NativeEngine.load(open_checkpoint(model), precision=precision, threads=threads)  # type: ignore[arg-type]
-    read = engine.weight_bytes - 4 * engine.n_positions * engine.config.n_embd
-    buffer = aligned_empty(read // 64 * 64)
-    buffer.fill(1)
-    runtime = make_runtime(engine.threads)
-    slot = engine.prefill(list(range(16)))
-    # A read and a step in turns, so that what else the machine does bears on both alike.
-    reads, steps = [], []
-    for step in range(40):
-        reads.append(read / read_bandwidth(runtime, buffer, 1))
-        start = time.perf_counter()
-        engine.step([slot], [[step]])
-        steps.append(time.perf_counter() - start)
-    engine.drop(slot)
-
-    def speed(sequences: int, context: int, steps: int) -> float:
-        slots = [engine.prefill(list(range(context))) for _ in range(sequences)]
-        seconds = timed(lambda step: engine.step(slots, [[step]] * sequences), steps)
-        for slot in slots:
-            engine.drop(slot)
-        return sequences * steps / seconds
-
-    prompt = timed(lambda _: engine.drop(engine.prefill(list(range(512)))), 1)
-    return {
-        "limit": 1 / statistics.median(reads),
-        "alone": 1 / statistics.median(steps),
-        "of 16": speed(16, 16, 8),
-        "at 1000": speed(1, 990, 12),
-        "prompt": 512 / prompt,
-    }
-
-
-def run_transformers(model: str, precision: str, threads: int | None) -> dict[str, float]:
-    import torch
-    import transformers
-
-    from pellucid.native.processors import usable_cores
-
-    torch.set_num_threads(threads or usable_cores())
-    dtype = getattr(torch, precision)
-    lm = transformers.GPT2LMHeadModel.from_pretrained(model, dtype=dtype).eval()
-
-    @torch.inference_mode()
-    def speed(sequences: int, context: int, steps: int) -> float:
-        ids = torch.arange(context).repeat(sequences, 1)
-        cache = lm(ids, use_cache=True, logits_to_keep=1).past_key_values
-        one = torch.ones(sequences, 1, dtype=torch.int64)
-        seconds = timed(lambda _: lm(one, past_key_values=cache, use_cache=True), steps)
-        return sequences * steps / seconds
-
-    with torch.inference_mode():
-        prompt = timed(lambda _: lm(torch.arange(512)[None], use_cache=True, logits_to_keep=1), 1)
-    weight = next(lm.parameters())
-    read = (lm.num_parameters() - 1024 * 768) * weight.element_size()
-    buffer = torch.ones(read // 4)
-    reading = min(timed(lambda _: buffer.sum(), 1) for _ in range(5))
-    return {
-        "limit": 1 / reading,
-        "alone": speed(1, 16, 10),
-        "of 16": speed(16, 16, 4),
-        "at 1000": speed(1, 990, 6),
-        "prompt": 512 / prompt,
-    }
-
-
-def timed(call: Callable[[int], object], times: int) -> float:
-    """Seconds that `times` calls take, after one that does not count."""
-    call(0)
-    start = time.perf_counter()
-    for step in range(times):
-        call(step)
-    return time.perf_counter() - start
+        is_norm = name.rsplit(".", 2)[-2].startswith("ln_") and name.endswith("weight")
+        yield name, tensor + 1 if is_norm else tensor * 2 if name.startswith("h.") else tensor
 
 
 if __name__ == "__main__":

@@ -1,0 +1,148 @@
+"""Who takes part, and in what: runtimes, their precisions, and the cases."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+REPOSITORY = Path(__file__).parents[2]
+ENVIRONMENTS = REPOSITORY / "build" / "peers"
+
+# What is compared with what: weights of as many bits.
+WIDTHS = ("float32", "16 bits", "int8", "int4")
+
+
+@dataclass(frozen=True, eq=False)
+class Peer:
+    """A runtime.
+
+    module: its worker, `peers.module`. precisions: its own name of each width it has. environment: the folder under
+    `build/peers` that has its Python; None: this one.
+    """
+
+    name: str
+    module: str
+    precisions: dict[str, str]
+    environment: str | None = None
+    beam_search: bool = True
+
+    @property
+    def python(self) -> Path:
+        if self.environment is None:
+            return Path(sys.executable)
+        programs = "Scripts" if os.name == "nt" else "bin"
+        return ENVIRONMENTS / self.environment / programs / "python"
+
+    def is_installed(self) -> bool:
+        if self.environment is None:
+            return find_spec(self.module) is not None
+        return (ENVIRONMENTS / self.environment / ".installed").exists()
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A runtime in one of its precisions."""
+
+    peer: Peer
+    width: str
+
+    @property
+    def precision(self) -> str:
+        return self.peer.precisions[self.width]
+
+    @property
+    def name(self) -> str:
+        return f"{self.peer.name} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of `generate`, and which of its times counts.
+
+    counts: "decoding": tokens after the first, in the time from the first to the last; "prompt": the prompt's tokens,
+    in the time to the first; "whole": new tokens, in the time of the whole call. widths: those that are measured; a
+    runtime that has none of them takes part in what it has.
+    """
+
+    name: str
+    title: str
+    prompt: int
+    new_tokens: int
+    counts: str
+    sequences: int = 1
+    beams: int = 1
+    widths: tuple[str, ...] = WIDTHS
+
+    def is_for(self, contestant: Contestant) -> bool:
+        peer = contestant.peer
+        return (self.beams == 1 or peer.beam_search) and (
+            contestant.width in self.widths or not set(self.widths).intersection(peer.precisions)
+        )
+
+    def prompts(self, seed: int, vocabulary: int) -> list[list[int]]:
+        """Random ids, which no cache of earlier prompts knows."""
+        generator = np.random.default_rng([seed, self.prompt, self.sequences])
+        return generator.integers(0, vocabulary, (self.sequences, self.prompt)).tolist()
+
+    def tokens_per_second(self, first: float, last: float) -> float:
+        if self.counts == "prompt":
+            return self.sequences * self.prompt / first
+        if self.counts == "whole":
+            return self.sequences * self.new_tokens / last
+        return self.sequences * (self.new_tokens - 1) / (last - first)
+
+
+CASES = (
+    Case("alone", "alone", 32, 64, "decoding"),
+    Case("context", "alone at a context of 1,000", 968, 48, "decoding", widths=("int8",)),
+    Case("batch", "16 sequences together", 32, 32, "decoding", sequences=16),
+    Case("prompt", "prompt of 512", 512, 1, "prompt"),
+    Case("beams", "4 beams", 32, 32, "whole", beams=4, widths=("float32", "int8")),
+)
+
+OURS = Peer("Pellucid", "pellucid", {"float32": "float32", "16 bits": "bfloat16", "int8": "int8", "int4": "int4"})
+TRANSFORMERS = Peer("Transformers", "transformers", {"float32": "float32", "16 bits": "bfloat16"})
+PEERS = (
+    OURS,
+    TRANSFORMERS,
+    Peer("CTranslate2", "ctranslate2", {"float32": "float32", "int8": "int8"}, "ctranslate2"),
+    Peer(
+        "llama.cpp",
+        "llama_cpp",
+        {"float32": "f32", "16 bits": "f16", "int8": "q8_0", "int4": "q4_0"},
+        "llama_cpp",
+        beam_search=False,
+    ),
+    Peer(
+        "OpenVINO GenAI",
+        "openvino",
+        {"float32": "f32", "16 bits": "16-bit", "int8": "int8", "int4": "int4"},
+        "openvino",
+    ),
+)
+
+
+def contestants(peers: Sequence[Peer], processor_features: Sequence[str]) -> list[Contestant]:
+    """Those worth a run: torch takes minutes for bfloat16 on a processor without instructions for it."""
+    has_bfloat16 = bool({"avx512_bf16", "bf16", "amx_bf16"}.intersection(processor_features))
+    return [
+        Contestant(peer, width)
+        for peer in peers
+        for width in WIDTHS
+        if width in peer.precisions and (peer is not TRANSFORMERS or width == "float32" or has_bfloat16)
+    ]
+
+
+def processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

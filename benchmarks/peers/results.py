@@ -1,0 +1,165 @@
+"""What a run found: figures by contestant and case, their medians, and how they stand to one another."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from peers.catalogue import OURS, TRANSFORMERS, WIDTHS, Case, Contestant
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio and the least it should be; `ratio` is None where one of its sides was not measured."""
+
+    name: str
+    ratio: float | None
+    least: float
+    against: str
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many of the sequences begin with the reference's token, and how many of all tokens are the reference's."""
+
+    first: int
+    sequences: int
+    same: int
+    compared: int
+
+
+@dataclass
+class Results:
+    """date, command, machine, threads, rounds, versions: where the figures come from. missing: runtimes that are not
+    installed."""
+
+    date: str
+    command: str
+    machine: str
+    threads: int
+    rounds: int
+    missing: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    ids: dict[Contestant, list[list[int]]] = field(default_factory=dict)
+    _speeds: dict[tuple[Contestant, str], list[float]] = field(default_factory=dict)
+    _limits: dict[Contestant, list[tuple[float, float]]] = field(default_factory=dict)
+    _failures: dict[tuple[Contestant, str], str] = field(default_factory=dict)
+
+    def add(self, contestant: Contestant, case: Case, tokens_per_second: float) -> None:
+        self._speeds.setdefault((contestant, case.name), []).append(tokens_per_second)
+
+    def add_limit(self, contestant: Contestant, allowed: float, engine: float) -> None:
+        """Tokens a second that reading the weights allows, and those of bare steps taken between such reads."""
+        self._limits.setdefault(contestant, []).append((allowed, engine))
+
+    def fail(self, contestant: Contestant, what: str, message: str) -> None:
+        """Note that a contestant failed: "loading", "limit", "check", or a case's name."""
+        self._failures[contestant, what] = message
+
+    @property
+    def contestants(self) -> list[Contestant]:
+        """Everybody who was measured or failed, the narrower weights last."""
+        seen = dict.fromkeys([*self.ids, *(one for one, _ in self._speeds), *(one for one, _ in self._failures)])
+        return sorted(seen, key=lambda one: WIDTHS.index(one.width))
+
+    def failures(self, contestant: Contestant) -> dict[str, str]:
+        """What it failed in, and its last words."""
+        return {what: said for (who, what), said in self._failures.items() if who == contestant}
+
+    def speed(self, contestant: Contestant, case: str) -> float | None:
+        """The median over rounds, in tokens a second."""
+        speeds = self._speeds.get((contestant, case))
+        return statistics.median(speeds) if speeds else None
+
+    def limit(self, width: str) -> float | None:
+        """The median over rounds of what reading weights of this width allows, in tokens a second."""
+        limits = [allowed for one, rounds in self._limits.items() if one.width == width for allowed, _ in rounds]
+        return statistics.median(limits) if limits else None
+
+    def of_limit(self, width: str) -> float | None:
+        """How near the engine's steps come to the reads beside them: the median over rounds of their ratio."""
+        ratios = [
+            engine / allowed for one, rounds in self._limits.items() if one.width == width for allowed, engine in rounds
+        ]
+        return statistics.median(ratios) if ratios else None
+
+    def agreement(self, contestant: Contestant) -> Agreement | None:
+        """With the reference's tokens: Transformers' in float32, or Pellucid's where that did not run."""
+        reference = self.ids.get(Contestant(TRANSFORMERS, "float32")) or self.ids.get(Contestant(OURS, "float32"))
+        found = self.ids.get(contestant)
+        if reference is None or found is None:
+            return None
+        pairs = list(zip(found, reference, strict=True))
+        return Agreement(
+            first=sum(ids[0] == expected[0] for ids, expected in pairs),
+            sequences=len(pairs),
+            same=sum(a == b for ids, expected in pairs for a, b in zip(ids, expected, strict=True)),
+            compared=sum(len(ids) for ids, _ in pairs),
+        )
+
+    def goals(self) -> list[Goal]:
+        """What issue and documentation promise, as ratios of medians of this run."""
+        return list(self._goals())
+
+    def _goals(self) -> Iterator[Goal]:
+        for width, least in zip(WIDTHS, (0.90, 0.90, 0.80, 0.65), strict=True):
+            yield Goal(f"alone, {width}", self.of_limit(width), least, "the limit")
+        for width in ("int8", "int4"):
+            peer, speed = self._fastest("alone", width)
+            yield Goal(f"alone, {width}", _ratio(self._own(width, "alone"), speed), 1.8, peer)
+        alone = self._own("int8", "alone")
+        yield Goal("at a context of 1,000, int8", _ratio(self._own("int8", "context"), alone), 0.7, "its own at 32")
+        batch = self._own("int8", "batch")
+        yield Goal("16 together, int8", _ratio(batch, alone), 8, "its own alone")
+        peer, speed = self._fastest("batch")
+        yield Goal("16 together, int8", _ratio(batch, speed), 2, peer)
+        beams = self.speed(Contestant(TRANSFORMERS, "float32"), "beams")
+        yield Goal("4 beams, int8", _ratio(self._own("int8", "beams"), beams), 8, "Transformers float32")
+        peer, speed = self._fastest("prompt")
+        prompt = max((self._own(width, "prompt") or 0 for width in WIDTHS), default=0)
+        yield Goal("prompt of 512, best precision", _ratio(prompt or None, speed), 1, peer)
+
+    def _own(self, width: str, case: str) -> float | None:
+        return self.speed(Contestant(OURS, width), case)
+
+    def _fastest(self, case: str, width: str | None = None) -> tuple[str, float | None]:
+        """The fastest of the others, at one width or at any."""
+        speeds = {
+            one.name: speed
+            for one in self.contestants
+            if one.peer is not OURS and width in (None, one.width) and (speed := self.speed(one, case))
+        }
+        return max(speeds.items(), key=lambda item: item[1]) if speeds else ("the fastest peer", None)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "date": self.date,
+            "command": self.command,
+            "machine": self.machine,
+            "threads": self.threads,
+            "rounds": self.rounds,
+            "versions": self.versions,
+            "missing": self.missing,
+            "limits": {
+                width: {"tokens_per_second": self.limit(width), "engine_of_limit": self.of_limit(width)}
+                for width in WIDTHS
+                if self.limit(width)
+            },
+            "contestants": [
+                {
+                    "name": one.name,
+                    "width": one.width,
+                    "agreement": (agreement := self.agreement(one)) and asdict(agreement),
+                    "tokens_per_second": {case: speeds for (who, case), speeds in self._speeds.items() if who == one},
+                    "errors": self.failures(one),
+                }
+                for one in self.contestants
+            ],
+            "goals": [asdict(goal) for goal in self.goals()],
+        }
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return above / below if above is not None and below is not None else None
