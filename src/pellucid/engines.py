@@ -22,7 +22,10 @@ EngineName = Literal["auto", "native", "torch"]
 _TORCH_PRECISIONS = ("float16",)
 _NATIVE_PRECISIONS = ("int8", "int4")
 
-_BUILD_HINT = "reinstall Pellucid where a C++ compiler is at hand, without PELLUCID_NATIVE=off"
+_BUILD_HINT = (
+    "with PELLUCID_NATIVE=on in the environment, pip install . builds it where there is a C++ compiler, "
+    "or says why it cannot"
+)
 
 
 def choose_engine(engine: str, precision: str, device: str) -> Literal["native", "torch"]:

@@ -22,6 +22,18 @@ def test_every_code_has_the_value_that_torch_gives_it(name: str) -> None:
     np.testing.assert_array_equal(kind.to_float32(codes.view(kind.storage)), expected)
 
 
+def test_float16_numbers_are_the_same_with_and_without_an_infinity_among_them() -> None:
+    kind = FLOAT_TYPES["float16"]
+    codes = np.arange(2**16, dtype=np.uint16)
+    finite = codes[codes & 0x7C00 != 0x7C00]
+    expected = torch.from_numpy(finite.view(np.int16)).view(torch.float16).float().numpy()
+    alone = kind.to_float32(finite.view(kind.storage))
+    together = kind.to_float32(np.append(finite, np.uint16(0x7C00)).view(kind.storage))
+    assert alone.tobytes() == expected.tobytes()  # the sign of zero too
+    assert together[:-1].tobytes() == expected.tobytes()
+    assert kind.to_float32(np.empty(0, kind.storage)).size == 0
+
+
 @given(hnp.arrays(np.float64, 8))
 def test_float64_is_rounded_to_the_nearest(values: np.ndarray) -> None:
     expected = torch.from_numpy(values).float().numpy()

@@ -62,7 +62,7 @@ class TestPaths:
         folder, _ = saved()
         folder.rename(tmp_path / "package" / "assets" / "demo")
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("pellucid.checkpoint.opening.resources.files", lambda _: tmp_path / "package")
+        monkeypatch.setattr("pellucid.checkpoint.opening._ASSETS", tmp_path / "package" / "assets")
         checkpoint = open_checkpoint("demo")
         assert checkpoint.path == tmp_path / "package" / "assets" / "demo" and checkpoint.name == "demo"
         assert checkpoint.tokenizer().encode("long ago") == open_tokenizer("demo").encode("long ago") == [6511, 2084]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import pellucid
+from pellucid import native
 from pellucid.config import PRESETS
 
 HUB_ID = "someone/small-gpt2"
@@ -40,11 +41,21 @@ def test_models_lists_the_published_sizes_with_parameters_and_memory(run_json: A
     listed = {model["name"]: model for model in run_json("models")["models"]}
     assert listed.keys() == {"demo", *PRESETS}
     assert listed["gpt2-xl"]["parameters"] == 1_557_611_200
-    assert listed["gpt2"]["memory"] == {"float32": 497_759_232, "bfloat16": 248_879_616, "float16": 248_879_616}
+    memory = listed["gpt2"]["memory"]
+    assert (memory["float32"], memory["bfloat16"], memory["float16"]) == (497_759_232, 248_879_616, 248_879_616)
+    assert memory["int4"] < memory["int8"] < memory["bfloat16"]
     assert (listed["gpt2"]["n_layer"], listed["gpt2"]["n_head"], listed["gpt2"]["n_embd"]) == (12, 12, 768)
     assert listed["gpt2"]["where"] is None
     assert listed["demo"]["where"] == "bundled"
     assert Path(listed["demo"]["path"]).is_dir()
+
+
+@pytest.mark.skipif(not native.is_built(), reason="a pure-Python build")
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_the_memory_listed_is_what_the_engine_takes(run_json: Any, hub_cache: Path, precision: Any) -> None:
+    [demo] = [model for model in run_json("models")["models"] if model["name"] == "demo"]
+    engine = pellucid.load("demo", precision=precision).engine
+    assert demo["memory"][precision] == engine.weight_bytes  # type: ignore[attr-defined]
 
 
 def test_models_says_what_is_cached(run_json: Any, run: Any, hub_cache: Path, model_folder: Path) -> None:

@@ -94,18 +94,18 @@ def test_without_the_extension_the_reference_serves_and_says_so_once(monkeypatch
         lms = [pellucid.load("demo") for _ in range(2)]
     assert [type(lm.engine).__name__ for lm in lms] == ["ReferenceEngine"] * 2
     assert [str(warning.message) for warning in caught] == [
-        "the native engine is not built, so the slower reference engine runs; reinstall Pellucid where a C++ compiler "
-        "is at hand, without PELLUCID_NATIVE=off"
+        "the native engine is not built, so the slower reference engine runs; with PELLUCID_NATIVE=on in the "
+        "environment, pip install . builds it where there is a C++ compiler, or says why it cannot"
     ]
     for options in ({"engine": "native"}, {"precision": "int4"}):
-        with pytest.raises(OptionError, match="the native engine is not built: reinstall"):
+        with pytest.raises(OptionError, match="the native engine is not built: with PELLUCID_NATIVE=on"):
             pellucid.load("demo", **options)  # type: ignore[arg-type]
 
 
 def test_without_either_engine_one_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "is_built", lambda: False)
     monkeypatch.setattr(engines, "is_installed", lambda extra: False)
-    with pytest.raises(NoEngineError, match='pip install "pellucid\\[torch\\]", or reinstall'):
+    with pytest.raises(NoEngineError, match='pip install "pellucid\\[torch\\]", or with PELLUCID_NATIVE=on'):
         pellucid.load("demo")
 
 

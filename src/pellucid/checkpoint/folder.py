@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from pellucid.checkpoint.packed_file import PACKED_FILE
 from pellucid.checkpoint.safetensors_file import read_safetensors
 from pellucid.checkpoint.stored import StoredTensor
-from pellucid.checkpoint.torch_file import read_state_dict
 from pellucid.errors import CheckpointError
 from pellucid.json_object import read_json_object
 
@@ -36,7 +35,11 @@ def read_weights_file(path: Path) -> Mapping[str, StoredTensor]:
     """The tensors of one of `WEIGHTS_FILES`, by their keys in it."""
     if path.name.endswith(".index.json"):
         return _read_shards(path)
-    return read_safetensors(path) if path.suffix == ".safetensors" else read_state_dict(path)
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    from pellucid.checkpoint.torch_file import read_state_dict
+
+    return read_state_dict(path)
 
 
 def shard_names(index_path: Path) -> dict[str, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,9 @@ from pellucid.checkpoint.folder import (
     read_weights_file,
     tokenizer_loader,
 )
-from pellucid.checkpoint.gguf_file import read_gguf
 from pellucid.checkpoint.hub import PRESET_IDS, fetch_config, fetch_model, fetch_tokenizer
-from pellucid.checkpoint.nanogpt_file import GPT2_VOCAB_SIZES, is_nanogpt, read_nanogpt
 from pellucid.checkpoint.packed_file import PACKED_FILE, PackedFile, read_packed
 from pellucid.checkpoint.stored import StoredTensor
-from pellucid.checkpoint.torch_file import read_torch_file, state_dict_tensors
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, ModelNotFoundError
 
@@ -28,6 +24,8 @@ if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer
 
 BUNDLED_MODELS = ("demo",)
+
+_ASSETS = Path(__file__).parents[1] / "assets"
 
 _TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 _SELF_DESCRIBING = (".gguf", ".pt", ".pth", ".ckpt")
@@ -86,7 +84,7 @@ def _local_path(name_or_path: str | Path) -> Path | None:
     name = str(name_or_path)
     path = Path(name_or_path).expanduser()
     if name in BUNDLED_MODELS and isinstance(name_or_path, str):
-        return Path(str(resources.files("pellucid") / "assets" / name))
+        return _ASSETS / name
     if name and path.is_dir() and (name not in PRESET_IDS or (path / CONFIG_FILE).is_file()):
         return path
     if path.is_file():
@@ -141,11 +139,17 @@ def _hint(folder: Path) -> str:
 
 def _open_file(name: str, path: Path) -> Checkpoint:
     folder = path.parent
+    # The readers of rarer formats are imported where there is such a file.
     if path.suffix == ".gguf":
+        from pellucid.checkpoint.gguf_file import read_gguf
+
         file = read_gguf(path)
         loader = file.load_tokenizer or tokenizer_loader(folder)
         return Checkpoint.checked(name, path, file.config, file.tensors, load_tokenizer=loader)
     if path.suffix in _TORCH_SUFFIXES:
+        from pellucid.checkpoint.nanogpt_file import GPT2_VOCAB_SIZES, is_nanogpt, read_nanogpt
+        from pellucid.checkpoint.torch_file import read_torch_file, state_dict_tensors
+
         contents = read_torch_file(path)
         if is_nanogpt(contents):
             config, tensors = read_nanogpt(path, contents)

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array
-from pellucid.checkpoint.layout import EMBEDDING, HEAD, is_block_matrix
+from pellucid.checkpoint.layout import EMBEDDING, HEAD, expected_shapes, is_block_matrix
+from pellucid.config import GPT2Config
 
 PACKED_PRECISIONS = ("float32", "bfloat16", "int8", "int4")
 
@@ -31,6 +32,19 @@ def matrix_precision(name: str, precision: str) -> str | None:
     if name in (EMBEDDING, HEAD):
         return "int8" if precision == "int4" else precision
     return precision if is_block_matrix(name) else None
+
+
+def weight_bytes(config: GPT2Config, precision: str) -> int:
+    """Bytes of a model's weights in the native engine."""
+    total = 0
+    for name, shape in expected_shapes(config).items():
+        packed_as = matrix_precision(name, precision)
+        if packed_as is None:
+            total += 4 * math.prod(shape)
+        else:
+            n_out, n_in = shape if name in (EMBEDDING, HEAD) else reversed(shape)  # a block's matrix lies [in, out]
+            total += packed_bytes(packed_as, n_out, n_in)
+    return total
 
 
 def packed_bytes(precision: str, n_out: int, n_in: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,14 +22,16 @@ from pellucid.cli.options import (
     PrecisionOption,
     Threads,
 )
-from pellucid.cli.record_file import record_file
-from pellucid.cli.terminal import given_text, printable, show_json, show_notice, stdout_console, waiting
+from pellucid.cli.terminal import given_text, printable, show_json, show_notice, stdout_abilities, waiting
 from pellucid.errors import OptionError
 
 if TYPE_CHECKING:
+    from pellucid.cli.record_file import Write
     from pellucid.decoding.results import Generation
 
 _RECORD_PANEL = "The record"
+# What a terminal takes for dim, bold, and neither.
+_DIM, _BRIGHT, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 
 @takes_decoding_options
@@ -67,7 +69,7 @@ def generate(
     prompt = given_text(prompt)
     counts_drafts = _speculates(given) and sys.stderr.isatty()
     kept: bool | Literal["full"] = "full" if record_full else record is not None
-    with nullcontext() if record is None else record_file(record) as write:
+    with _record_file(record) as write:
         lm = load_model(model, precision, engine, device, threads)
         options = settled(given, lambda text: lm.tokenizer.encode(text))
         if _is_written_in_order(given) and not (json or kept or counts_drafts):
@@ -87,6 +89,14 @@ def generate(
         show_json(single or {"generations": [generation.to_dict() for generation in generations]})
     else:
         _print_generations(prompt, generations)
+
+
+def _record_file(record: Path | None) -> AbstractContextManager[Write | None]:
+    if record is None:
+        return nullcontext()
+    from pellucid.cli.record_file import record_file
+
+    return record_file(record)
 
 
 def _is_written_in_order(given: Mapping[str, Any]) -> bool:
@@ -132,24 +142,20 @@ class _Writer:
     """Writes text to stdout as it is; on a terminal the prompt dim and the continuation bright."""
 
     def __init__(self) -> None:
-        from rich.style import Style
-
-        console = stdout_console()
-        self._is_terminal = console.is_terminal
-        has_styles = console.color_system is not None
-        self._dim = Style(dim=True) if has_styles else Style.null()
-        self._bright = Style(bold=True) if has_styles else Style.null()
+        self._is_terminal, self._has_styles = stdout_abilities()
 
     def prompt(self, text: str) -> None:
-        self._write(self._dim, text)
+        self._write(_DIM, text)
 
     def continuation(self, text: str) -> None:
-        self._write(self._bright, text)
+        self._write(_BRIGHT, text)
 
     def line_end(self) -> None:
         sys.stdout.write("\n")
         sys.stdout.flush()
 
-    def _write(self, style: Any, text: str) -> None:
-        sys.stdout.write(style.render(printable(text) if self._is_terminal else text))
+    def _write(self, style: str, text: str) -> None:
+        if self._is_terminal:
+            text = printable(text)
+        sys.stdout.write(f"{style}{text}{_PLAIN}" if self._has_styles and text else text)
         sys.stdout.flush()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pellucid.config import GPT2Config
 
-# Bytes of a weight, by precision.
+# Bytes of a weight, in the precisions where every one takes the same.
 _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -65,8 +65,11 @@ def listed_models() -> list[ListedModel]:
 
 
 def _listed(name: str, config: GPT2Config, where: str | None, path: str | None, size: int | None) -> ListedModel:
+    from pellucid.checkpoint.packed_layout import weight_bytes
+
     count = config.parameter_count
     memory = {precision: count * width for precision, width in _WEIGHT_BYTES.items()}
+    memory |= {precision: weight_bytes(config, precision) for precision in ("int8", "int4")}
     return ListedModel(name, count, config.n_layer, config.n_head, config.n_embd, memory, where, path, size)
 
 
@@ -78,21 +81,22 @@ def _table(listed: list[ListedModel]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("model", style="bold")
     table.add_column("parameters", justify="right")
-    for title in ("layers", "heads", "width"):
-        table.add_column(title, justify="right", style="dim")
+    table.add_column("shape", justify="right", style="dim")  # all that 80 columns have room for
     table.add_column("float32", justify="right")
     table.add_column("16 bits", justify="right")
+    table.add_column("int8", justify="right")
+    table.add_column("int4", justify="right")
     table.add_column("here")
     for model in listed:
         where = Text("-", "dim") if model.where is None else Text(model.where, "green")
         table.add_row(
             model.name,
             f"{model.parameters:,}",
-            str(model.n_layer),
-            str(model.n_head),
-            str(model.n_embd),
+            f"{model.n_layer} x {model.n_embd}",
             readable_size(model.memory["float32"]),
             readable_size(model.memory["bfloat16"]),
+            readable_size(model.memory["int8"]),
+            readable_size(model.memory["int4"]),
             where,
         )
     return table

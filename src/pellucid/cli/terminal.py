@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -30,6 +31,18 @@ def stdout_console() -> Console:
     from rich.console import Console
 
     return Console(markup=False, highlight=False, emoji=False)
+
+
+def stdout_abilities() -> tuple[bool, bool]:
+    """Whether stdout is a terminal, and whether it has styles.
+
+    As rich says; where nothing but the terminal has a say in it, without the time that importing rich takes.
+    """
+    if os.name == "nt" or any(name in os.environ for name in ("FORCE_COLOR", "TTY_COMPATIBLE")):
+        console = stdout_console()
+        return console.is_terminal, console.color_system is not None
+    is_terminal = sys.stdout.isatty()
+    return is_terminal, is_terminal and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 def stderr_console() -> Console:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.sequence import GeneratedSequence
 from pellucid.decoding.strategies import finish, start
 from pellucid.decoding.task import DecodingTask, prepare
 from pellucid.engine import Engine
+
+if TYPE_CHECKING:
+    from pellucid.decoding.records.recording import Recorder
 
 __all__ = ["DecodingTask", "GeneratedSequence", "GenerationOptions", "decode", "finish", "prepare", "start"]
 

@@ -9,7 +9,6 @@ import numpy as np
 from pellucid.decoding.distribution import Survey, draw, survey
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates, Pipeline, build_pipeline
-from pellucid.decoding.processors.boundaries import valid_values
 from pellucid.engine import FloatArray
 from pellucid.errors import DecodingError
 
@@ -56,6 +55,8 @@ class Chooser:
         if self.options.vocab_limit is not None:
             logits = logits[: self.options.vocab_limit]
         if self.options.remove_invalid_values:
+            from pellucid.decoding.processors.boundaries import valid_values
+
             logits = valid_values(logits)
         return UsableLogits(logits, survey(logits))
 

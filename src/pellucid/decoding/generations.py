@@ -7,15 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from pellucid.decoding.history import TokenHistory
-from pellucid.decoding.records.option_json import plain_options
-from pellucid.decoding.records.record import Record
-from pellucid.decoding.results import Generation
 from pellucid.decoding.sequence import GeneratedSequence
 from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.strategies import start, strategy_of
 from pellucid.decoding.task import DecodingTask
 
 if TYPE_CHECKING:
+    from pellucid.decoding.records.record import Record
+    from pellucid.decoding.results import Generation
     from pellucid.tokenizer import GPT2Tokenizer
 
 TextOf = Callable[[int], str]
@@ -25,6 +24,8 @@ def generations(
     task: DecodingTask, results: Sequence[GeneratedSequence], tokenizer: GPT2Tokenizer | None, model: str | None
 ) -> list[Generation]:
     """Results with their texts, and their records where the task has a recorder; model: its name, for those."""
+    from pellucid.decoding.results import Generation
+
     records: list[Record | None] = [None] * len(results)
     if task.recorder is not None:
         records = list(_records(task, results, _text_of(tokenizer), model))
@@ -112,6 +113,9 @@ def _record(
     text_of: TextOf | None,
     model: str | None,
 ) -> Record:
+    from pellucid.decoding.records.option_json import plain_options
+    from pellucid.decoding.records.record import Record
+
     assert task.recorder is not None
     number = prompt * task.options.num_return_sequences + rank
     row, tree = task.recorder.rows.get(number), task.recorder.trees.get(prompt)

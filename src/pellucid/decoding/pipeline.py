@@ -30,7 +30,7 @@ class Candidates:
 
 
 # Told of each processor when it has been applied, and of what it left.
-Observer = Callable[[p.Processor, Candidates], None]
+Observer = Callable[["p.Processor", Candidates], None]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,12 +22,14 @@ from pellucid.decoding.drafting import (
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.pipeline import Candidates
 from pellucid.decoding.reading import Place, read
-from pellucid.decoding.records.recording import RowRecorder
-from pellucid.decoding.records.values import Source
 from pellucid.decoding.sequence import ChosenToken, GeneratedSequence, Run
 from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import FloatArray
+
+if TYPE_CHECKING:
+    from pellucid.decoding.records.recording import RowRecorder
+    from pellucid.decoding.records.values import Source
 
 
 @dataclass(eq=False)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from pellucid.decoding import contrastive, sampling
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.records.record import Strategy
-from pellucid.decoding.search import beam, constrained_beam, group_beam
 from pellucid.decoding.sequence import GeneratedSequence, Run
 from pellucid.decoding.task import DecodingTask
 
-_STRATEGIES: dict[Strategy, Callable[[DecodingTask], Run]] = {
-    "greedy": sampling.run,
-    "sample": sampling.run,
-    "contrastive_search": contrastive.run,
-    "beam_search": beam.run,
-    "beam_sample": beam.run,
-    "group_beam_search": group_beam.run,
-    "constrained_beam_search": constrained_beam.run,
+if TYPE_CHECKING:
+    from pellucid.decoding.records.record import Strategy
+
+# The module whose `run` decodes so; the one that a call needs is imported with it.
+_STRATEGIES: dict[Strategy, str] = {
+    "greedy": "sampling",
+    "sample": "sampling",
+    "contrastive_search": "contrastive",
+    "beam_search": "search.beam",
+    "beam_sample": "search.beam",
+    "group_beam_search": "search.group_beam",
+    "constrained_beam_search": "search.constrained_beam",
 }
 
 
@@ -37,7 +39,8 @@ def strategy_of(options: GenerationOptions) -> Strategy:
 
 def start(task: DecodingTask) -> Run:
     """A decode that goes on by a step at each `next` and returns its results at the end; closing it stops it."""
-    return _STRATEGIES[strategy_of(task.options)](task)
+    run: Run = import_module(f"pellucid.decoding.{_STRATEGIES[strategy_of(task.options)]}").run(task)
+    return run
 
 
 def finish(run: Run) -> list[GeneratedSequence]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pellucid.decoding.choosing import Chooser, build_chooser
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.options.contradictions import check_with_assistant
-from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.sequence import check_prompts
 from pellucid.decoding.stopping import Stopping, build_stopping
 from pellucid.engine import Engine
 from pellucid.errors import OptionError
+
+if TYPE_CHECKING:
+    from pellucid.decoding.records.recording import Recorder
 
 DrawKey = tuple[int, ...]
 
@@ -83,7 +87,7 @@ def row_keys(options: GenerationOptions, prompts: int) -> list[DrawKey]:
 
     A list of seeds gives each prompt the keys it would have alone with that seed. Without a seed, one is drawn.
     """
-    seed = options.seed if options.seed is not None else int(np.random.SeedSequence().generate_state(2, np.uint64)[0])
+    seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(8), "little")
     if isinstance(seed, int):
         roots = [(seed, prompt) for prompt in range(prompts)]
     elif len(seed) != prompts:

@@ -91,20 +91,32 @@ def _packed(
 
 def _pack_in_pieces(source: WeightSource, name: str, precision: str, runtime: Runtime, packed: ByteArray) -> None:
     """An embedding [vocab, n_embd], some rows at a time."""
-    vocab_size, n_embd = source.shape(name)
-    panel_bytes = matrix_bytes(precision, 1, n_embd)
-    held, first = np.empty(0, np.float32), 0
-    for block in source.blocks(name):
-        held = np.concatenate((held, block))
-        rows = held.size // n_embd
-        if first + rows < vocab_size:
-            rows -= rows % PANEL_WIDTH
-        if rows == 0:
-            continue
-        start = first // PANEL_WIDTH * panel_bytes
-        piece = packed[start : start + matrix_bytes(precision, rows, n_embd)]
-        pack(runtime, precision, held[: rows * n_embd].reshape(rows, n_embd), piece)
-        held, first = held[rows * n_embd :], first + rows
+    n_embd = source.shape(name)[1]
+    done = 0
+    for rows in _whole_panels(source.blocks(name), n_embd):
+        size = matrix_bytes(precision, len(rows), n_embd)
+        pack(runtime, precision, rows, packed[done : done + size])
+        done += size
+
+
+def _whole_panels(blocks: Iterator[Float32Array], n_embd: int) -> Iterator[Float32Array]:
+    """An embedding's rows [n, n_embd], n a multiple of the panel's width in all pieces but the last."""
+    panel = PANEL_WIDTH * n_embd
+    held = np.empty(0, np.float32)
+    for block in blocks:
+        # Only the panel that two blocks share is put together from both.
+        missing = -held.size % panel
+        held, rest = np.concatenate((held, block[:missing])), block[missing:]
+        if held.size == panel:
+            yield held.reshape(-1, n_embd)
+            held = rest[:0]
+        whole = rest.size - rest.size % panel
+        if whole:
+            yield rest[:whole].reshape(-1, n_embd)
+        if whole < rest.size:
+            held = np.concatenate((held, rest[whole:]))
+    if held.size:
+        yield held.reshape(-1, n_embd)
 
 
 def aligned_empty(size: int) -> ByteArray:

@@ -2,41 +2,81 @@
 
 A processor takes a sequence's tokens and its logits [vocab] and returns new logits, what is excluded at -inf;
 inputs are never changed. The rules are those of Transformers 5.23, where they exist there.
+
+A class is imported when it is first named: most calls ask for none or a few.
 """
 
-from pellucid.decoding.processors.boundaries import (
-    BeginSuppressTokens,
-    ExponentialDecayLengthPenalty,
-    ForcedBosToken,
-    ForcedEosToken,
-    MinLength,
-    MinNewTokens,
-    PrefixAllowedTokens,
-    RemoveInvalidValues,
-    SuppressTokens,
-)
-from pellucid.decoding.processors.processor import Processor, UserProcessor
-from pellucid.decoding.processors.repetition import (
-    BadWords,
-    FrequencyPenalty,
-    NoRepeatNgram,
-    PresencePenalty,
-    RepetitionPenalty,
-    SequenceBias,
-)
-from pellucid.decoding.processors.warpers import (
-    EpsilonCutoff,
-    EtaCutoff,
-    Filter,
-    MinP,
-    RenormalizeLogits,
-    Temperature,
-    TemperedTopK,
-    TopK,
-    TopP,
-    TypicalP,
-    Warper,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pellucid.decoding.processors.boundaries import (
+        BeginSuppressTokens,
+        ExponentialDecayLengthPenalty,
+        ForcedBosToken,
+        ForcedEosToken,
+        MinLength,
+        MinNewTokens,
+        PrefixAllowedTokens,
+        RemoveInvalidValues,
+        SuppressTokens,
+    )
+    from pellucid.decoding.processors.processor import Processor, UserProcessor
+    from pellucid.decoding.processors.repetition import (
+        BadWords,
+        FrequencyPenalty,
+        NoRepeatNgram,
+        PresencePenalty,
+        RepetitionPenalty,
+        SequenceBias,
+    )
+    from pellucid.decoding.processors.warpers import (
+        EpsilonCutoff,
+        EtaCutoff,
+        Filter,
+        MinP,
+        RenormalizeLogits,
+        Temperature,
+        TemperedTopK,
+        TopK,
+        TopP,
+        TypicalP,
+        Warper,
+    )
+
+# Each class and the module it lives in.
+_HOMES = {
+    "BadWords": "repetition",
+    "BeginSuppressTokens": "boundaries",
+    "EpsilonCutoff": "warpers",
+    "EtaCutoff": "warpers",
+    "ExponentialDecayLengthPenalty": "boundaries",
+    "Filter": "warpers",
+    "ForcedBosToken": "boundaries",
+    "ForcedEosToken": "boundaries",
+    "FrequencyPenalty": "repetition",
+    "MinLength": "boundaries",
+    "MinNewTokens": "boundaries",
+    "MinP": "warpers",
+    "NoRepeatNgram": "repetition",
+    "PrefixAllowedTokens": "boundaries",
+    "PresencePenalty": "repetition",
+    "Processor": "processor",
+    "RemoveInvalidValues": "boundaries",
+    "RenormalizeLogits": "warpers",
+    "RepetitionPenalty": "repetition",
+    "SequenceBias": "repetition",
+    "SuppressTokens": "boundaries",
+    "Temperature": "warpers",
+    "TemperedTopK": "warpers",
+    "TopK": "warpers",
+    "TopP": "warpers",
+    "TypicalP": "warpers",
+    "UserProcessor": "processor",
+    "Warper": "warpers",
+}
 
 __all__ = [
     "BadWords",
@@ -68,3 +108,11 @@ __all__ = [
     "UserProcessor",
     "Warper",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
