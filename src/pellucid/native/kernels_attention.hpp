@@ -77,11 +77,26 @@ inline float exponentiate(float* scores, std::size_t seen, std::size_t end) {
     return simd::sum(total);
 }
 
+// One row waits for the values, whose pages lie far from each other: a page is asked for while others are summed.
+constexpr std::size_t pages_ahead = 2;
+
+template <class Number>
+inline void prefetch_values(const HeadCache& cache, std::size_t page, std::size_t first_block, std::size_t blocks) {
+    const Number* values = values_of<Number>(cache, page) + first_block * panel_width;
+    for (std::size_t position = 0; position < page_positions; ++position) {
+        const auto* line = reinterpret_cast<const std::byte*>(values + position * cache.padded_head_dim);
+        for (std::size_t i = 0; i < blocks * panel_width * sizeof(Number); i += 64) prefetch(line + i);
+    }
+}
+
 // output[r] for `blocks` blocks of sixteen channels from `first_block` on.
 template <int rows, int blocks, class Number>
 inline void sum_values(const Attention& a, const float (&inverse)[rows], std::size_t seen, std::size_t first_block) {
     Floats sums[rows][blocks] = {};
     for (std::size_t start = 0; start < seen; start += page_positions) {
+        if (rows == 1 && start + pages_ahead * page_positions < seen) {
+            prefetch_values<Number>(a.cache, start / page_positions + pages_ahead, first_block, blocks);
+        }
         const Number* values[blocks];
         for (int b = 0; b < blocks; ++b) {
             values[b] = values_of<Number>(a.cache, start / page_positions) +

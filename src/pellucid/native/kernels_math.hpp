@@ -14,6 +14,13 @@ namespace {
 using simd::Floats;
 using simd::Integers;
 
+// Asks for a line of the cache before it is needed.
+inline void prefetch([[maybe_unused]] const std::byte* p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p);
+#endif
+}
+
 // sums[r][p] += over k < n, in order: input row r at k times the sixteen weights at k of panel p.
 template <int rows, int panels, class Weight>
 inline void accumulate(Floats (&sums)[rows][panels], const float* input, std::size_t input_stride,

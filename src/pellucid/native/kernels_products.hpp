@@ -26,10 +26,8 @@ constexpr std::size_t block_bytes = 16 * 1024;
 constexpr std::size_t prefetch_distance(int rows) { return rows <= 2 ? 2048 : 4096; }
 
 template <int rows>
-inline void prefetch([[maybe_unused]] const void* weights) {
-#if defined(__GNUC__)
-    __builtin_prefetch(static_cast<const std::byte*>(weights) + prefetch_distance(rows));
-#endif
+inline void prefetch_weights(const void* weights) {
+    prefetch(static_cast<const std::byte*>(weights) + prefetch_distance(rows));
 }
 
 // A format says how many steps a panel's inputs take, and how a tile of rows and panels goes through some of them.
@@ -51,7 +49,7 @@ struct Float32 {
             accumulate<rows, panels, float>(sums, input, product.input_stride, weights, panel_width, end - begin);
         } else {
             for (std::size_t step = begin; step < end; ++step, ++input) {
-                for (int p = 0; p < panels; ++p) prefetch<rows>(weights[p]);
+                for (int p = 0; p < panels; ++p) prefetch_weights<rows>(weights[p]);
                 accumulate<rows, panels, float>(sums, input, product.input_stride, weights, panel_width, 1);
                 for (int p = 0; p < panels; ++p) weights[p] += panel_width;
             }
@@ -76,7 +74,7 @@ struct Bfloat16 {
         const float* input = product.inputs + row * product.input_stride;
         for (std::size_t step = begin; step < pairs; ++step) {
             for (int p = 0; p < panels; ++p) {
-                if constexpr (rows > 2) prefetch<rows>(panel[p] + step * step_bytes);
+                if constexpr (rows > 2) prefetch_weights<rows>(panel[p] + step * step_bytes);
                 Floats first, second;
                 simd::load_pairs(panel[p] + step * step_bytes, first, second);
                 for (int r = 0; r < rows; ++r) {
@@ -143,7 +141,7 @@ PELLUCID_NO_UNROLLING
                 simd::Quads quads[panels];
                 for (int p = 0; p < panels; ++p) {
                     const std::byte* bytes = panel[p] + weights + quad * 4 * panel_width;
-                    prefetch<rows>(bytes);
+                    prefetch_weights<rows>(bytes);
                     quads[p] = simd::load_quads(bytes);
                 }
                 for (int r = 0; r < rows; ++r) {
@@ -193,7 +191,7 @@ PELLUCID_NO_UNROLLING
                     simd::Nibbles first[panels], second[panels];
                     for (int p = 0; p < panels; ++p) {
                         const std::byte* bytes = panel[p] + weights + quad * 2 * panel_width;
-                        prefetch<rows>(bytes);
+                        prefetch_weights<rows>(bytes);
                         simd::load_nibbles(bytes, first[p], second[p]);
                     }
                     for (int r = 0; r < rows; ++r) {
