@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pellucid.decoding.results import Generation, Prediction, Score
     from pellucid.errors import PellucidError
     from pellucid.language_model import LanguageModel, load
+    from pellucid.lens.trace import Trace
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ _HOMES: dict[str, tuple[str, str | None]] = {
     "Score": ("decoding.results", None),
     "TextIteratorStreamer": ("compat.streamers", None),
     "TextStreamer": ("compat.streamers", None),
+    "Trace": ("lens.trace", None),
     "load": ("language_model", None),
 }
 
@@ -64,6 +66,7 @@ __all__ = [
     "Score",
     "TextIteratorStreamer",
     "TextStreamer",
+    "Trace",
     "__version__",
     "load",
 ]

@@ -39,6 +39,25 @@ class RecordError(PellucidError, ValueError):
     """A record of a decode cannot be read, or cannot be replayed."""
 
 
+class ActivationNameError(PellucidError, KeyError):
+    """An activation name or pattern fits nothing: in the model, or in what a trace holds."""
+
+    def __str__(self) -> str:  # KeyError's own shows the message in quotes
+        return Exception.__str__(self)
+
+
+class HookError(PellucidError, ValueError):
+    """A hook is no function, or gave back something that cannot stand where the activation stood."""
+
+
+class TraceError(PellucidError, ValueError):
+    """A trace cannot be read from its file, or lacks what is asked of it."""
+
+
+class TraceMemoryError(PellucidError, MemoryError):
+    """A trace would take more memory than it may."""
+
+
 class CacheFullError(PellucidError, MemoryError):
     """An engine's cache, whose size was settled when the model was loaded, has no room for more tokens."""
 

@@ -17,7 +17,7 @@ SOURCE = Path(pellucid.__file__).parent
 
 # From the bottom up: a module may import its own layer and those before it.
 LAYERS = [
-    ["errors", "extras", "json_object"],
+    ["errors", "extras", "json_object", "whole_file"],
     ["config"],
     ["tokenizer"],
     ["checkpoint"],
@@ -25,8 +25,9 @@ LAYERS = [
     ["native", "reference"],
     ["decoding"],
     ["training"],
+    ["lens"],
     ["views"],
-    ["engines"],
+    ["engines", "reports"],
     ["language_model", "compat"],
     ["verification"],
     ["cli"],

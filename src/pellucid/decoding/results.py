@@ -27,7 +27,8 @@ class Generation(Displayed):
     text: prompt and continuation; new_text: the continuation; both None for a model without a tokenizer.
     ids, new_ids: the same in token ids. logprob: the sum of the new tokens' log-probabilities (nats) under the
     model's own distribution. finish_reason: "length" (in tokens or in time), "stop" (a stop string, which the text
-    ends before, or a function) or "eos". record: what happened, where it was asked for.
+    ends before, or a function) or "eos". record: what happened, where it was asked for. trace: the activations of
+    every step, a `pellucid.lens.generation_trace.GenerationTrace`, where they were asked for.
     """
 
     text: str | None
@@ -37,9 +38,11 @@ class Generation(Displayed):
     logprob: float
     finish_reason: FinishReason
     record: Record | None = field(default=None, repr=False)
+    trace: Any = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "record"}
+        """The fields as JSON has them; a trace is no part of it."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("record", "trace")}
         return {**fields, "record": None if self.record is None else self.record.to_dict()}
 
 

@@ -70,20 +70,20 @@ class ReferenceEngine:
                     f"{self.length(slot)} + {len(ids)} tokens do not fit in the model's {self.n_positions} positions"
                 )
         states: list[torch.Tensor] = [torch.empty(0)] * len(slots)
+        logits = list(states)
         for count in sorted({len(ids) for ids in tokens}):
             rows = [row for row, ids in enumerate(tokens) if len(ids) == count]
             group = self._append([slots[row] for row in rows], [tokens[row] for row in rows], all_positions)
-            for row, state in zip(rows, group, strict=True):
-                states[row] = state
-        with torch.inference_mode():
-            stacked = torch.cat(states)  # [rows, n_embd]
-            logits = self.model.lm_head(stacked)
-        return StepOutput(_to_numpy(logits), _to_numpy(stacked) if hidden else None)
+            with torch.inference_mode():
+                group_logits = self.model.lm_head(group)  # [rows, 1 or count, vocab]
+            for row, state, row_logits in zip(rows, group, group_logits, strict=True):
+                states[row], logits[row] = state, row_logits
+        # Logits of many positions are large: where all rows were read together, they are in order already.
+        together = group_logits.flatten(0, 1) if len(group) == len(slots) else torch.cat(logits)
+        return StepOutput(_to_numpy(together), _to_numpy(torch.cat(states)) if hidden else None)
 
-    def _append(
-        self, slots: Sequence[int], tokens: Sequence[Sequence[int]], all_positions: bool
-    ) -> Sequence[torch.Tensor]:
-        """Run equally many tokens for each slot; return the slots' states, [1 or count, n_embd] each."""
+    def _append(self, slots: Sequence[int], tokens: Sequence[Sequence[int]], all_positions: bool) -> torch.Tensor:
+        """Run equally many tokens for each slot; return the slots' states, [rows, 1 or count, n_embd]."""
         sequences = [self._sequences[slot] for slot in slots]
         device = self.model.transformer.wte.weight.device
         with torch.inference_mode():
@@ -101,7 +101,7 @@ class ReferenceEngine:
         for row, (slot, sequence) in enumerate(zip(slots, sequences, strict=True)):
             self._sequences[slot] = CachedSequence(output.past_key_values, row, sequence.length + count)
         states: torch.Tensor = output.last_hidden_state  # [rows, count, n_embd]
-        return list(states if all_positions else states[:, -1:])
+        return states if all_positions else states[:, -1:]
 
     def length(self, slot: int) -> int:
         return self._sequences[slot].length

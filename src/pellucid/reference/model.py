@@ -80,6 +80,10 @@ class GPT2Attention(nn.Module):
         batch, _, seq, _ = x.shape
         return x.transpose(1, 2).reshape(batch, seq, self.n_head * self.head_dim)  # [batch, seq, n_embd]
 
+    def softmax(self, scores: Tensor) -> Tensor:
+        """Scores as weights that sum to 1 over the keys, [batch, n_head, seq, total]."""
+        return F.softmax(scores, dim=-1)
+
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, head_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
@@ -98,7 +102,7 @@ class GPT2Attention(nn.Module):
         visible = torch.ones(seq, total, dtype=torch.bool, device=scores.device).tril(total - seq)
         scores = torch.where(visible, scores, torch.finfo(scores.dtype).min)
 
-        weights = F.softmax(scores, dim=-1).type(value.dtype)
+        weights = self.softmax(scores).type(value.dtype)
         weights = self.attn_dropout(weights)
         if head_mask is not None:
             weights = weights * head_mask

@@ -1,0 +1,200 @@
+"""Traces of a decode: the reference engine, keeping activations of everything it reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid.decoding.options import GenerationOptions
+from pellucid.decoding.results import Generation
+from pellucid.engine import StepOutput
+from pellucid.errors import OptionError, TraceError
+from pellucid.lens.generation_trace import GenerationTrace
+from pellucid.lens.names import Names, select, size_of, tail_of
+from pellucid.lens.sites import known_names, visiting
+from pellucid.lens.trace import Trace
+from pellucid.lens.tracing import MEMORY_LIMIT, check_memory
+from pellucid.reference.engine import ReferenceEngine
+from pellucid.reference.model import GPT2LMHeadModel
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Tokens that a slot read in one pass, what the pass computed of them, and what was read before. Slots that were
+    forked share what they have in common."""
+
+    before: Reading | None
+    start: int
+    ids: tuple[int, ...]
+    activations: dict[str, Tensor]
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.ids)
+
+    def chain(self) -> list[Reading]:
+        """All that was read, first to last."""
+        readings: list[Reading] = []
+        reading: Reading | None = self
+        while reading is not None:
+            readings.append(reading)
+            reading = reading.before
+        return readings[::-1]
+
+    def cut(self, length: int) -> Reading | None:
+        """What is left of a sequence when it is cut to its first `length` tokens."""
+        if length >= self.end:
+            return self
+        if length <= self.start:
+            return None if self.before is None else self.before.cut(length)
+        kept = length - self.start
+        activations = {
+            name: _first(name, activation, kept, length).clone() for name, activation in self.activations.items()
+        }
+        return Reading(self.before, self.start, self.ids[:kept], activations)
+
+
+def _first(name: str, activation: Tensor, positions: int, total: int) -> Tensor:
+    if tail_of(name) in ("attn.scores", "attn.pattern"):
+        return activation[:, :, :positions, :total]
+    return activation[:, :positions]
+
+
+class TracingEngine(ReferenceEngine):
+    """Keeps, of all that its slots read, the activations asked for, until the traces of what came of it are taken.
+
+    about: `model_name`, `precision` and `tokenizer`, as in `Trace`. Raises `ActivationNameError`.
+    """
+
+    def __init__(self, model: GPT2LMHeadModel, names: Names, memory_limit: int | None = None, **about: Any) -> None:
+        super().__init__(model)
+        self.names = select(names, known_names(model))
+        self.memory_limit = MEMORY_LIMIT if memory_limit is None else memory_limit
+        self._about = about
+        self._readings: dict[int, Reading] = {}
+        self._ended: list[Reading] = []  # of slots that were closed, for a result may have come of each
+        self._newest: list[Reading] = []
+
+    def check(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> None:
+        """Raise, before any work, `TraceMemoryError` where the traces would take more than they may, and `OptionError`
+        for a decode that slides: it reads tokens at several positions."""
+        numbers = 0
+        for ids in prompts:
+            new = options.new_tokens_after(len(ids))
+            if options.context == "slide" and len(ids) + new - 1 > self.n_positions:
+                raise OptionError(
+                    f'trace: a decode that slides past the {self.n_positions} positions (context="slide") reads its '
+                    f"tokens several times; ask for at most {max(0, self.n_positions - len(ids) + 1)} new tokens"
+                )
+            # Contrastive search asks for the states, and so the logits, of all of the prompt.
+            numbers += self._numbers_of(len(ids), new, _rows(options), len(ids) if options.penalty_alpha else 1)
+        tokens = sum(len(ids) + _rows(options) * options.new_tokens_after(len(ids)) for ids in prompts)
+        nbytes = numbers * self.model.transformer.wte.weight.element_size()
+        check_memory(nbytes, self.memory_limit, tokens, self.names, option="trace_memory_limit")
+
+    def _numbers_of(self, prompt: int, new: int, rows: int, prompt_logits: int) -> int:
+        """How many numbers the traces of one prompt hold at most."""
+        config, of_positions = self.model.config, [name for name in self.names if name != "logits"]
+        logits = config.vocab_size if "logits" in self.names else 0
+        # One token's activations grow with what it sees, by as much for each token.
+        least = size_of(of_positions, config, 1, 0) + logits
+        growth = size_of(of_positions, config, 1, 1) + logits - least
+        seen = sum(range(prompt + 1, prompt + new + 1))
+        return size_of(of_positions, config, prompt) + prompt_logits * logits + rows * (new * least + growth * seen)
+
+    def step(
+        self,
+        slots: Sequence[int],
+        tokens: Sequence[Sequence[int]],
+        *,
+        all_positions: bool = False,
+        hidden: bool = False,
+    ) -> StepOutput:
+        watching = visiting(self.model, {"logits": self._keep_logits}) if "logits" in self.names else nullcontext()
+        with watching:
+            return super().step(slots, tokens, all_positions=all_positions, hidden=hidden)
+
+    def _append(self, slots: Sequence[int], tokens: Sequence[Sequence[int]], all_positions: bool) -> Tensor:
+        starts = [self.length(slot) for slot in slots]
+        kept: dict[str, Tensor] = {}
+
+        def keep(activation: Tensor, name: str) -> None:
+            kept[name] = activation
+
+        names = [name for name in self.names if name != "logits"]
+        with visiting(self.model, dict.fromkeys(names, keep)):
+            states = super()._append(slots, tokens, all_positions)
+        if missing := [name for name in names if name not in kept]:
+            raise TraceError(f"the pass did not compute {missing[0]}: the model's own attention does not run")
+        self._newest = []
+        for row, (slot, start, ids) in enumerate(zip(slots, starts, tokens, strict=True)):
+            activations = {name: _row_of(kept[name], row, start + len(ids), name) for name in names}
+            reading = Reading(self._readings.get(slot), start, tuple(ids), activations)
+            self._readings[slot] = reading
+            self._newest.append(reading)
+        return states
+
+    def _keep_logits(self, activation: Tensor, name: str) -> None:
+        """The head reads what the newest pass gave."""
+        for row, reading in enumerate(self._newest):
+            reading.activations[name] = _row_of(activation, row, reading.end, name)
+
+    def truncate(self, slot: int, length: int) -> None:
+        super().truncate(slot, length)
+        left = self._readings[slot].cut(length) if slot in self._readings else None
+        if left is None:
+            self._readings.pop(slot, None)
+        else:
+            self._readings[slot] = left
+
+    def fork(self, slot: int) -> int:
+        twin = super().fork(slot)
+        if slot in self._readings:
+            self._readings[twin] = self._readings[slot]
+        return twin
+
+    def drop(self, slot: int) -> None:
+        super().drop(slot)
+        if slot in self._readings:
+            self._ended.append(self._readings.pop(slot))
+
+    def with_traces(self, generations: Sequence[Generation]) -> list[Generation]:
+        """Generations that this engine decoded, each with its trace."""
+        return [dataclasses.replace(generation, trace=self.trace_of(generation.ids[:-1])) for generation in generations]
+
+    def trace_of(self, ids: Sequence[int]) -> GenerationTrace:
+        """The trace of a sequence that a slot has read, or the beginning of one. Raises `KeyError` for any other."""
+        for ended in [*self._ended, *self._readings.values()]:
+            chain = ended.chain()
+            if [token for reading in chain for token in reading.ids][: len(ids)] == list(ids):
+                left = ended.cut(len(ids))
+                return GenerationTrace([self._trace(reading) for reading in ([] if left is None else left.chain())])
+        raise KeyError(f"no slot has read {list(ids)}")
+
+    def _trace(self, reading: Reading) -> Trace:
+        activations = {name: reading.activations[name] for name in self.names if name in reading.activations}
+        config = self.model.config
+        return Trace(activations, ids=reading.ids, start=reading.start, config=config, model=self.model, **self._about)
+
+
+def _rows(options: GenerationOptions) -> int:
+    """How many sequences a prompt is continued with at once."""
+    if options.penalty_alpha:
+        return options.top_k or 1
+    return max(options.num_beams, options.num_return_sequences)
+
+
+def _row_of(activation: Tensor, row: int, total: int, name: str) -> Tensor:
+    """One sequence's part of a batch, without the columns that pad it to the longest; its own, and one that autograd
+    may compute with."""
+    own = activation[row : row + 1]
+    if tail_of(name) in ("attn.scores", "attn.pattern"):
+        own = own[..., own.size(-1) - total :]
+    with torch.inference_mode(False), torch.no_grad():
+        return own.clone()
