@@ -9,34 +9,27 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-import pellucid.views  # noqa: F401  (fills the table by which results print themselves)
 from pellucid import decoding
 from pellucid.checkpoint import Checkpoint, open_checkpoint
 from pellucid.config import GPT2Config, as_token_ids
 from pellucid.decoding.distribution import entropy, log_softmax, softmax
 from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.records.record import Record
-from pellucid.decoding.records.recording import Recorder
-from pellucid.decoding.records.replay import replay_task
-from pellucid.decoding.results import (
-    Generation,
-    PredictedToken,
-    Prediction,
-    Score,
-    ScoredToken,
-    likeliest,
-)
 from pellucid.decoding.sequence import check_ids, check_prompts
-from pellucid.decoding.session import Session
 from pellucid.decoding.streaming import stream, stream_text
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import Engine
 from pellucid.engines import EngineName, Precision, choose_engine, load_native_engine, load_reference_model
 from pellucid.errors import ContextLengthError, OptionError
+from pellucid.lens.looking import LooksInside
+from pellucid.lens.model_instruments import ModelInstruments
 from pellucid.tokenizer import GPT2Tokenizer
 
 if TYPE_CHECKING:
+    from pellucid.decoding.records.record import Record
+    from pellucid.decoding.results import Generation, Prediction, Score
+    from pellucid.decoding.session import Session
+    from pellucid.lens.names import Names
     from pellucid.reference.model import GPT2LMHeadModel
 
 Prompt = str | Sequence[int]
@@ -83,7 +76,7 @@ def load(
     return LanguageModel(checkpoint, ReferenceEngine(model), model, precision=precision or "float32")
 
 
-class LanguageModel:
+class LanguageModel(LooksInside, ModelInstruments):
     """A loaded GPT-2: what `load` returns.
 
     name: what was loaded. config: its configuration. engine: what runs it. precision: how its weights are stored.
@@ -130,6 +123,8 @@ class LanguageModel:
         prompt: Prompt | Sequence[Prompt],
         *,
         record: bool | Literal["full"] = False,
+        trace: bool | Names = False,
+        trace_memory_limit: int | None = None,
         assistant_model: str | Path | LanguageModel | None = None,
         **options: Any,
     ) -> Generation | list[Generation]:
@@ -137,6 +132,8 @@ class LanguageModel:
 
         prompt: a string or a list of ids; or a list of those.
         record: give each generation a record of what happened; "full" keeps whole distributions in it.
+        trace: give each generation the activations of every step, all (True) or those that are asked for, as in
+            `trace`; the reference engine then decodes. trace_memory_limit: bytes they may take, 4 GiB unless given.
         assistant_model: a smaller model with the same vocabulary, or its name, that drafts tokens.
         options: the fields of `GenerationOptions`. Greedy unless a sampling option or do_sample=True is given;
             40 new tokens, or as many as fit, unless max_new_tokens or max_length says otherwise.
@@ -145,9 +142,13 @@ class LanguageModel:
         `OptionError`, `ContextLengthError` or `TokenizerError` before any work.
         """
         prompts, single = self._prompts(prompt)
-        task = self._task(prompts, options, record=record, assistant_model=assistant_model)
+        tracer = self._tracing_engine(trace, trace_memory_limit)
+        task = self._task(prompts, options, record=record, assistant_model=assistant_model, engine=tracer)
+        if tracer is not None:
+            tracer.check(task.prompts, task.options)
         results = decoding.finish(decoding.start(task))
         found = generations(task, results, self._known_tokenizer, self.name)
+        found = found if tracer is None else tracer.with_traces(found)
         return found[0] if single and task.options.num_return_sequences == 1 else found
 
     def stream(
@@ -188,6 +189,8 @@ class LanguageModel:
 
     def session(self, prompt: Prompt = "", **options: Any) -> Session:
         """Decode by hand from a prompt: see `Session`. options: what it goes by unless told otherwise."""
+        from pellucid.decoding.session import Session
+
         prompts, single = self._prompts(prompt)
         if not single:
             raise OptionError("a session has one prompt")
@@ -203,6 +206,8 @@ class LanguageModel:
         functions: `logits_processor`, `stopping_criteria` and `prefix_allowed_tokens_fn`, which a record cannot
         hold. Raises `RecordError` where one is missing.
         """
+        from pellucid.decoding.records.replay import replay_task
+
         task, rank = replay_task(
             self.engine,
             record,
@@ -219,16 +224,22 @@ class LanguageModel:
         *,
         record: bool | Literal["full"] = False,
         assistant_model: str | Path | LanguageModel | None = None,
+        engine: Engine | None = None,
     ) -> DecodingTask:
         if record not in (True, False, "full"):
             raise OptionError(f'record is {record!r}; it must be True, False or "full"')
+        recorder = None
+        if record:
+            from pellucid.decoding.records.recording import Recorder
+
+            recorder = Recorder(full=record == "full")
         return decoding.prepare(
-            self.engine,
+            self.engine if engine is None else engine,
             prompts,
             self._options(options, prompts),
             token_bytes=self._token_bytes,
             assistant=self._assistant(assistant_model),
-            recorder=Recorder(full=record == "full") if record else None,
+            recorder=recorder,
         )
 
     def _assistant(self, model: str | Path | LanguageModel | None) -> Engine | None:
@@ -238,6 +249,8 @@ class LanguageModel:
 
     def predict(self, prompt: Prompt, top: int = 10) -> Prediction:
         """The `top` likeliest next tokens, with probabilities under the softmax over the whole vocabulary."""
+        from pellucid.decoding.results import PredictedToken, Prediction, likeliest
+
         if top < 1:
             raise OptionError(f"top is {top}; it must be at least 1")
         prompts, single = self._prompts(prompt)
@@ -263,7 +276,22 @@ class LanguageModel:
         scores = [self._score(ids, context) for ids in texts]
         return scores[0] if single else scores
 
+    def report(self, text: Prompt, path: str | Path, *, top: int = 5) -> None:
+        """Write a page with every view of a text to a file: one HTML file that opens from disk and asks no network
+        for anything.
+
+        top: how many tokens it keeps of each distribution but the last, of which it keeps all.
+
+        What `pellucid trace --html` writes. Raises `PellucidError` before any work where the file cannot be written,
+        and what `trace` raises.
+        """
+        from pellucid.reports import write_report
+
+        write_report(self, text, path, top=top)
+
     def _score(self, ids: list[int], context: list[int]) -> Score:
+        from pellucid.decoding.results import Score, ScoredToken
+
         whole = context + ids
         if len(whole) > self.engine.n_positions:
             raise ContextLengthError(

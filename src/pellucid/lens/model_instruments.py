@@ -1,0 +1,235 @@
+"""The instruments that run a model, as methods of `LanguageModel`. torch is imported when one is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pellucid.errors import OptionError
+
+if TYPE_CHECKING:
+    from pellucid.config import GPT2Config
+    from pellucid.lens.looking import Prompt
+    from pellucid.lens.patching import LogitsMetric, TokenMetric
+    from pellucid.lens.results import (
+        Ablation,
+        AblationMethod,
+        AttributionMethod,
+        HeadScores,
+        NeuronView,
+        PatchingSweep,
+        TokenAttribution,
+        Tokens,
+    )
+    from pellucid.lens.trace import Trace
+    from pellucid.reference.model import GPT2LMHeadModel
+    from pellucid.tokenizer import GPT2Tokenizer
+
+
+class ModelInstruments:
+    """What a `LanguageModel` measures by running the reference model, with the weights that its engine multiplies
+    with: patching, ablation, attribution to tokens, scores of heads, neurons."""
+
+    config: GPT2Config
+
+    if TYPE_CHECKING:
+
+        @property
+        def model(self) -> GPT2LMHeadModel: ...
+        def trace(self, text: Any, names: Any = None) -> Any: ...
+        def _ids(self, prompt: Prompt) -> list[int]: ...
+        def _prompts(self, prompt: Prompt | Sequence[Prompt]) -> tuple[list[list[int]], bool]: ...
+        def _piece(self, token: int) -> str | None: ...
+        def _on_reference_engine(self) -> Any: ...
+        @property
+        def _known_tokenizer(self) -> GPT2Tokenizer | None: ...
+
+    def patch(
+        self,
+        clean: Prompt,
+        corrupted: Prompt,
+        metric: str | int | tuple[str | int, str | int] | LogitsMetric | None = None,
+        component: str = "resid_pre",
+        *,
+        position: int = -1,
+        layers: int | Sequence[int] | None = None,
+        indices: int | Sequence[int] | None = None,
+        batch_size: int = 16,
+        progress: bool | None = None,
+    ) -> PatchingSweep:
+        """Which activation of the clean run, put into the corrupted one, brings the clean answer back (Meng et al.,
+        2022; Wang et al., 2022).
+
+        clean, corrupted: texts of the same number of tokens. metric: a token, whose logit is the answer's; two, for
+            the first one's logit less the second's; a function of the logits [rows, seq, vocab] that gives [rows]
+            numbers; unless given, the likeliest token after the clean text less the likeliest after the corrupted one.
+        component: what is replaced, "resid_pre", "attn.out" or "mlp.out" at one position, or "head" for a whole head
+            (more in `pellucid.lens.patching.patch`). position: where the logits are read.
+        layers, indices: the layers, and the positions or heads, to try. batch_size: runs that go through at once.
+        progress: a bar on stderr, True or False; None where it is a terminal and takes over a second.
+
+        Raises `OptionError` or `ContextLengthError` before any work.
+        """
+        from pellucid.lens.patching import patch
+
+        clean_ids, corrupted_ids = self._ids(clean), self._ids(corrupted)
+        return patch(
+            self.model,
+            clean_ids,
+            corrupted_ids,
+            metric if callable(metric) else self._token_metric(metric, position, clean_ids, corrupted_ids),
+            component,
+            layers=layers,
+            indices=indices,
+            batch_size=batch_size,
+            progress=progress,
+            tokens=(self._pieces(clean_ids), self._pieces(corrupted_ids)),
+        )
+
+    @contextmanager
+    def ablated(
+        self,
+        components: Any,
+        method: AblationMethod = "zero",
+        reference: Prompt | Sequence[Prompt] | None = None,
+    ) -> Iterator[None]:
+        """Silence parts of the model in everything it does until the block ends: heads ("L3H5", (3, 5),
+        "blocks.3.attn.head.5"), attention layers ("blocks.3.attn") or MLPs ("blocks.3.mlp").
+
+        method: "zero", or "mean" for the mean of what they write over the reference, one text or several.
+        Inside the block the reference engine answers. Raises `OptionError`. See `pellucid.lens.ablation.ablated`.
+        """
+        from pellucid.lens.ablation import ablated
+
+        texts = None if reference is None else self._prompts(reference)[0]
+        with ablated(self.model, components, method, texts), self._on_reference_engine():
+            yield
+
+    def ablate(
+        self,
+        text: Prompt,
+        components: Any,
+        method: AblationMethod = "zero",
+        reference: Prompt | Sequence[Prompt] | None = None,
+        *,
+        top: int = 5,
+    ) -> Ablation:
+        """A text's loss, and the likeliest tokens after it, with and without parts of the model.
+
+        components, method: as for `ablated`. reference: the texts that "mean" is over, the text itself unless given.
+        Raises `OptionError` or `ContextLengthError`. See `pellucid.lens.ablation.ablate`.
+        """
+        from pellucid.lens.ablation import ablate
+
+        ids = self._ids(text)
+        texts = None if reference is None else self._prompts(reference)[0]
+        return ablate(self.model, ids, components, method, texts, top=top, tokens=self._pieces(ids), piece=self._piece)
+
+    def attribute(
+        self,
+        text: Prompt,
+        token: str | int | None = None,
+        method: AttributionMethod = "integrated_gradients",
+        *,
+        position: int = -1,
+        steps: int = 50,
+        baseline: str | int | None = None,
+        progress: bool | None = None,
+    ) -> TokenAttribution:
+        """How much each token of a text counts for what the model says.
+
+        method: "integrated_gradients" for the logit of a token, the likeliest next one unless given (Sundararajan et
+            al., 2017), or "rollout" for attention only, whatever the token (Abnar & Zuidema, 2020).
+        position: where it says it. steps: points of the integral. baseline: a token that stands for "nothing"; the
+            zero vector unless given. See `pellucid.lens.token_attribution`.
+
+        Raises `OptionError` or `ContextLengthError` before any work.
+        """
+        from pellucid.lens.token_attribution import integrated_gradients, rollout
+
+        ids = self._ids(text)
+        if method == "rollout":
+            if token is not None or baseline is not None:
+                raise OptionError("rollout follows attention, whatever is predicted: it takes no token and no baseline")
+            return rollout(self.model, ids, position, tokens=self._pieces(ids))
+        if method != "integrated_gradients":
+            raise OptionError(f"method is {method!r}; it must be 'integrated_gradients' or 'rollout'")
+        return integrated_gradients(
+            self.model,
+            ids,
+            None if token is None else self.token_id(token),
+            position,
+            steps=steps,
+            baseline=None if baseline is None else self.token_id(baseline),
+            progress=progress,
+            tokens=self._pieces(ids),
+            piece=self._piece,
+        )
+
+    def induction_scores(
+        self, *, seq_len: int = 50, repeats: int = 2, rows: int = 4, seed: int = 0, tokens: Sequence[int] | None = None
+    ) -> HeadScores:
+        """How much each head is an induction head, [layer, head], on random tokens that repeat (Olsson et al., 2022).
+
+        seq_len: tokens that are repeated. tokens: the ids they are drawn from, all unless given. See
+        `pellucid.lens.head_scores.scores_on_repeated_tokens`.
+        """
+        from pellucid.lens.head_scores import scores_on_repeated_tokens
+
+        return scores_on_repeated_tokens(
+            self.model, "induction", seq_len=seq_len, repeats=repeats, rows=rows, seed=seed, tokens=tokens
+        )
+
+    def previous_token_scores(
+        self, *, seq_len: int = 50, repeats: int = 2, rows: int = 4, seed: int = 0, tokens: Sequence[int] | None = None
+    ) -> HeadScores:
+        """How much each head looks at the previous token, [layer, head], on the same texts as `induction_scores`."""
+        from pellucid.lens.head_scores import scores_on_repeated_tokens
+
+        return scores_on_repeated_tokens(
+            self.model, "previous_token", seq_len=seq_len, repeats=repeats, rows=rows, seed=seed, tokens=tokens
+        )
+
+    def neuron(self, layer: int, index: int, text: Prompt | None = None, *, top: int = 10) -> NeuronView:
+        """The tokens that an MLP's neuron raises and lowers most, and where in a text it is active (Geva et al., 2021).
+
+        Raises `OptionError` for a neuron that is not there. See `pellucid.lens.neurons.neuron`.
+        """
+        from pellucid.lens.choices import check_neuron
+        from pellucid.lens.neurons import neuron
+
+        check_neuron(layer, index, self.config)
+        if text is None:
+            return neuron(self.model, layer, index, top=top, piece=self._piece)
+        trace: Trace = self.trace(self._ids(text), f"blocks.{layer}.mlp.post")
+        return trace.neuron(layer, index, top)
+
+    def token_id(self, token: str | int) -> int:
+        """A token's id, from its text or itself. Raises `OptionError` for a text that is not one token, or no id."""
+        from pellucid.lens.choices import token_id
+
+        return token_id(token, self.config.vocab_size, self._known_tokenizer)
+
+    def _token_metric(
+        self,
+        asked: str | int | tuple[str | int, str | int] | None,
+        position: int,
+        clean: Sequence[int],
+        corrupted: Sequence[int],
+    ) -> TokenMetric:
+        """A metric of tokens from how it was asked for."""
+        from pellucid.lens.patching import likeliest_tokens, token_metric
+
+        if asked is None:
+            token, against = likeliest_tokens(self.model, clean, corrupted, position)
+        elif isinstance(asked, (str, int)):
+            token, against = self.token_id(asked), None
+        else:
+            if len(asked) != 2:
+                raise OptionError(f"metric has {len(asked)} tokens; give one, two, or a function of the logits")
+            token, against = self.token_id(asked[0]), self.token_id(asked[1])
+        return token_metric(position, len(clean), token, against, self._piece)
+
+    def _pieces(self, ids: Sequence[int]) -> Tokens:
+        return tuple(map(self._piece, ids))

@@ -1,0 +1,198 @@
+"""Activation patching: which activation of a clean run, put into a corrupted one, brings the clean answer back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.errors import OptionError
+from pellucid.lens.choices import numbers, position_index
+from pellucid.lens.hooks import hooked
+from pellucid.lens.names import canonical
+from pellucid.lens.progress import tracked
+from pellucid.lens.results import PatchingSweep, Tokens
+from pellucid.lens.running import as_input, recorded
+
+if TYPE_CHECKING:
+    from pellucid.reference.model import GPT2LMHeadModel
+
+# What is measured of a run: [rows, seq, vocab] logits to [rows] numbers.
+LogitsMetric = Callable[[Tensor], Tensor]
+
+_BY_POSITION = ("resid_pre", "resid_mid", "resid_post", "attn.out", "mlp.out")
+_BY_HEAD = ("attn.z", "attn.q", "attn.k", "attn.v", "attn.result", "attn.pattern", "attn.scores")
+_HEAD_FIRST = ("attn.pattern", "attn.scores")  # [batch, n_head, ...]; the others are [batch, seq, n_head, ...]
+_SHORT = {"head": "attn.z", "attn": "attn.out", "mlp": "mlp.out"}
+
+
+@dataclass(frozen=True)
+class TokenMetric:
+    """The logit of a token at a position, less another token's: the logit difference of Wang et al. (2022)."""
+
+    position: int
+    token: int
+    against: int | None
+    name: str
+
+    def of_hidden(self, model: GPT2LMHeadModel, hidden: Tensor) -> Tensor:
+        """The measure [rows] of the states [rows, seq, n_embd]: no logits are computed but those of one position."""
+        logits = model.lm_head(hidden[:, self.position, None])[:, 0]  # [rows, vocab]
+        value: Tensor = logits[:, self.token]
+        return value if self.against is None else value - logits[:, self.against]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One activation to patch: of a layer, at a position or of a head."""
+
+    layer: int
+    index: int
+
+
+def patch(
+    model: GPT2LMHeadModel,
+    clean: Sequence[int],
+    corrupted: Sequence[int],
+    metric: TokenMetric | LogitsMetric,
+    component: str = "resid_pre",
+    *,
+    layers: int | Sequence[int] | None = None,
+    indices: int | Sequence[int] | None = None,
+    batch_size: int = 16,
+    progress: bool | None = None,
+    tokens: tuple[Tokens, Tokens] | None = None,
+) -> PatchingSweep:
+    """Run the corrupted text again and again, each time with one activation replaced by the clean run's, and measure
+    what that does to the answer (Meng et al., "Locating and Editing Factual Associations in GPT", 2022; Wang et al.,
+    "Interpretability in the Wild", 2022; TransformerLens's `patching.get_act_patch_*`).
+
+    clean, corrupted: ids of two texts of one length, which differ where it matters.
+    metric: a `TokenMetric`, or a function of logits [rows, seq, vocab] that gives [rows] numbers.
+    component: what is replaced. At one layer and position: "resid_pre", "resid_mid", "resid_post", "attn.out" ("attn")
+        or "mlp.out" ("mlp"). Of one head, at all positions: "attn.z" ("head"), "attn.q", "attn.k", "attn.v",
+        "attn.result", "attn.pattern" or "attn.scores".
+    layers, indices: which layers, and which positions or heads, are tried; all unless given. Places left out are NaN.
+    batch_size: how many patched runs go through the model at once. progress: see `pellucid.lens.progress.tracked`.
+    tokens: the pieces of both texts, for the result.
+
+    Raises `OptionError` for texts of unequal length or a component that cannot be swept.
+    """
+    tail = _component(component)
+    if len(clean) != len(corrupted):
+        raise OptionError(
+            f"the clean text has {len(clean)} tokens and the corrupted one {len(corrupted)}: positions can only be "
+            "patched between texts of one length"
+        )
+    if batch_size < 1:
+        raise OptionError(f"batch_size is {batch_size}; it must be at least 1")
+    by_head = tail in _BY_HEAD
+    count = model.config.n_head if by_head else len(clean)
+    wanted_layers = numbers("layer", layers, model.config.n_layer)
+    wanted = numbers("head" if by_head else "position", indices, count)
+
+    clean_ids, corrupted_ids = as_input(model, clean), as_input(model, corrupted)
+    source, _ = recorded(model, clean_ids, [f"blocks.{layer}.{tail}" for layer in wanted_layers])
+    places = [_Place(layer, index) for layer in wanted_layers for index in wanted]
+    batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+    values = np.full((model.config.n_layer, count), np.nan, dtype=np.float32)
+    ends = _measured(model, torch.cat((clean_ids, corrupted_ids)), metric)
+    for batch in tracked(batches, f"patching {tail}", progress):
+        with hooked(model, _replacements(batch, tail, source)):
+            measured = _measured(model, corrupted_ids.expand(len(batch), -1), metric)
+        for place, value in zip(batch, measured, strict=True):
+            values[place.layer, place.index] = value
+    clean_tokens, corrupted_tokens = tokens or ((None,) * len(clean), (None,) * len(clean))
+    return PatchingSweep(
+        component=tail,
+        axes=("layer", "head" if by_head else "position"),
+        values=values,
+        clean=ends[0],
+        corrupted=ends[1],
+        metric=metric.name if isinstance(metric, TokenMetric) else getattr(metric, "__name__", repr(metric)),
+        clean_ids=tuple(clean),
+        clean_tokens=clean_tokens,
+        corrupted_ids=tuple(corrupted),
+        corrupted_tokens=corrupted_tokens,
+    )
+
+
+def token_metric(
+    position: int, length: int, token: int, against: int | None, piece: Callable[[int], str | None]
+) -> TokenMetric:
+    """The metric for a position counted as people do, from either end, of texts with so many tokens."""
+
+    def shown(id: int) -> str:
+        text = piece(id)
+        return f"#{id}" if text is None else repr(text)
+
+    name = f"logit of {shown(token)}" + ("" if against is None else f" less that of {shown(against)}")
+    return TokenMetric(position_index(position, length), token, against, name)
+
+
+def likeliest_tokens(
+    model: GPT2LMHeadModel, clean: Sequence[int], corrupted: Sequence[int], position: int
+) -> tuple[int, int]:
+    """The likeliest token at a position of the clean text, and the likeliest in the corrupted one.
+
+    Raises `OptionError` where they are the same: nothing would be measured.
+    """
+    found = []
+    for ids in (clean, corrupted):
+        place = position_index(position, len(ids))
+        with torch.no_grad():
+            hidden = model.transformer(input_ids=as_input(model, ids), use_cache=False).last_hidden_state
+            found.append(int(model.lm_head(hidden[0, place]).argmax()))
+    if found[0] == found[1]:
+        raise OptionError("the likeliest token is the same after both texts: give metric, the token to measure")
+    return found[0], found[1]
+
+
+def _component(asked: str) -> str:
+    """The activation that is swept, without its block."""
+    tail = _SHORT.get(asked) or canonical(asked).removeprefix("blocks.*.")
+    if tail not in _BY_POSITION + _BY_HEAD:
+        raise OptionError(
+            f"component is {asked!r}; what can be patched is {', '.join(_BY_POSITION)} at each position, and "
+            f"{', '.join(_BY_HEAD)} of each head"
+        )
+    return tail
+
+
+def _replacements(
+    batch: Sequence[_Place], tail: str, source: Mapping[str, Tensor]
+) -> dict[str, Callable[[Tensor, str], Tensor]]:
+    """Hooks for a batch of corrupted runs: in row i the activation at place i becomes the clean run's."""
+    rows: dict[str, list[tuple[int, int]]] = {}
+    for row, place in enumerate(batch):
+        rows.setdefault(f"blocks.{place.layer}.{tail}", []).append((row, place.index))
+
+    def replace(activation: Tensor, name: str) -> Tensor:
+        for row, index in rows[name]:
+            if tail in _BY_HEAD and tail not in _HEAD_FIRST:
+                activation[row, :, index] = source[name][0, :, index]
+            else:
+                activation[row, index] = source[name][0, index]
+        return activation
+
+    return dict.fromkeys(rows, replace)
+
+
+def _measured(model: GPT2LMHeadModel, input_ids: Tensor, metric: TokenMetric | LogitsMetric) -> list[float]:
+    """The metric of each row of [rows, seq] ids."""
+    with torch.no_grad():
+        if isinstance(metric, TokenMetric):
+            found = metric.of_hidden(model, model.transformer(input_ids=input_ids, use_cache=False).last_hidden_state)
+        else:
+            found = metric(model(input_ids=input_ids, use_cache=False).logits)
+    if not isinstance(found, Tensor) or found.shape != (len(input_ids),):
+        what = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise OptionError(
+            f"the metric returned {what}; it is given logits [rows, seq, vocab] of {len(input_ids)} rows and returns "
+            "one number a row, [rows]"
+        )
+    return [float(value) for value in found]

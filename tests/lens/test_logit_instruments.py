@@ -1,0 +1,184 @@
+"""The logit lens and direct logit attribution: what they say of every layer, and that parts add up to the logit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pellucid import LanguageModel
+from pellucid.errors import ActivationNameError, OptionError, TraceError
+from pellucid.lens.trace import Trace
+
+TEXT = "Once upon a time there was a little girl who"
+
+
+def twin(lm: LanguageModel) -> transformers.GPT2LMHeadModel:
+    """The same weights in Transformers."""
+    fields = {name: value for name, value in lm.config.to_dict().items() if name != "model_type"}
+    with torch.device("meta"):
+        theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**fields))
+    theirs.load_state_dict(lm.model.state_dict(), assign=True)
+    theirs.tie_weights()
+    return theirs.eval()
+
+
+def test_each_row_of_the_lens_is_a_layer_of_transformers_through_norm_and_head(demo: LanguageModel) -> None:
+    trace = demo.trace(TEXT)
+    lens = trace.logit_lens(top=7)
+    theirs = twin(demo)
+    with torch.no_grad():
+        hidden = theirs(torch.tensor([trace.ids]), output_hidden_states=True).hidden_states
+        # The last of these is after the final norm already.
+        logits = [theirs.lm_head(theirs.transformer.ln_f(state))[0] for state in hidden[:-1]]
+        logits.append(theirs.lm_head(hidden[-1])[0])
+    assert lens.layers == ("embed", *map(str, range(8)))
+    for row, expected in enumerate(logits):
+        probabilities = expected.softmax(-1)
+        values = expected.gather(-1, torch.from_numpy(lens.top_ids[row])).numpy()
+        np.testing.assert_allclose(lens.top_logits[row], values, atol=1e-3)
+        np.testing.assert_allclose(values, expected.topk(7).values.numpy(), atol=1e-3)
+        found = probabilities.gather(-1, torch.from_numpy(lens.top_ids[row])).numpy()
+        np.testing.assert_allclose(lens.top_probabilities[row], found, atol=1e-4)
+        entropy = torch.distributions.Categorical(probs=probabilities).entropy().numpy()
+        np.testing.assert_allclose(lens.entropy[row], entropy, rtol=1e-3, atol=1e-3)
+
+
+def test_the_lens_ends_in_what_the_model_predicts(demo: LanguageModel) -> None:
+    lens = demo.trace(TEXT).logit_lens()
+    prediction = demo.predict(TEXT, top=5)
+    assert lens.top_ids[-1, -1].tolist() == [row.id for row in prediction]
+    assert [lens.pieces[int(id)] for id in lens.top_ids[-1, -1]] == [row.token for row in prediction]
+    assert (lens.target_ids == lens.top_ids[-1, :, 0]).all()
+    assert (lens.target_ranks[-1] == 0).all()
+
+
+def test_the_lens_follows_the_token_asked_for(demo: LanguageModel) -> None:
+    trace = demo.trace(TEXT)
+    followed = trace.logit_lens(" girl")
+    girl = demo.token_id(" girl")
+    assert (followed.target_ids == girl).all()
+    predicted = demo.predict(TEXT, top=50257)
+    row = next(row for row in predicted if row.id == girl)
+    assert followed.target_ranks[-1, -1] == row.rank
+    assert followed.target_probabilities[-1, -1] == pytest.approx(row.probability, rel=1e-3)
+    following = trace.logit_lens([*trace.ids[1:], girl])  # each position's own next token
+    assert following.target_ids.tolist() == [*trace.ids[1:], girl]
+    assert following.target_ranks[:, -1].tolist() == followed.target_ranks[:, -1].tolist()
+
+
+def test_the_lens_reads_long_texts_as_short_ones(tiny: LanguageModel) -> None:
+    ids = [1 + i % 60 for i in range(48)]
+    whole, short = tiny.trace(ids).logit_lens(), tiny.trace(ids[:5]).logit_lens()
+    np.testing.assert_allclose(whole.top_logits[:, :5], short.top_logits, atol=1e-4)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_the_parts_add_up_to_the_logit(data: st.DataObject, tiny: LanguageModel) -> None:
+    ids = data.draw(st.lists(st.integers(0, 66), min_size=1, max_size=48), "ids")
+    position = data.draw(st.integers(-len(ids), len(ids) - 1), "position")
+    token = data.draw(st.integers(0, 66), "token")
+    against = data.draw(st.none() | st.integers(0, 66), "against")
+    trace = tiny.trace(ids)
+    found = trace.logit_attribution(token, position, against)
+    logits = trace["logits"][0, position]
+    expected = logits[token] - (0 if against is None else logits[against])
+    scale = sum(abs(part.value) for part in found)
+    assert abs(found.total - expected) <= 1e-5 * max(scale, 1)
+    assert abs(found.logit - expected) <= 1e-5 * max(scale, 1)
+    kinds = [part.kind for part in found]
+    assert kinds.count("head") == 6 and kinds.count("mlp") == 2 and kinds.count("bias") == 3
+    assert len({part.name for part in found}) == len(found)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text("abcdefgh ,.'é", min_size=1, max_size=40), data=st.data())
+def test_the_parts_of_the_demo_models_logits_add_up(text: str, data: st.DataObject, demo: LanguageModel) -> None:
+    trace = demo.trace(text)
+    position = data.draw(st.integers(0, len(trace.ids) - 1), "position")
+    token = data.draw(st.integers(0, 50256), "token")
+    found = trace.logit_attribution(token, position)
+    assert found.total == pytest.approx(float(trace["logits"][0, position, token]), abs=1e-3)
+
+
+def test_a_part_is_what_the_logit_loses_without_it_while_the_scale_is_held(tiny: LanguageModel) -> None:
+    ids = [3, 17, 40, 8]
+    trace = tiny.trace(ids)
+    found = trace.logit_attribution(11)
+    norm, head = tiny.model.transformer.ln_f, tiny.model.lm_head.weight
+    stream = trace.tensor("blocks.1.resid_post")[0, -1]
+    scale = (stream.var(unbiased=False) + norm.eps).sqrt()
+    result = trace.tensor("blocks.0.attn.result")[0, -1]  # [n_head, n_embd]
+
+    def logit(of: torch.Tensor) -> float:
+        return float((((of - of.mean()) / scale * norm.weight + norm.bias) @ head[11]).detach())
+
+    for number in range(3):
+        lost = logit(stream) - logit(stream - result[number])
+        assert found[f"blocks.0.attn.head.{number}"].value == pytest.approx(lost, abs=1e-4)
+        assert found.heads[0, number] == pytest.approx(lost, abs=1e-4)
+
+
+def test_attribution_takes_the_likeliest_token_unless_told(demo: LanguageModel) -> None:
+    found = demo.trace(TEXT).logit_attribution()
+    best = demo.predict(TEXT, top=1)[0]
+    assert (found.target_id, found.target) == (best.id, best.token)
+    assert found.logit == pytest.approx(best.logit, abs=1e-3)
+    strongest = found.strongest(5)
+    assert [abs(part.value) for part in strongest] == sorted((abs(part.value) for part in found), reverse=True)[:5]
+
+
+def test_a_trace_that_lacks_an_activation_says_which(demo: LanguageModel) -> None:
+    trace = demo.trace(TEXT, ["attn.pattern"])
+    with pytest.raises(ActivationNameError, match="resid_pre"):
+        trace.logit_lens()
+    with pytest.raises(ActivationNameError, match="resid_post"):
+        trace.logit_attribution()
+
+
+def test_a_trace_loaded_without_its_model_says_so(tiny: LanguageModel, tmp_path: object) -> None:
+    path = f"{tmp_path}/trace.safetensors"
+    tiny.trace([1, 2, 3]).save(path)
+    with pytest.raises(TraceError, match="model"):
+        Trace.load(path).logit_lens()
+    again = Trace.load(path, model=tiny).logit_attribution(5)
+    assert again.logit == pytest.approx(tiny.trace([1, 2, 3]).logit_attribution(5).logit)
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda trace: trace.logit_lens(top=0), "top is 0"),
+        (lambda trace: trace.logit_lens(" girl friend"), "not one token"),
+        (lambda trace: trace.logit_lens([1, 2]), "2 ids"),
+        (lambda trace: trace.logit_attribution(50257), "50257"),
+        (lambda trace: trace.logit_attribution(position=99), "position is 99"),
+        (lambda trace: trace.attention(layer=8), "layer is 8"),
+        (lambda trace: trace.attention(head=[0, 6]), "head is 6"),
+        (lambda trace: trace.neuron(0, 768), "no neuron 768"),
+    ],
+)
+def test_a_bad_question_is_refused(demo: LanguageModel, ask: object, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        ask(demo.trace(TEXT))  # type: ignore[operator]
+
+
+def test_results_tell_their_shapes_and_become_json(tiny: LanguageModel) -> None:
+    import json
+
+    lens = tiny.trace([1, 2, 3]).logit_lens()
+    assert "entropy=float32[3, 3]" in repr(lens)
+    told = json.loads(json.dumps(lens.to_dict()))
+    assert np.array(told["top_logits"]).shape == (3, 3, 5)
+    attribution = json.loads(json.dumps(tiny.trace([1, 2, 3]).logit_attribution(5).to_dict()))
+    assert attribution["parts"][0] == {
+        "name": "embed",
+        "kind": "embed",
+        "layer": None,
+        "head": None,
+        "value": pytest.approx(tiny.trace([1, 2, 3]).logit_attribution(5)["embed"].value),
+    }
