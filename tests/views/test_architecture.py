@@ -58,7 +58,9 @@ def test_a_survey_finds_the_shapes_that_flow_through_transformers(
         assert part.parameter_count == sum(weight.numel() for weight in module.parameters())
         if name in flowing:
             assert part.outputs[0] == flowing[name], name
-    assert {part.name for part in architecture} == {name for name, _ in theirs.named_modules()}
+    # Transformers' softmax is a function and no module.
+    alike = {part.name for part in architecture if not part.name.endswith(".attn.softmax")}
+    assert alike == {name for name, _ in theirs.named_modules()}
     assert architecture.tied is theirs.config.tie_word_embeddings
     assert architecture.parameter_count == ours.config.parameter_count
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from pellucid import display
 from pellucid.decoding import finish, prepare, start
@@ -30,6 +27,7 @@ from pellucid.views.record_text import kept, passage, percent, probability
 from pellucid.views.records import record_view, records_view, step_view
 
 from ..conftest import Pair
+from .fragments import Page, printed
 
 WAYS: dict[str, dict[str, Any]] = {
     "greedy": {},
@@ -68,13 +66,6 @@ def recorded(engine: ReferenceEngine, options: dict[str, Any], text: Callable[[i
 @pytest.fixture(scope="module")
 def records(engine: ReferenceEngine) -> dict[str, Record]:
     return {way: recorded(engine, options)[0] for way, options in WAYS.items()}
-
-
-def printed(renderable: Any, width: int = 80) -> str:
-    console = Console(file=io.StringIO(), width=width, color_system=None, markup=False, highlight=False, emoji=False)
-    console.print(renderable)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
@@ -281,32 +272,6 @@ def test_a_tree_that_two_records_share_is_drawn_once(engine: ReferenceEngine) ->
 
 
 # Notebooks
-
-
-class Page(HTMLParser):
-    """The elements of a fragment, which must be balanced."""
-
-    def __init__(self, fragment: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.said: list[str] = []
-        self.feed(fragment)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.open.append(tag)
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
 
 
 KNOWN = {"div", "span", "b", "table", "thead", "tbody", "tr", "th", "td", "details", "summary"} | {

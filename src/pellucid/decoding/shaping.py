@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pellucid.decoding.distribution import softmax
-from pellucid.decoding.processors import Warper
+from pellucid.decoding.processors import Temperature, TopK, TopP, Warper
+from pellucid.decoding.results import likeliest
+from pellucid.display import Displayed
 from pellucid.engine import FloatArray
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from pellucid.tokenizer import GPT2Tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +34,45 @@ class ShapedDistribution:
     probabilities: FloatArray
     cumulative: FloatArray
     kept: int
+
+
+@dataclass(frozen=True, eq=False)
+class ShapedComparison(Displayed):
+    """One distribution, and what several processors make of it.
+
+    own: the model's own. shaped: after each way of shaping. ids, tokens: the likeliest tokens, which pictures show;
+    a token is None without a tokenizer. prompt: what the distribution follows, where that is known.
+    """
+
+    own: ShapedDistribution
+    shaped: tuple[ShapedDistribution, ...]
+    ids: tuple[int, ...]
+    tokens: tuple[str | None, ...]
+    prompt: str | None = None
+
+
+def compare_sampling(
+    logits: ArrayLike,
+    tokenizer: GPT2Tokenizer | None = None,
+    *,
+    temperatures: Sequence[float] = (0.5, 1.0, 2.0),
+    top_k: int = 10,
+    top_p: float = 0.8,
+    top: int = 20,
+    prompt: str | None = None,
+) -> ShapedComparison:
+    """Shape one distribution by several temperatures, by top-k, by top-p, and by all three.
+
+    logits: [vocab], of one position. top: how many of the likeliest tokens to name. All probabilities are over the
+    whole vocabulary. The last way applies the highest temperature, then top-k, then top-p.
+    """
+    row = np.asarray(logits, dtype=np.float32)
+    ways: list[tuple[Warper, ...]] = [(Temperature(temperature),) for temperature in temperatures]
+    ways += [(TopK(top_k),), (TopP(top_p),), (Temperature(max(temperatures)), TopK(top_k), TopP(top_p))]
+    own, *shaped = shape_distribution(row, [(), *ways])
+    ids = likeliest(row, top)
+    tokens = tuple(None if tokenizer is None else tokenizer.display_token(token) for token in ids)
+    return ShapedComparison(own, tuple(shaped), tuple(ids), tokens, prompt)
 
 
 def shape_distribution(logits: FloatArray, steps: Sequence[Sequence[Warper]]) -> tuple[ShapedDistribution, ...]:

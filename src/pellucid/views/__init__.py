@@ -3,6 +3,38 @@
 Importing this package registers how results print themselves; libraries are imported when something is drawn.
 """
 
-from pellucid.views import architecture, records, records_html, tables
+from pellucid.views import (
+    architecture,
+    attention,
+    attention_html,
+    attribution,
+    heads,
+    interventions,
+    logit_lens,
+    neurons,
+    overview,
+    predictions,
+    records,
+    records_html,
+    sampling,
+    tables,
+    token_colours,
+)
 
-__all__ = ["architecture", "records", "records_html", "tables"]
+__all__ = [
+    "architecture",
+    "attention",
+    "attention_html",
+    "attribution",
+    "heads",
+    "interventions",
+    "logit_lens",
+    "neurons",
+    "overview",
+    "predictions",
+    "records",
+    "records_html",
+    "sampling",
+    "tables",
+    "token_colours",
+]

@@ -8,7 +8,7 @@ from html import escape
 
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.values import Hypothesis
-from pellucid.views.record_text import fate, passage, percent, shown_passage, token_text
+from pellucid.views.record_text import fate, percent, shown_passage, token_text
 
 _WIDTH, _HEIGHT = 96, 34
 _STEP, _ROW = 128, 42
@@ -16,7 +16,7 @@ _TOP, _LEFT = 26, 8
 _LONGEST = 12
 
 # Of a hypothesis by what became of it: edge, and how visible it is.
-_LOOKS: Mapping[str, tuple[str, float]] = {
+LOOKS: Mapping[str, tuple[str, float]] = {
     "extended": ("rgba(128, 128, 128, .8)", 1.0),
     "running": ("#2b8cbe", 1.0),
     "returned": ("#1a9850", 1.0),
@@ -30,7 +30,7 @@ _OWN = "#1a9850"
 def beam_lattice(record: Record) -> str:
     """Inline SVG of a record's tree, wider than the page where the search was long. Each column is sorted by score;
     the path to the record's own result is green; a hypothesis tells more under the pointer."""
-    places = _places(record)
+    places = places_of(record)
     own = {node.id for node in record.path()} if record.returned is not None else set()
     steps = max((node.length for node in record.tree), default=0)
     rows = 1 + max(row for _, row in places.values())
@@ -51,7 +51,7 @@ def beam_lattice(record: Record) -> str:
     )
 
 
-def _places(record: Record) -> dict[int, tuple[int, int]]:
+def places_of(record: Record) -> dict[int, tuple[int, int]]:
     """Of each hypothesis, its column and row: its length, and its place among those of that length by group and
     score."""
     by_length: dict[int, list[Hypothesis]] = {}
@@ -74,9 +74,9 @@ def _edge(node: Hypothesis, places: Mapping[int, tuple[int, int]], own: set[int]
     (x1, y1), (x2, y2) = _corner(places[node.parent]), _corner(places[node.id])
     x1, y1, y2 = x1 + _WIDTH, y1 + _HEIGHT // 2, y2 + _HEIGHT // 2
     middle = (x1 + x2) / 2
-    colour, opacity = (_OWN, 1.0) if node.id in own else _LOOKS[node.fate]
+    colour, opacity = (_OWN, 1.0) if node.id in own else LOOKS[node.fate]
     if node.id not in own and node.fate not in ("cut", "displaced"):
-        colour = _LOOKS["extended"][0]
+        colour = LOOKS["extended"][0]
     return (
         f'<path d="M{x1} {y1}C{middle:.0f} {y1} {middle:.0f} {y2} {x2} {y2}" fill="none" stroke="{colour}" '
         f'stroke-width="{2.5 if node.id in own else 1.2}" opacity="{opacity}"/>'
@@ -85,7 +85,7 @@ def _edge(node: Hypothesis, places: Mapping[int, tuple[int, int]], own: set[int]
 
 def _box(record: Record, node: Hypothesis, place: tuple[int, int], own: set[int]) -> str:
     x, y = _corner(place)
-    colour, opacity = _LOOKS[node.fate]
+    colour, opacity = LOOKS[node.fate]
     is_own = node.id in own
     fill = "rgba(26, 152, 80, .16)" if is_own else "rgba(128, 128, 128, .08)"
     text = "prompt" if node.token is None else token_text(record.tokens, node.token)
@@ -108,7 +108,7 @@ def _box(record: Record, node: Hypothesis, place: tuple[int, int], own: set[int]
 def _told(record: Record, node: Hypothesis) -> str:
     """What a hypothesis tells under the pointer."""
     if node.token is None:
-        return passage(record.tokens, record.prompt_ids)
+        return shown_passage(record.tokens, record.prompt_ids)
     ids = [one.token for one in record.path(node.id) if one.token is not None]
     lines = [shown_passage(record.tokens, ids), f"hypothesis {node.id}, id {node.token}, score {node.score:.3f}"]
     before = record.tree[node.parent or 0].expansion

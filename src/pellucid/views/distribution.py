@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pellucid.decoding.processors import Temperature, TopK, TopP, Warper
-from pellucid.decoding.results import likeliest
-from pellucid.decoding.shaping import ShapedDistribution, shape_distribution
+from pellucid.decoding.processors import Temperature, TopK, TopP
+from pellucid.decoding.shaping import ShapedComparison, ShapedDistribution, compare_sampling, shape_distribution
 from pellucid.views.figures import (
     ATTENTION,
     EMBEDDING,
@@ -24,7 +23,8 @@ from pellucid.views.figures import (
     blank_figure,
     drawable,
 )
-from pellucid.views.tables import visible
+from pellucid.views.labels import token_labels
+from pellucid.views.sampling import comparison_heading, kept_text, processor_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,14 +57,16 @@ def sampling_figure(
     All probabilities are over the whole vocabulary. The last panel applies the highest temperature, then top-k,
     then top-p. Raises `MissingExtraError` without the `plot` extra.
     """
-    row = np.asarray(logits, dtype=np.float32)
-    steps: list[tuple[Warper, ...]] = [(Temperature(temperature),) for temperature in temperatures]
-    steps += [(TopK(top_k),), (TopP(top_p),), (Temperature(max(temperatures)), TopK(top_k), TopP(top_p))]
-    own, *shaped = shape_distribution(row, [(), *steps])
-    ids = likeliest(row, top)
-    names = [visible(None if tokenizer is None else tokenizer.display_token(token), token) for token in ids]
-    heading = "The next token" if prompt is None else f"The token after “{_last_words(prompt)}”"
-    return _draw(heading, own, shaped, ids, names)
+    return comparison_figure(
+        compare_sampling(logits, tokenizer, temperatures=temperatures, top_k=top_k, top_p=top_p, top=top, prompt=prompt)
+    )
+
+
+def comparison_figure(comparison: ShapedComparison) -> Figure:
+    """Draw a comparison of ways to shape a distribution. Raises `MissingExtraError` without the `plot` extra."""
+    names = token_labels(comparison.tokens, comparison.ids)
+    heading = comparison_heading(comparison)
+    return _draw(heading, comparison.own, comparison.shaped, list(comparison.ids), list(names))
 
 
 def temperature_figure(
@@ -138,10 +140,8 @@ class _Panel:
             axes.spines[side].set_visible(False)
         for side in ("left", "bottom"):
             axes.spines[side].set_color(FAINT)
-        count = len(self.own.probabilities)
-        kept = "all" if self.shaped.kept == count else f"{self.shaped.kept:,} of {count:,}"
-        self._above(0.4, _title(self.shaped.processors), size=10.5, bold=True, color=self.color)
-        self._above(0.17, f"{kept} can be drawn", size=8.5, color=MUTED)
+        self._above(0.4, processor_names(self.shaped), size=10.5, bold=True, color=self.color)
+        self._above(0.17, f"{kept_text(self.shaped)} can be drawn", size=8.5, color=MUTED)
 
     @property
     def color(self) -> str:
@@ -224,18 +224,9 @@ class _Panel:
         )  # fmt: skip
 
 
-def _title(processors: Sequence[Warper]) -> str:
-    return ", ".join(processor.label.replace("_", "-") for processor in processors)
-
-
 def _percent(probability: float) -> str:
     return "–" if probability <= 0 else "<0.01%" if probability < 0.0001 else f"{probability:.2%}"
 
 
 def _shortened(name: str, longest: int = 20) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
-
-
-def _last_words(prompt: str, longest: int = 60) -> str:
-    line = prompt.replace("\n", "\\n")
-    return line if len(line) <= longest else "…" + line[1 - longest :]

@@ -29,6 +29,7 @@ from pellucid.views.record_text import (
     tokens_to_compare,
     written_out,
 )
+from pellucid.views.scales import probability_scale
 
 _TOP = 10
 _BOX = "font-family: system-ui, sans-serif; font-size: 13px; line-height: 1.5; max-width: 100%"
@@ -95,9 +96,7 @@ def _readable(text: str) -> str:
 
 
 def _tint(value: float) -> str:
-    """From red, one in ten thousand, over yellow to green, certain; light enough for any text colour on it."""
-    place = 0.0 if value <= 0 else min(1.0, max(0.0, 1 + math.log10(value) / 4))
-    return f"hsla({round(130 * place)}, 75%, 45%, .3)"
+    return probability_scale().css(value)
 
 
 def _steps(record: Record) -> str:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from math import exp
 from typing import TYPE_CHECKING
 
 from pellucid import display
-from pellucid.decoding.results import Generation, Prediction, Score
+from pellucid.decoding.results import Generation, Prediction, Score, ScoredToken
+from pellucid.views.scales import probability_scale
 
 if TYPE_CHECKING:
+    from rich.style import Style
     from rich.table import Table
     from rich.text import Text
+
+
+SCORE_TITLES = ("token", "id", "log-probability", "probability", "rank", "entropy")
 
 
 def visible(token: str | None, token_id: int) -> str:
@@ -68,20 +74,20 @@ def generation_text(generation: Generation) -> Text:
 
 @display.terminal.register(Score)
 def score_table(score: Score) -> Table:
-    """Every token with its log-probability, rank and entropy."""
+    """Every token, coloured by its probability, with its log-probability, rank and entropy."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=f"perplexity {score.perplexity:.2f}")
-    for title in ("token", "id", "log-probability", "probability", "rank", "entropy"):
+    for title in SCORE_TITLES:
         table.add_column(title, justify="left" if title == "token" else "right")
-    for cells in _score_cells(score):
-        table.add_row(Text(cells[0], style="bold"), *cells[1:])
+    for row, cells in zip(score, score_cells(score), strict=True):
+        table.add_row(Text(cells[0], style=_token_style(row)), *cells[1:])
     return table
 
 
-def _score_cells(score: Score) -> list[tuple[str, ...]]:
+def score_cells(score: Score) -> list[tuple[str, ...]]:
     return [
         (
             visible(row.token, row.id),
@@ -92,21 +98,19 @@ def _score_cells(score: Score) -> list[tuple[str, ...]]:
     ]
 
 
+def _token_style(row: ScoredToken) -> Style:
+    from rich.style import Style
+
+    colour = Style() if row.logprob is None else probability_scale().style(exp(row.logprob))
+    return Style(bold=True) + colour
+
+
 def _score_numbers(logprob: float | None, rank: int | None, entropy: float | None) -> tuple[str, str, str, str]:
     if logprob is None or rank is None or entropy is None:
         return "", "", "", ""
-    from math import exp
-
-    return f"{logprob:.3f}", f"{exp(logprob):.2%}", str(rank), f"{entropy:.2f}"
-
-
-@display.html.register(Prediction)
-def prediction_html(prediction: Prediction) -> str:
-    rows = [
-        (str(row.rank), visible(row.token, row.id), str(row.id), f"{row.probability:.2%}", f"{row.logit:.2f}")
-        for row in prediction
-    ]
-    return html_table(("rank", "next token", "id", "probability", "logit"), rows)
+    probability = exp(logprob)
+    shown = "<0.01%" if 0 < probability < 5e-5 else f"{probability:.2%}"
+    return f"{logprob:.3f}", shown, str(rank), f"{entropy:.2f}"
 
 
 @display.html.register(Generation)
@@ -118,12 +122,6 @@ def generation_html(generation: Generation) -> str | None:
         '<p style="white-space: pre-wrap">'
         f'<span style="opacity: .6">{escape(prompt)}</span><b>{escape(generation.new_text)}</b></p>'
     )
-
-
-@display.html.register(Score)
-def score_html(score: Score) -> str:
-    titles = ("token", "id", "log-probability", "probability", "rank", "entropy")
-    return html_table(titles, _score_cells(score)) + f"<p>perplexity {score.perplexity:.2f}</p>"
 
 
 def html_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

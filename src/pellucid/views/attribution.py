@@ -1,0 +1,80 @@
+"""A logit taken apart: bars for the parts that move it most, and all heads as a grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pellucid import display
+from pellucid.lens.results import LogitAttribution, LogitPart
+from pellucid.views.panels import Bar, Bars, Grid, Panel, Picture
+from pellucid.views.panels_figure import picture_figure
+from pellucid.views.panels_html import picture_html
+from pellucid.views.panels_terminal import picture_view
+from pellucid.views.scales import signed_scale, signed_text
+from pellucid.views.tables import visible
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Group
+
+STRONGEST = 16
+
+
+def logit_attribution_picture(attribution: LogitAttribution, strongest: int = STRONGEST) -> Picture:
+    """The parts that move the logit most, up and down, all heads as a grid, the MLPs layer by layer."""
+    shown = attribution.strongest(strongest)
+    left_out = len(attribution) - len(shown)
+    rest = attribution.total - sum(part.value for part in shown)
+    note = f"{left_out} more parts: {signed_text(rest)} together" if left_out else ""
+    bars = [Bar(part_label(part), part.value, _activation(part)) for part in shown]
+    panels: list[Panel] = [Bars(f"the {len(shown)} strongest of {len(attribution)} parts", bars, signed_text, note)]
+    if any(part.kind == "head" for part in attribution):
+        panels.append(_heads(attribution))
+    mlps = [Bar(f"MLP {part.layer}", part.value) for part in attribution if part.kind == "mlp"]
+    if mlps:
+        panels.append(Bars("MLPs", mlps, signed_text))
+    target = visible(attribution.target, attribution.target_id)
+    what = f"the logit of {target}"
+    if attribution.against_id is not None:
+        what = f"the logit of {target} less that of {visible(attribution.against, attribution.against_id)}"
+    place = attribution.position
+    after = visible(attribution.tokens[place], attribution.ids[place])
+    notes = [f"after position {place}, {after}: {attribution.logit:.3f}; the parts sum to {attribution.total:.3f}"]
+    return Picture(what, panels, notes)
+
+
+def _activation(part: LogitPart) -> str:
+    return "" if part.name == part_label(part) else part.name
+
+
+def part_label(part: LogitPart) -> str:
+    """A part's usual short name: L5H1, MLP 3; the others' names are short already."""
+    if part.kind == "head":
+        return f"L{part.layer}H{part.head}"
+    if part.kind == "mlp":
+        return f"MLP {part.layer}"
+    return "positions" if part.kind == "pos_embed" else "token" if part.kind == "embed" else part.name
+
+
+def _heads(attribution: LogitAttribution) -> Grid:
+    heads = attribution.heads
+    rows, columns = (tuple(str(number) for number in range(count)) for count in heads.shape)
+    scale = signed_scale("logit", heads)
+    return Grid("attention heads", "layer", "head", rows, columns, np.asarray(heads), scale, keep="first")
+
+
+@display.terminal.register(LogitAttribution)
+def logit_attribution_view(attribution: LogitAttribution, strongest: int = STRONGEST) -> Group:
+    return picture_view(logit_attribution_picture(attribution, strongest))
+
+
+@display.html.register(LogitAttribution)
+def logit_attribution_html(attribution: LogitAttribution, strongest: int = STRONGEST) -> str:
+    return picture_html(logit_attribution_picture(attribution, strongest))
+
+
+def logit_attribution_figure(attribution: LogitAttribution, strongest: int = STRONGEST) -> Figure:
+    """Draw the parts of a logit. Raises `MissingExtraError` without the `plot` extra."""
+    return picture_figure(logit_attribution_picture(attribution, strongest), "logit_attribution_figure")

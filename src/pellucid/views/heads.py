@@ -1,0 +1,129 @@
+"""What heads and the stream measure: norms and scores, as grids of layers by heads or positions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pellucid import display
+from pellucid.lens.results import HeadNorms, HeadScores, ResidualNorms
+from pellucid.views.labels import token_labels
+from pellucid.views.panels import Bar, Bars, Grid, Picture
+from pellucid.views.panels_figure import picture_figure
+from pellucid.views.panels_html import picture_html
+from pellucid.views.panels_terminal import picture_view
+from pellucid.views.scales import GREEN, ORANGE, length_scale, share_scale, share_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Group
+
+_RANKED = 10
+_LOOKS_AT = {
+    "induction": "the token after the last time the present one stood",
+    "previous_token": "the token before",
+    "duplicate_token": "the last time the present token stood",
+}
+
+
+def head_scores_picture(scores: HeadScores) -> Picture:
+    """All heads as a grid, and the highest by name."""
+    rows, columns = (_numbers(count) for count in scores.scores.shape)
+    grid = Grid("", "layer", "head", rows, columns, scores.scores, share_scale("score"), keep="first")
+    best = [Bar(str(head), head.score, hue=ORANGE) for head in scores.ranked(_RANKED)]
+    name = scores.kind.replace("_", " ")
+    notes = [f"the mean attention to {_LOOKS_AT[scores.kind]}, over {scores.counted:,} pairs of positions"]
+    return Picture(f"{name} scores", [grid, Bars("the highest", best, share_text)], notes)
+
+
+def head_norms_picture(norms: HeadNorms, position: int = -1) -> Picture:
+    """What each head writes at one position as a grid, the last unless told; all positions as a detail."""
+    layers, heads, count = norms.norms.shape
+    place = range(count)[position]
+    tokens = token_labels(norms.tokens, norms.ids)
+    at = norms.norms[:, :, place]
+    grid = Grid(f"at position {place}, {tokens[place]}", "layer", "head", _numbers(layers), _numbers(heads), at,
+                length_scale("norm", at, ORANGE), keep="first")  # fmt: skip
+    names = [f"L{layer}H{head}" for layer in range(layers) for head in range(heads)]
+    everywhere = norms.norms.reshape(layers * heads, count)
+    detail = Grid("at every position", "head", "position", names, tokens, everywhere,
+                  length_scale("norm", everywhere, ORANGE), detail=True, numbered="columns")  # fmt: skip
+    return Picture("the length of what each head writes", [grid, detail])
+
+
+def residual_norms_picture(norms: ResidualNorms) -> Picture:
+    """The stream's length on its way through the blocks, and that of what attention and MLPs add to it."""
+    tokens = token_labels(norms.tokens, norms.ids)
+    stream = Grid("the stream", "where", "position", [_short(name) for name in norms.names], tokens, norms.stream,
+                  length_scale("norm", norms.stream), numbered="columns")  # fmt: skip
+    layers = _numbers(len(norms.attention))
+    both = np.concatenate([norms.attention, norms.mlp])
+    written = [
+        Grid(
+            f"what {name} writes",
+            "layer",
+            "position",
+            layers,
+            tokens,
+            values,
+            length_scale("norm", both, hue),
+            numbered="columns",
+        )
+        for name, values, hue in (("attention", norms.attention, ORANGE), ("the MLP", norms.mlp, GREEN))
+    ]
+    return Picture("the length of the stream, and of what is added to it", [stream, *written])
+
+
+def _short(name: str) -> str:
+    """blocks.3.resid_post as 3 post."""
+    return name.removeprefix("blocks.").replace(".resid_", " ")
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
+
+
+@display.terminal.register(HeadScores)
+def head_scores_view(scores: HeadScores) -> Group:
+    return picture_view(head_scores_picture(scores))
+
+
+@display.html.register(HeadScores)
+def head_scores_html(scores: HeadScores) -> str:
+    return picture_html(head_scores_picture(scores))
+
+
+def head_scores_figure(scores: HeadScores) -> Figure:
+    """Draw heads' scores. Raises `MissingExtraError` without the `plot` extra."""
+    return picture_figure(head_scores_picture(scores), "head_scores_figure")
+
+
+@display.terminal.register(HeadNorms)
+def head_norms_view(norms: HeadNorms, position: int = -1) -> Group:
+    return picture_view(head_norms_picture(norms, position))
+
+
+@display.html.register(HeadNorms)
+def head_norms_html(norms: HeadNorms, position: int = -1) -> str:
+    return picture_html(head_norms_picture(norms, position))
+
+
+def head_norms_figure(norms: HeadNorms, position: int = -1) -> Figure:
+    """Draw heads' norms. Raises `MissingExtraError` without the `plot` extra."""
+    return picture_figure(head_norms_picture(norms, position), "head_norms_figure")
+
+
+@display.terminal.register(ResidualNorms)
+def residual_norms_view(norms: ResidualNorms) -> Group:
+    return picture_view(residual_norms_picture(norms))
+
+
+@display.html.register(ResidualNorms)
+def residual_norms_html(norms: ResidualNorms) -> str:
+    return picture_html(residual_norms_picture(norms))
+
+
+def residual_norms_figure(norms: ResidualNorms) -> Figure:
+    """Draw the stream's norms. Raises `MissingExtraError` without the `plot` extra."""
+    return picture_figure(residual_norms_picture(norms), "residual_norms_figure")

@@ -1,0 +1,191 @@
+"""Panels in a terminal. Where a text is too long for the page, what is left out is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pellucid.views.labels import fitted, running_text, width
+from pellucid.views.panels import Bars, Grid, Panel, Picture, TokenText
+from pellucid.views.scales import BLUE, ORANGE, Scale
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+    from rich.text import Text
+
+# Columns.
+_ROW_LABEL, _BAR_LABEL, _BAR, _SHORTEST_BAR = 18, 30, 40, 8
+_NARROWEST, _WIDEST = 3, 11
+
+
+def picture_view(picture: Picture) -> Group:
+    """A picture as a renderable, as wide as the page allows."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(picture.title, "bold")]
+    parts += [Text(note, "dim") for note in picture.notes]
+    for panel in picture.panels:
+        parts += ["", panel_view(panel)]
+    return Group(*parts)
+
+
+def panel_view(panel: Panel) -> RenderableType:
+    if isinstance(panel, TokenText):
+        return token_text_view(panel)
+    return BarChart(panel) if isinstance(panel, Bars) else GridTable(panel)
+
+
+def token_text_view(panel: TokenText) -> Group:
+    """The text, each token on its colour, and below it what the colours say."""
+    from rich.console import Group
+    from rich.text import Text
+
+    text = Text()
+    for number, (token, token_id, value) in enumerate(zip(panel.tokens, panel.ids, panel.values, strict=True)):
+        style = panel.scale.style(value) if value is not None else "dim" if number < panel.quiet else ""
+        text.append(running_text(token, token_id), style)
+    title = [Text(panel.title, "dim")] if panel.title else []
+    return Group(*title, text, legend(panel.scale))
+
+
+def legend(scale: Scale) -> Text:
+    """Some values of a scale on their colours."""
+    from rich.text import Text
+
+    line = Text.assemble((f"{scale.name}: ", "dim"))
+    for value in scale.samples:
+        line.append(f" {scale.text(value)} ", scale.style(value)).append(" ")
+    line.rstrip()
+    return line
+
+
+class BarChart:
+    """Bars from a common zero, with their labels before them and their values behind."""
+
+    def __init__(self, panel: Bars) -> None:
+        self._panel = panel
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        panel = self._panel
+        if panel.title:
+            yield Text(panel.title, "dim")
+        labels = min(_BAR_LABEL, options.max_width // 3, max((width(bar.label) for bar in panel.bars), default=0))
+        numbers = max((width(panel.text(bar.value)) for bar in panel.bars), default=0)
+        notes = max((width(bar.note) for bar in panel.bars), default=0)
+        room = options.max_width - labels - numbers - 2 - (notes + 2 if notes else 0)
+        if room < _SHORTEST_BAR:  # a narrow page has no place for notes
+            notes, room = 0, options.max_width - labels - numbers - 2
+        room = max(2, min(_BAR, room))
+        left, right = self._halves(room)
+        largest = max((abs(bar.value) for bar in panel.bars), default=0.0)
+        for bar in panel.bars:
+            length = abs(bar.value) / largest if largest else 0.0
+            line = Text(no_wrap=True, overflow="crop").append(fitted(bar.label, labels)).append(" ")
+            hue = bar.hue or (BLUE if bar.value >= 0 else ORANGE)
+            mark = f"rgb({hue[0]},{hue[1]},{hue[2]})"
+            if bar.value < 0:
+                blocks = max(1, round(length * left))
+                line.append(" " * (left - blocks)).append("█" * blocks, mark).append(" " * right)
+            else:
+                line.append(" " * left).append(fitted(_blocks(length * right), right), mark)
+            line.append(" ").append(fitted(panel.text(bar.value), numbers, right=True))
+            if notes:
+                line.append("  ").append(bar.note, "dim")
+            line.rstrip()
+            yield line
+        if panel.left_out:
+            yield Text(panel.left_out, "dim")
+
+    def _halves(self, room: int) -> tuple[int, int]:
+        """The columns of bars below and above zero, as the largest of both need them."""
+        if not self._panel.has_both_signs:
+            return 0, room
+        lowest = -min(bar.value for bar in self._panel.bars)
+        highest = max(0.0, max(bar.value for bar in self._panel.bars))
+        left = min(room - 1, max(1, round(room * lowest / (lowest + highest)))) if highest else room
+        return left, room - left
+
+
+def _blocks(length: float) -> str:
+    """A bar of so many columns, to an eighth; never none for what is not 0."""
+    if length <= 0:
+        return ""
+    eighths = max(1, round(length * 8))
+    return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
+
+
+class GridTable:
+    """Cells on their colours under the columns' labels: as many columns as fit, the last or the first ones."""
+
+    def __init__(self, panel: Grid) -> None:
+        self._panel = panel
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        panel = self._panel
+        if panel.title:
+            yield Text(panel.title, "dim")
+        if panel.detail:
+            yield Text(f"{panel.shape[0]} × {panel.shape[1]} values: in the figure and in a notebook", "dim")
+            return
+        margin = min(_ROW_LABEL, max((width(label) for label in (panel.row_name, *panel.rows)), default=0))
+        cell = self._cell_width(options.max_width - margin)
+        shown = max(1, (options.max_width - margin) // (cell + 1))
+        count = len(panel.columns)
+        columns = range(max(0, count - shown), count) if panel.keep == "last" else range(min(count, shown))
+        if len(columns) < count:
+            yield Text(_left_out(panel, columns), "dim")
+        yield from self._head(margin, cell, columns)
+        for row, label in enumerate(panel.rows):
+            line = Text(no_wrap=True, overflow="crop").append(fitted(label, margin, right=panel.texts is None), "dim")
+            for column in columns:
+                line.append(" ").append_text(self._cell(row, column, cell))
+            yield line
+        yield legend(panel.scale)
+
+    def _cell_width(self, room: int) -> int:
+        """Wide enough for what is in the cells; labels of columns are cut to that, though not to nothing."""
+        panel = self._panel
+        rows, columns = panel.shape
+        if panel.texts is not None:
+            longest = max((width(text) for texts in panel.texts for text in texts), default=1) + 1
+            return max(6, min(_WIDEST + 1, longest))
+        numbers = max((width(panel.cell(row, column)) for row in range(rows) for column in range(columns)), default=1)
+        labels = max((width(label) for label in panel.columns), default=1)
+        fitting = room // max(1, columns) - 1
+        return max(_NARROWEST, numbers, min(labels, _WIDEST, max(fitting, 5)))
+
+    def _head(self, margin: int, cell: int, columns: Sequence[int]) -> Iterator[Text]:
+        from rich.text import Text
+
+        names, right = [self._panel.row_name, ""], self._panel.texts is None
+        lines = [list(map(str, columns))] if self._panel.numbered else []
+        lines.append([self._panel.columns[column] for column in columns])
+        for name, labels in zip(names, lines, strict=False):
+            head = Text(fitted(name, margin), "dim", no_wrap=True, overflow="crop")
+            for label in labels:
+                head.append(" ").append(fitted(label, cell, right=right))
+            yield head
+
+    def _cell(self, row: int, column: int, room: int) -> Text:
+        from rich.text import Text
+
+        panel = self._panel
+        value = float(panel.values[row, column])
+        if panel.texts is None:
+            return Text(fitted(panel.cell(row, column), room, right=True), panel.scale.style(value))
+        # The bar says without colours what the colour says.
+        text = fitted(panel.cell(row, column), room - 1) + panel.scale.level(value)
+        return Text(text, panel.scale.style(value))
+
+
+def _left_out(panel: Grid, columns: range) -> str:
+    count = len(panel.columns)
+    missing = count - len(columns)
+    end = "first" if panel.keep == "last" else "last"
+    which = f"the {end} is" if missing == 1 else f"the {end} {missing} are"
+    return f"of {count} {panel.column_name}s {which} left out, for which the page is too narrow"
