@@ -2,47 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from pellucid.cli.bench import bench
 from pellucid.cli.failures import PellucidCommand
-from pellucid.cli.generate import generate
-from pellucid.cli.models import models
-from pellucid.cli.predict import predict
-from pellucid.cli.pull import pull
-from pellucid.cli.quantize import quantize
-from pellucid.cli.score import score
-from pellucid.cli.show import show
-from pellucid.cli.tokens import tokens
-from pellucid.cli.verify import verify
-from pellucid.cli.walk import walk
+
+_DECODE, _MODELS = "Decode and look", "Models"
+
+# Each command, in the order of the help, and the panel it stands in. It is the function of its name in its own module.
+_PANELS = {
+    "walk": _DECODE,
+    "generate": _DECODE,
+    "show": _DECODE,
+    "predict": _DECODE,
+    "score": _DECODE,
+    "tokens": _DECODE,
+    "trace": _DECODE,
+    "models": _MODELS,
+    "pull": _MODELS,
+    "quantize": _MODELS,
+    "bench": _MODELS,
+    "verify": _MODELS,
+}
+_CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each made when it is looked up: one that runs need not wait for the options of others."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            panel = _PANELS[name]
+            alone = typer.Typer(add_completion=False, context_settings=_CONTEXT_SETTINGS)
+            function = getattr(import_module(f"pellucid.cli.{name}"), name)
+            alone.command(name, cls=PellucidCommand, rich_help_panel=panel)(function)
+            self._made[name] = typer.main.get_command(alone)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PANELS)
+
+    def __len__(self) -> int:
+        return len(_PANELS)
+
+
+class _Group(TyperGroup):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: Any = _Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
 
 app = typer.Typer(
     name="pellucid",
+    cls=_Group,
     help="GPT-2, clear enough to see through.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_CONTEXT_SETTINGS,
 )
-
-_DECODE, _MODELS = "Decode and look", "Models"
-for command, panel in (
-    (walk, _DECODE),
-    (generate, _DECODE),
-    (show, _DECODE),
-    (predict, _DECODE),
-    (score, _DECODE),
-    (tokens, _DECODE),
-    (models, _MODELS),
-    (pull, _MODELS),
-    (quantize, _MODELS),
-    (bench, _MODELS),
-    (verify, _MODELS),
-):
-    app.command(cls=PellucidCommand, rich_help_panel=panel)(command)
 
 
 def _version(asked: bool) -> None:

@@ -20,9 +20,7 @@ from pellucid.cli.options import (
 from pellucid.cli.terminal import given_text, printable, show, show_json, waiting
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, Group, RenderResult
-    from rich.measure import Measurement
-    from rich.table import Table
+    from rich.console import Group
     from rich.text import Text
 
     from pellucid.decoding.results import Generation, Prediction
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 _TOP = 5
 _NEW_TOKENS = 30
-_BAR_WIDTH = 32
 
 
 def walk(
@@ -88,84 +85,19 @@ def _page(
     from rich.padding import Padding
     from rich.text import Text
 
-    from pellucid.views.tables import visible
+    from pellucid.views.walk_parts import heading, indented, model_title, next_token_bars, token_cells
 
-    cells = [(visible(lm.tokenizer.display_token(token), token), str(token)) for token in prediction.prompt_ids]
-    parts: list[Any] = [Text(), _title(lm), Text()]
-    parts += [_heading("tokens", f"{len(prediction.prompt_ids)} of them, each with its id")]
-    parts += [Padding(_Tokens(cells), (0, 0, 0, 2), expand=False), Text()]
-    parts += [_heading("next token", f"the {len(prediction)} likeliest of {lm.config.vocab_size:,}")]
-    parts += [Padding(_next_tokens(prediction), (0, 0, 0, 2), expand=False), Text()]
+    ids = prediction.prompt_ids
+    parts: list[Any] = [Text(), model_title(lm.name, lm.config, lm.precision), Text()]
+    parts += [heading("tokens", f"{len(ids)} of them, each with its id")]
+    parts += [indented(token_cells([lm.tokenizer.display_token(token) for token in ids], ids)), Text()]
+    parts += [heading("next token", f"the {len(prediction)} likeliest of {lm.config.vocab_size:,}")]
+    parts += [indented(next_token_bars(prediction.rows)), Text()]
     for way, options, generation in continuations:
         spelt = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
-        parts += [_heading(way, spelt or "the likeliest token, every time")]
+        parts += [heading(way, spelt or "the likeliest token, every time")]
         parts += [Padding(_continuation(prediction, generation), (0, 2, 0, 2), expand=False), Text()]
     return Group(*parts)
-
-
-def _title(lm: LanguageModel) -> Text:
-    from rich.text import Text
-
-    config = lm.config
-    facts = (
-        f"  {config.parameter_count / 1e6:,.1f}M parameters · {config.n_layer} layers · {config.n_head} heads · "
-        f"width {config.n_embd} · {lm.precision}"
-    )
-    return Text.assemble((lm.name, "bold cyan"), (facts, "dim"))
-
-
-def _heading(title: str, explanation: str) -> Text:
-    from rich.text import Text
-
-    return Text.assemble((title, "bold"), (f"  {explanation}", "dim"))
-
-
-class _Tokens:
-    """Pieces with their ids below them, as many to a line as fit."""
-
-    def __init__(self, cells: list[tuple[str, str]]) -> None:
-        self._cells = cells
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        from rich.measure import Measurement
-
-        return Measurement(1, options.max_width)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.cells import cell_len
-        from rich.text import Text
-
-        pieces, ids, used = Text(), Text(), 0
-        for number, (piece, token) in enumerate(self._cells):
-            width = max(cell_len(piece), cell_len(token))
-            if used and used + width > options.max_width:
-                yield from (pieces, ids)
-                pieces, ids, used = Text(), Text(), 0
-            pieces.append(piece + " " * (width - cell_len(piece)), "bold" if number % 2 else "bold cyan")
-            ids.append(token.ljust(width), "dim")
-            pieces.append("  ")
-            ids.append("  ")
-            used += width + 2
-        yield from (pieces, ids)
-
-
-def _next_tokens(prediction: Prediction) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    from pellucid.views.tables import visible
-
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(justify="right", style="dim")
-    table.add_column(justify="right")
-    table.add_column(no_wrap=True)
-    largest = max(row.probability for row in prediction)
-    for row in prediction:
-        bar = "█" * max(1, round(_BAR_WIDTH * row.probability / largest))
-        piece = Text(visible(row.token, row.id))
-        table.add_row(piece, str(row.id), f"{row.probability:.2%}", Text(bar, style="cyan"))
-    return table
 
 
 def _continuation(prediction: Prediction, generation: Generation) -> Text:

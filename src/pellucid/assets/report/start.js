@@ -1,0 +1,51 @@
+// Draws everything, part by part; a part that fails says so in its own place.
+
+// The head that moves the prediction's logit most: where looking begins.
+function mostTelling() {
+  const { parts, values } = data.attribution, last = values.subarray(values.length - parts.length);
+  let found = { layer: 0, head: 0 }, most = -1;
+  parts.forEach(([, kind, layer, head], i) => {
+    if (kind === "head" && Math.abs(last[i]) > most) { most = Math.abs(last[i]); found = { layer, head }; }
+  });
+  return found;
+}
+
+// A decode's text begins with all of the prompt: of a long one the end is shown.
+function scrollDecodes() {
+  for (const text of document.querySelectorAll('#decodes div[style*="pre-wrap"]')) {
+    text.classList.add("tall");
+    text.scrollTop = text.scrollHeight;
+  }
+}
+
+async function start() {
+  data = await readContents();
+  Object.assign(state, { position: data.seq - 1 }, mostTelling());
+  document.body.classList.toggle("long", data.seq > 200);
+  const parts = [
+    ["tokens", drawText], ["attention", drawAttention], ["lens", drawLens], ["attribution", drawAttribution],
+    ["norms", drawNorms], ["heads", drawScores], ["next", drawNextToken],
+  ];
+  drawTheme();
+  drawBar();
+  for (const [id, draw] of parts) {
+    try { draw(); } catch (error) {
+      byId(id).prepend(element("p", { class: "notice" }, `This part could not be drawn: ${error.message}`));
+      console.error(error);
+    }
+  }
+  if (data.seq > 200) scrollDecodes();
+  let waiting = 0;
+  addEventListener("resize", () => {
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(redraw);
+  });
+  document.body.dataset.ready = Math.round(performance.now()); // milliseconds since the page was asked for
+}
+
+start().catch((error) => {
+  const why = typeof DecompressionStream === "undefined" ? "this browser is too old (it lacks DecompressionStream)" : error.message;
+  byId("failed").textContent = `The pictures could not be drawn: ${why}.`;
+  byId("failed").hidden = false;
+  console.error(error);
+});

@@ -1,0 +1,209 @@
+"""The walk through the model in a terminal: a text's way from ids to the next token, in the numbers of one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pellucid import display
+from pellucid.errors import OptionError
+from pellucid.lens.overview import Overview, Sample, in_block
+from pellucid.views.labels import fitted
+from pellucid.views.scales import number_text, share_text
+from pellucid.views.tables import visible
+from pellucid.views.walk_parts import Fitted, heading, indented, model_title, next_token_bars, token_cells
+from pellucid.views.walk_readings import layer_says, looked_at_most, strongest_head
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+# Texts of more tokens are shown by their last ones.
+_SHOWN_TOKENS = 200
+# After the likeliest token, those of lower probability are left out.
+_WORTH_SAYING = 0.001
+# What a line of a terminal has room for beside the numbers.
+_LOOKS_WIDTH, _NUMBER_WIDTH = 22, 9
+
+
+@display.terminal.register(Overview)
+def overview_view(overview: Overview) -> Group:
+    """The whole walk: tokens, embeddings, what every block adds, the final logits, the next token."""
+    from rich.console import Group
+    from rich.text import Text
+
+    first = overview.prediction[0]
+    parts = [
+        *_opening(overview),
+        heading("2  embeddings", f"a vector for the id and one for the place, added; at {_last(overview)}"),
+        indented(_samples([(name, overview.sample(name)) for name in ("embed", "pos_embed", "blocks.0.resid_pre")])),
+        Text(),
+        heading(
+            f"3  {overview.config.n_layer} blocks", "how long the stream is there, what each block adds to it, and"
+        ),
+        Text("   what the model would say next if it stopped after it", "dim"),
+        indented(Fitted(lambda room: _blocks(overview, room))),
+        Text(),
+        heading("4  logits", f"the last layer norm, then a number for each of {overview.config.vocab_size:,} tokens"),
+        indented(_samples([(name, overview.sample(name)) for name in ("ln_final.normalized", "logits")])),
+        Text(),
+        heading("5  next token", f"softmax makes them probabilities; a greedy decode takes {_piece(first)}"),
+        indented(next_token_bars(overview.prediction.rows)),
+    ]
+    return Group(*parts)
+
+
+def block_view(overview: Overview, layer: int) -> Group:
+    """One block in detail: every activation, every head, and what the model would say after it.
+
+    Raises `OptionError` for a layer that is not there.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    count = overview.config.n_layer
+    if not 0 <= layer < count:
+        raise OptionError(f"layer is {layer}, but the model's are numbered 0 to {count - 1}")
+    parts = [
+        *_opening(overview),
+        heading(f"2  block {layer} of 0 to {count - 1}", f"every activation in order, at {_last(overview)}"),
+        indented(_samples(list(in_block(overview.samples, layer)))),
+        Text(),
+        heading("3  its heads", "how much each writes to the stream, and where it looks"),
+        indented(Fitted(lambda room: _heads(overview, layer, room))),
+        Text(),
+        heading("4  logit lens", "what the model would say next if it stopped here"),
+        indented(next_token_bars(layer_says(overview, layer))),
+    ]
+    return Group(*parts)
+
+
+def _opening(overview: Overview) -> list[Any]:
+    from rich.text import Text
+
+    ids, tokens = overview.ids[-_SHOWN_TOKENS:], overview.tokens[-_SHOWN_TOKENS:]
+    cut = "" if len(ids) == len(overview.ids) else f"; the last {len(ids)} of them"
+    return [
+        Text(),
+        model_title(overview.model, overview.config, overview.precision),
+        Text(),
+        heading("1  tokens", f"{len(overview.ids):,}, each with its id{cut}"),
+        indented(token_cells(tokens, ids)),
+        Text(),
+    ]
+
+
+def _last(overview: Overview) -> str:
+    return f"{len(overview.ids) - 1} {visible(overview.tokens[-1], overview.ids[-1])}"
+
+
+def _piece(row: Any) -> str:
+    return visible(row.token, row.id)
+
+
+def _samples(samples: Sequence[tuple[str, Sample]]) -> Fitted:
+    """Activations with their shapes, how long they are, and as many of their numbers as fit."""
+
+    def draw(room: int) -> Table:
+        from rich.text import Text
+
+        table = _grid()
+        for style in ("bold", "cyan", "", "dim"):
+            table.add_column(justify="left" if style else "right", style=style, no_wrap=True)
+        table.add_row(Text("", "dim"), Text("shape", "dim"), Text("length", "dim"), "first numbers")
+        shapes = [f"[{', '.join(map(str, sample.shape))}]" for _, sample in samples]
+        taken = max(len(name) for name, _ in samples) + max(map(len, shapes)) + 8 + 6
+        fitting = max(1, min(len(samples[0][1].values), (room - taken - 2) // _NUMBER_WIDTH))
+        for (name, sample), shape in zip(samples, shapes, strict=True):
+            more = " …" if _row_length(sample) > fitting else ""
+            numbers = "".join(f"{value:{_NUMBER_WIDTH}.3f}" for value in sample.values[:fitting].tolist())
+            table.add_row(name, shape, number_text(sample.norm), numbers + more)
+        return table
+
+    return Fitted(draw)
+
+
+def _row_length(sample: Sample) -> int:
+    """How many numbers the row has that a sample's values begin."""
+    return sample.shape[-1] if sample.name.endswith("pattern") else math.prod(sample.shape[2:])
+
+
+def _blocks(overview: Overview, room: int) -> Table:
+    from rich.text import Text
+
+    table = _grid()
+    for justify in ("left", "right", "right", "right", "left", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    titles = ("layer", "stream", "attention", "MLP", "a head looks at", "would say next")
+    table.add_row(*(Text(title, "dim") for title in titles))
+    residual, last, layers = overview.residual, len(overview.ids) - 1, range(overview.config.n_layer)
+    looks = [_looks(overview, *strongest_head(overview, layer), _LOOKS_WIDTH) for layer in layers]
+    widest = max(len(titles[4]), *(look.cell_len for look in looks))
+    says_room = max(12, room - sum(len(title) + 2 for title in titles[:4]) - widest - 4)
+    table.add_row("input", number_text(float(residual.stream[0, last])), "", "", "", _says(overview, -1, says_room))
+    for layer in layers:
+        table.add_row(
+            Text(str(layer), "bold"),
+            number_text(float(residual.stream[2 * layer + 2, last])),
+            Text(number_text(float(residual.attention[layer, last])), "magenta"),
+            Text(number_text(float(residual.mlp[layer, last])), "magenta"),
+            looks[layer],
+            _says(overview, layer, says_room),
+        )
+    return table
+
+
+def _looks(overview: Overview, head: int | None, key: int, weight: float, room: int) -> Text:
+    """Where a head looks: the place, its token, how much."""
+    from rich.text import Text
+
+    start = f"{key} " if head is None else f"H{head} {key} "
+    share = share_text(weight)
+    piece = fitted(visible(overview.tokens[key], overview.ids[key]), room - len(start) - len(share) - 1).rstrip()
+    return Text.assemble((start, "dim"), (piece, ""), (f" {share}", "cyan"))
+
+
+def _says(overview: Overview, layer: int, room: int) -> Text:
+    """The likeliest next tokens after a layer, as many as fit."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    text, used = Text(), 0
+    for row in layer_says(overview, layer):
+        share = share_text(row.probability)
+        piece = visible(row.token, row.id)
+        needed = cell_len(piece) + len(share) + (3 if used else 1)
+        if used and (used + needed > room or row.probability < _WORTH_SAYING):
+            break
+        piece = fitted(piece, room - len(share) - 1).rstrip() if needed > room else piece
+        text.append("  " if used else "")
+        text.append(piece, "" if used else "bold")
+        text.append(f" {share}", "cyan" if not used else "dim")
+        used += needed
+    return text
+
+
+def _heads(overview: Overview, layer: int, room: int) -> Table:
+    from rich.text import Text
+
+    table = _grid()
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    table.add_row(Text("head", "dim"), Text("writes", "dim"), Text("looks at most", "dim"))
+    shown = max(1, min(5, (room - 16) // (_LOOKS_WIDTH - 2)))
+    for head in range(overview.config.n_head):
+        looks = Text("  ").join(
+            _looks(overview, None, key, weight, _LOOKS_WIDTH - 2)
+            for key, weight in looked_at_most(overview, layer, head, shown)
+        )
+        norm = number_text(float(overview.heads.norms[layer, head, -1]))
+        table.add_row(Text(str(head), "bold"), Text(norm, "magenta"), looks)
+    return table
+
+
+def _grid() -> Table:
+    from rich.table import Table
+
+    return Table.grid(padding=(0, 2, 0, 0))

@@ -1,0 +1,147 @@
+"""What a report's script draws from: one JSON object, its arrays packed as base64 of zlib streams."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pellucid.lens.overview import Overview
+from pellucid.lens.results import AttentionPatterns, HeadScores, LogitPart
+from pellucid.views.tables import visible
+
+# Texts of at most so many tokens have their patterns whole; of longer ones, so many weights of each row are kept.
+WHOLE_PATTERNS = 200
+STRONGEST_ENTRIES = 16
+# Patterns of at most so many numbers are kept in steps of 1/65,535, more of them in steps of 1/255.
+_FINE_NUMBERS = 3_000_000
+
+
+def is_whole(overview: Overview) -> bool:
+    """Whether a report has the attention patterns whole."""
+    return len(overview.ids) <= WHOLE_PATTERNS
+
+
+def attention_bits(overview: Overview) -> int:
+    """With how many bits a report keeps an attention weight."""
+    config, length = overview.config, len(overview.ids)
+    entries = STRONGEST_ENTRIES * length if not is_whole(overview) else length * (length + 1) // 2
+    return 16 if config.n_layer * config.n_head * entries <= _FINE_NUMBERS else 8
+
+
+def contents_json(overview: Overview) -> str:
+    """The object as it stands within a script element: nothing in it can end that element."""
+    text = json.dumps(_contents(overview), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _contents(overview: Overview) -> dict[str, Any]:
+    config, score = overview.config, overview.score
+    return {
+        "model": {"n_layer": config.n_layer, "n_head": config.n_head},
+        "ids": overview.ids,
+        "labels": {str(id): visible(piece, id) for id, piece in overview.pieces.items()},
+        "probability": [None if row.logprob is None else _rounded(math.exp(row.logprob)) for row in score],
+        "rank": [row.rank for row in score],
+        "entropy": [None if row.entropy is None else _rounded(row.entropy) for row in score],
+        "attention": _attention(overview.attention, is_whole(overview), attention_bits(overview)),
+        "lens": _lens(overview),
+        "attribution": _attribution(overview),
+        "norms": {
+            "stream": _packed(overview.residual.stream, np.float32),
+            "attention": _packed(overview.residual.attention, np.float32),
+            "mlp": _packed(overview.residual.mlp, np.float32),
+            "heads": _packed(overview.heads.norms, np.float32),
+        },
+        "scores": [
+            _scores("previous_token", overview.previous_token),
+            _scores("induction", overview.induction),
+        ],
+        "logits": _packed(overview.logits, np.float32),
+    }
+
+
+def _attention(attention: AttentionPatterns, whole: bool, bits: int) -> dict[str, Any]:
+    """The patterns row by row: of every query the keys it may see, or the strongest of them with their positions."""
+    patterns = attention.patterns  # [layer, head, query, key]
+    steps, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    length = patterns.shape[-1]
+    if whole:
+        queries, keys = np.tril_indices(length)
+        weights = np.rint(patterns[:, :, queries, keys] * np.float32(steps))
+        return {"form": "whole", "bits": bits, "weights": _packed(weights, kind)}
+    found = [strongest_entries(pattern) for layer in patterns for pattern in layer]
+    positions, weights = (np.concatenate(part) for part in zip(*found, strict=True))
+    return {
+        "form": "strongest",
+        "kept": STRONGEST_ENTRIES,
+        "bits": bits,
+        "positions": _packed(positions, np.uint16),
+        "weights": _packed(np.rint(weights * np.float32(steps)), kind),
+    }
+
+
+def strongest_entries(pattern: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The positions and weights of each row's strongest entries in a [query, key] pattern, row after row, each in
+    order of position; rows of fewer keys than are kept have them all."""
+    length, kept = pattern.shape[0], STRONGEST_ENTRIES
+    ramp, steady = np.tril_indices(min(length, kept)), np.arange(kept, length)
+    if not len(steady):
+        return ramp[1], pattern[ramp]
+    seen = np.where(np.tri(length, dtype=bool), pattern, -1)[kept:]
+    keys = np.sort(np.argpartition(-seen, kept - 1, axis=-1)[:, :kept], axis=-1)  # [query, kept]
+    return (
+        np.concatenate((ramp[1], keys.ravel())),
+        np.concatenate((pattern[ramp], pattern[steady[:, None], keys].ravel())),
+    )
+
+
+def _lens(overview: Overview) -> dict[str, Any]:
+    lens = overview.lens
+    return {
+        "layers": lens.layers,
+        "top": lens.top_ids.shape[-1],
+        "ids": _packed(lens.top_ids, np.uint32),
+        "probabilities": _packed(lens.top_probabilities, np.float32),
+        "entropy": _packed(lens.entropy, np.float32),
+        "target_ids": lens.target_ids.tolist(),
+        "target_probabilities": _packed(lens.target_probabilities, np.float32),
+        "target_ranks": _packed(lens.target_ranks, np.uint32),
+    }
+
+
+def _attribution(overview: Overview) -> dict[str, Any]:
+    found = overview.attributions
+    values = np.array([[part.value for part in one] for one in found], dtype=np.float32)  # [positions, parts]
+    return {
+        "positions": [one.position for one in found],
+        "targets": [one.target_id for one in found],
+        "logits": [_rounded(one.logit) for one in found],
+        "parts": [_part(part) for part in found[-1]],
+        "values": _packed(values, np.float32),
+    }
+
+
+def _part(part: LogitPart) -> list[Any]:
+    return [part.name, part.kind, part.layer, part.head]
+
+
+def _scores(kind: str, scores: HeadScores | None) -> dict[str, Any]:
+    if scores is None:
+        return {"kind": kind, "counted": 0, "scores": []}
+    return {"kind": kind, "counted": scores.counted, "scores": np.round(scores.scores.astype(float), 5).tolist()}
+
+
+def _packed(values: NDArray[Any], kind: type[np.generic]) -> str:
+    """An array as little-endian numbers of a kind, in C order, compressed."""
+    little = np.ascontiguousarray(values, dtype=np.dtype(kind).newbyteorder("<"))
+    return base64.b64encode(zlib.compress(little.tobytes(), 6)).decode("ascii")
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

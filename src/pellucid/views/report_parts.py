@@ -1,0 +1,203 @@
+"""The parts of a report that need no script: the text, the walk, the model, the decodes; and the places that the
+script fills."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from pellucid.decoding.records.record import Record
+from pellucid.lens.overview import Overview, Sample, in_block
+from pellucid.reference.architecture import Architecture, Part
+from pellucid.views.labels import running_text
+from pellucid.views.records_html import record_html
+from pellucid.views.scales import number_text, probability_scale, share_text
+from pellucid.views.tables import visible
+from pellucid.views.walk_readings import layer_says, strongest_head
+
+_BYTES = re.compile(r"\\x[89a-f][0-9a-f]")
+# Longer texts scroll within their box.
+_SCROLLING = 200
+
+
+def section(name: str, title: str, lead: str, body: str) -> str:
+    """One part of the page under its heading."""
+    return f'<section id="{name}"><h2>{title}</h2><p class="lead">{lead}</p>{body}</section>'
+
+
+# The text
+
+
+def text_part(overview: Overview) -> str:
+    """The tokens in running text, coloured by probability until another colouring is chosen."""
+    scale = probability_scale()
+    pieces = []
+    for position, row in enumerate(overview.score):
+        shown = running_text(row.token, row.id)
+        tint = "" if row.logprob is None else f' style="background:{scale.css(math.exp(row.logprob))}"'
+        kind = "tok bytes" if row.token is not None and _BYTES.search(row.token) else "tok"
+        mark = escape(shown).replace("↵\n", "<i>↵</i>\n") if row.token and "\n" in row.token else escape(shown)
+        pieces.append(f'<span class="{kind}" data-p="{position}"{tint}>{mark}</span>')
+    tall = " tall" if len(pieces) > _SCROLLING else ""
+    legend = "".join(f'<span style="background:{scale.css(s)}">{share_text(s)}</span>' for s in scale.samples)
+    return (
+        '<div class="choices" id="text-colouring"></div>'
+        f'<div class="text{tall}" id="text" aria-label="the tokens of the text">{"".join(pieces)}</div>'
+        f'<div class="legend"><em id="text-words">how likely the model found each token, given those before it</em>'
+        f'<b class="legend" id="text-legend" style="margin:0;font-weight:400">{legend}</b></div>'
+        '<p class="told muted" id="text-told"></p>'
+    )
+
+
+# The walk
+
+
+def walk_part(overview: Overview) -> str:
+    """The last token's way through the blocks in numbers, and every activation in short."""
+    position = len(overview.ids) - 1
+    rows = [_walk_row(overview, layer) for layer in range(-1, overview.config.n_layer)]
+    head = [
+        ("layer", ""),
+        ("stream", "n"),
+        ("attention adds", "n"),
+        ("MLP adds", "n"),
+        ("its head that writes most looks most at", ""),
+        ("the model would say next", ""),
+    ]
+    predicted = [
+        [
+            (str(row.rank), "n"),
+            (visible(row.token, row.id), "t"),
+            (str(row.id), "n"),
+            (share_text(row.probability), "n"),
+        ]
+        for row in overview.prediction
+    ]
+    titles = [("rank", "n"), ("token", ""), ("id", "n"), ("probability", "n")]
+    steps = "".join(_values(title, samples) for title, samples in _steps(overview))
+    first = overview.prediction[0]
+    return (
+        f'<div class="scroll">{html_rows(head, rows)}</div>'
+        f"<p>After the last layer norm and the head, the {len(overview.prediction)} likeliest of "
+        f"{overview.config.vocab_size:,} next tokens; a greedy decode takes "
+        f'<b class="mono">{escape(visible(first.token, first.id))}</b>.</p>'
+        f'<div class="scroll">{html_rows(titles, predicted)}</div>'
+        f'<details class="values"><summary>every activation of position {position}, in order, with its first numbers'
+        f"</summary>{steps}</details>"
+    )
+
+
+def _walk_row(overview: Overview, layer: int) -> list[tuple[str, str]]:
+    last = len(overview.ids) - 1
+    said = layer_says(overview, layer)[:3]
+    says = "  ".join(f"{visible(row.token, row.id)} {share_text(row.probability)}" for row in said)
+    stream = number_text(float(overview.residual.stream[0 if layer < 0 else 2 * layer + 2, last]))
+    if layer < 0:
+        return [("embeddings", ""), (stream, "n"), ("", "n"), ("", "n"), ("", "t"), (says, "t")]
+    head, key, weight = strongest_head(overview, layer)
+    looks = f"H{head}  {key} {visible(overview.tokens[key], overview.ids[key])} {share_text(weight)}"
+    adds = [number_text(float(of[layer, last])) for of in (overview.residual.attention, overview.residual.mlp)]
+    return [(str(layer), ""), (stream, "n"), (adds[0], "n"), (adds[1], "n"), (looks, "t"), (says, "t")]
+
+
+def _steps(overview: Overview) -> Iterator[tuple[str, list[tuple[str, Sample]]]]:
+    samples = overview.samples
+    yield "embeddings", [(sample.name, sample) for sample in samples if sample.name in ("embed", "pos_embed")]
+    for layer in range(overview.config.n_layer):
+        yield f"block {layer}", list(in_block(samples, layer))
+    yield "the end", [(sample.name, sample) for sample in samples if sample.name in ("ln_final.normalized", "logits")]
+
+
+def _values(title: str, samples: Sequence[tuple[str, Sample]]) -> str:
+    rows = []
+    for name, sample in samples:
+        more = " …" if math.prod(sample.shape[2:]) > len(sample.values) or "pattern" in name else ""
+        values = "".join(f"{value:>9.3f}" for value in sample.values.tolist()) + more
+        rows.append([(name, "t"), (_brackets(sample.shape), "t"), (number_text(sample.norm), "n"), (values, "t")])
+    head = [("activation", ""), ("shape", ""), ("length", "n"), ("first numbers", "")]
+    opened = " open" if title == "embeddings" else ""
+    return (
+        f'<details class="values"{opened}><summary>{title}</summary><div class="scroll">{html_rows(head, rows)}</div>'
+        "</details>"
+    )
+
+
+# The model
+
+
+def model_part(overview: Overview, architecture: Architecture) -> str:
+    """The model from ids to logits with the shapes that flowed in this pass."""
+    block = architecture.blocks[0].name
+    length, config = len(overview.ids), overview.config
+    heads = (1, config.n_head, length, config.head_dim)
+    attn, mlp = f"{block}.attn", f"{block}.mlp"
+    weights = (1, config.n_head, length, length)
+    per_block = (
+        _stage(architecture[f"{block}.ln_1"], "layer norm")
+        + _stage(architecture[f"{attn}.c_attn"], "queries, keys and values of all heads", then=(("q, k, v", heads),))
+        + _box("attention", f"softmax(q · kᵀ × {architecture.attention_scale:.4g}), causal", "", weights)
+        + _stage(architecture[f"{attn}.c_proj"], "the heads' values, joined: added to the stream", plus=True)
+        + _stage(architecture[f"{block}.ln_2"], "layer norm")
+        + _stage(architecture[f"{mlp}.c_fc"], "each position by itself")
+        + _box("act", architecture[f"{mlp}.act"].kind, "", architecture[f"{mlp}.act"].outputs[0])
+        + _stage(architecture[f"{mlp}.c_proj"], "added to the stream", plus=True)
+    )
+    head = architecture["lm_head"]
+    tied = "; its weight is the token embedding's" if architecture.tied else ""
+    count = len(architecture.blocks)
+    millions = f"{architecture.blocks[0].parameter_count:,} parameters each"
+    return (
+        '<div class="model">'
+        + _box("ids", f"the text's {length:,} tokens", "", (1, length))
+        + _stage(architecture["transformer.wte"], "a row for each id")
+        + _stage(architecture["transformer.wpe"], "a row for each position: added", plus=True)
+        + '<div class="blocks"><div class="stage"><div class="rail"></div>'
+        + f'<div class="times">{count} × block <span class="muted small">{millions}</span></div></div>{per_block}</div>'
+        + _stage(architecture["transformer.ln_f"], "the last layer norm")
+        + _stage(head, f"to logits{tied}")
+        + "</div>"
+    )
+
+
+def _stage(part: Part, what: str, *, plus: bool = False, then: Sequence[tuple[str, tuple[int, ...]]] = ()) -> str:
+    name = part.name.rpartition(".")[2]
+    weights = " + ".join(_brackets(shape) for _, shape in part.weights)
+    drawn = _box(name, what, weights, part.outputs[0], plus=plus)
+    return drawn + "".join(_box(title, "split", "", shape) for title, shape in then)
+
+
+def _box(name: str, what: str, weights: str, shape: tuple[int, ...], *, plus: bool = False) -> str:
+    mark = '<span class="plus">+</span>' if plus else ""
+    return (
+        f'<div class="stage"><div class="rail">{mark}</div><div class="box"><b>{escape(name)}</b> <span>{escape(what)}'
+        f'</span> <span class="weights">{escape(weights)}</span><span class="shape">{_brackets(shape)}</span></div>'
+        "</div>"
+    )
+
+
+def _brackets(shape: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+# The decodes
+
+
+def decodes_part(greedy: Record | None, beams: Record | None) -> str:
+    """What comes next when decoding goes on: greedily, and with beams as a tree."""
+    if greedy is None or beams is None:
+        return '<p class="muted">The text fills all of the model\'s positions: nothing can follow.</p>'
+    return (
+        f'<h3>Greedy</h3><div class="scroll">{record_html(greedy)}</div>'
+        f'<h3 style="margin-top:20px">Beam search</h3><div class="scroll">{record_html(beams)}</div>'
+    )
+
+
+def html_rows(titles: Sequence[tuple[str, str]], rows: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """Rows of (text, kind) under titles; the kinds are the style sheet's: n for a number, t for a token."""
+    head = "".join(f'<th scope="col" class="{kind}">{escape(title)}</th>' for title, kind in titles)
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{kind}">{escape(text)}</td>' for text, kind in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

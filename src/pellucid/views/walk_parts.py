@@ -1,0 +1,99 @@
+"""What walks through a prompt are made of in a terminal: headings, tokens over their ids, likely next tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pellucid.config import GPT2Config
+from pellucid.decoding.results import PredictedToken
+from pellucid.views.tables import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+_BAR_WIDTH = 32
+
+
+def model_title(name: str, config: GPT2Config, precision: str) -> Text:
+    from rich.text import Text
+
+    facts = (
+        f"  {config.parameter_count / 1e6:,.1f}M parameters · {config.n_layer} layers · {config.n_head} heads · "
+        f"width {config.n_embd} · {precision}"
+    )
+    return Text.assemble((name, "bold cyan"), (facts, "dim"))
+
+
+def heading(title: str, explanation: str) -> Text:
+    from rich.text import Text
+
+    return Text.assemble((title, "bold"), (f"  {explanation}", "dim"))
+
+
+def indented(renderable: Any) -> Any:
+    from rich.padding import Padding
+
+    return Padding(renderable, (0, 0, 0, 2), expand=False)
+
+
+class Fitted:
+    """Something that is drawn for the width there is. draw: makes it of a number of columns."""
+
+    def __init__(self, draw: Callable[[int], Any]) -> None:
+        self._draw = draw
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        return Measurement(1, options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._draw(options.max_width)
+
+
+def token_cells(tokens: Sequence[str | None], ids: Sequence[int]) -> Fitted:
+    """Pieces with their ids below them, as many to a line as fit."""
+    cells = [(visible(token, id), str(id)) for token, id in zip(tokens, ids, strict=True)]
+
+    def draw(room: int) -> Any:
+        from rich.cells import cell_len
+        from rich.console import Group
+        from rich.text import Text
+
+        lines = []
+        pieces, numbers, used = Text(), Text(), 0
+        for place, (piece, number) in enumerate(cells):
+            width = max(cell_len(piece), cell_len(number))
+            if used and used + width > room:
+                lines += [pieces, numbers]
+                pieces, numbers, used = Text(), Text(), 0
+            pieces.append(piece + " " * (width - cell_len(piece)), "bold" if place % 2 else "bold cyan")
+            numbers.append(number.ljust(width), "dim")
+            pieces.append("  ")
+            numbers.append("  ")
+            used += width + 2
+        return Group(*lines, pieces, numbers)
+
+    return Fitted(draw)
+
+
+def next_token_bars(rows: Sequence[PredictedToken]) -> Table:
+    """Likely next tokens with their probabilities and a bar for each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(justify="right", style="dim")
+    table.add_column(justify="right")
+    table.add_column(no_wrap=True)
+    largest = max(row.probability for row in rows)
+    for row in rows:
+        bar = "█" * max(1, round(_BAR_WIDTH * row.probability / largest))
+        piece = Text(visible(row.token, row.id))
+        table.add_row(piece, str(row.id), f"{row.probability:.2%}", Text(bar, style="cyan"))
+    return table
