@@ -176,12 +176,16 @@ void Model::pass(const Rows& rows, const KvCache& cache, const Outputs& outputs,
     for (std::size_t layer = 0; layer < h_.size(); ++layer) {
         const Block& block = h_[layer];
         normalize(block.ln_1, count, runtime);
-        apply(block.c_attn, normal_.data(), count, qkv_.data(), 3 * n_embd, Activation::none, false, runtime);
+        const Linear& after = layer + 1 < h_.size() ? h_[layer + 1].c_attn : lm_head_;
+        apply(block.c_attn, normal_.data(), count, qkv_.data(), 3 * n_embd, Activation::none, false,
+              block.attn_c_proj, runtime);
         attend(rows, layer, cache, runtime);
-        apply(block.attn_c_proj, mixed_.data(), count, stream_.data(), n_embd, Activation::none, true, runtime);
+        apply(block.attn_c_proj, mixed_.data(), count, stream_.data(), n_embd, Activation::none, true, block.c_fc,
+              runtime);
         normalize(block.ln_2, count, runtime);
-        apply(block.c_fc, normal_.data(), count, inner_.data(), config_.n_inner, config_.activation, false, runtime);
-        apply(block.mlp_c_proj, inner_.data(), count, stream_.data(), n_embd, Activation::none, true, runtime);
+        apply(block.c_fc, normal_.data(), count, inner_.data(), config_.n_inner, config_.activation, false,
+              block.mlp_c_proj, runtime);
+        apply(block.mlp_c_proj, inner_.data(), count, stream_.data(), n_embd, Activation::none, true, after, runtime);
     }
     if (rows.wanted.empty()) return;
     for (std::size_t i = 0; i < rows.wanted.size(); ++i) {  // wanted[i] >= i: moving up overwrites nothing needed
@@ -194,7 +198,7 @@ void Model::pass(const Rows& rows, const KvCache& cache, const Outputs& outputs,
                     rows.wanted.size() * n_embd * sizeof(float));
     }
     apply(lm_head_, normal_.data(), rows.wanted.size(), outputs.logits + first_output * config_.vocab_size,
-          config_.vocab_size, Activation::none, false, runtime);
+          config_.vocab_size, Activation::none, false, h_.empty() ? lm_head_ : h_.front().c_attn, runtime);
 }
 
 void Model::embed(const Rows& rows, Runtime& runtime) {
@@ -251,7 +255,8 @@ void Model::normalize(const LayerNorm& norm, std::size_t rows, Runtime& runtime)
 }
 
 void Model::apply(const Linear& linear, const float* inputs, std::size_t rows, float* output,
-                  std::size_t output_stride, Activation activation, bool accumulate, Runtime& runtime) {
+                  std::size_t output_stride, Activation activation, bool accumulate, const Linear& upcoming,
+                  Runtime& runtime) {
     const QuantizedRows quantized{quantized_.data(), quantized_scales_.data(), quantized_sums_.data(),
                                   quantized_starts_.data(), group_count(linear.n_in)};
     if (linear.precision == Precision::int8 || linear.precision == Precision::int4) {
@@ -277,7 +282,8 @@ void Model::apply(const Linear& linear, const float* inputs, std::size_t rows, f
                        [&](std::size_t begin, std::size_t end, std::size_t thread) {
                            float* partial_sums = &partial_sums_[thread * partial_sums_of_thread];
                            runtime.kernels().multiply(product, begin, end, partial_sums);
-                       });
+                       },
+                       upcoming.weight);
 }
 
 void Model::reserve(std::size_t rows, std::size_t positions, Runtime& runtime) {

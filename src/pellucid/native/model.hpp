@@ -94,7 +94,7 @@ private:
     void attend(const Rows& rows, std::size_t layer, const KvCache& cache, Runtime& runtime);
     void normalize(const LayerNorm& norm, std::size_t rows, Runtime& runtime);
     void apply(const Linear& linear, const float* inputs, std::size_t rows, float* output, std::size_t output_stride,
-               Activation activation, bool accumulate, Runtime& runtime);
+               Activation activation, bool accumulate, const Linear& upcoming, Runtime& runtime);
     void reserve(std::size_t rows, std::size_t positions, Runtime& runtime);
 
     ModelConfig config_;

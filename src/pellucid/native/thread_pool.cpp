@@ -71,12 +71,14 @@ void ThreadPool::run(const Loop& loop) {
     state_.store(((state_.load(std::memory_order_relaxed) & ~(one_loop - 1)) + one_loop) | open);
     state_.notify_all();
 
-    take_blocks(0);
+    take_blocks(0, loop);
 
     state_.fetch_and(~open, std::memory_order_acq_rel);
+    Fetcher upcoming(loop.upcoming);
     for (int looks = 0; (state_.load(std::memory_order_acquire) & worker_mask) != 0; ++looks) {
         // A worker that was taken off its core in the middle of a block needs ours, if there is no other.
         if (looks < 2000) {
+            upcoming.fetch_some();
             pause();
         } else {
             std::this_thread::yield();
@@ -84,8 +86,15 @@ void ThreadPool::run(const Loop& loop) {
     }
 }
 
-void ThreadPool::take_blocks(std::size_t thread) {
-    const Loop loop = loop_;
+void ThreadPool::Fetcher::fetch_some() {
+    if (left_.empty()) return;
+#if defined(__GNUC__)
+    __builtin_prefetch(left_.data());
+#endif
+    left_ = left_.subspan(std::min<std::size_t>(left_.size(), 64));
+}
+
+void ThreadPool::take_blocks(std::size_t thread, const Loop& loop) {
     for (;;) {
         const std::size_t begin = next_.fetch_add(loop.block, std::memory_order_relaxed);
         if (begin >= loop.count) return;
@@ -93,20 +102,23 @@ void ThreadPool::take_blocks(std::size_t thread) {
     }
 }
 
-// Takes part in the current loop, if it is open and not the one this worker did last.
-void ThreadPool::join_loop(std::size_t thread, std::uint32_t& last_number) {
+// Takes part in the current loop, if it is open and not the one this worker did last, and says what comes after it.
+std::span<const std::byte> ThreadPool::join_loop(std::size_t thread, std::uint32_t& last_number) {
     std::uint32_t state = state_.load(std::memory_order_acquire);
     while ((state & open) != 0 && state / one_loop != last_number) {
         if (!state_.compare_exchange_weak(state, state + one_worker, std::memory_order_acq_rel)) continue;
         last_number = state / one_loop;
-        take_blocks(thread);
+        const Loop loop = loop_;
+        take_blocks(thread, loop);
         state_.fetch_sub(one_worker, std::memory_order_acq_rel);
-        return;
+        return loop.upcoming;
     }
+    return {};
 }
 
 void ThreadPool::work(std::size_t thread) {
     std::uint32_t last_number = 0;
+    Fetcher upcoming({});
     while (!stopping_.load(std::memory_order_relaxed)) {
         const auto give_up = std::chrono::steady_clock::now() + spin_time;
         std::uint32_t seen = state_.load(std::memory_order_acquire);
@@ -114,13 +126,14 @@ void ThreadPool::work(std::size_t thread) {
             for (int i = 0; i < pauses_between_looks; ++i) {
                 seen = state_.load(std::memory_order_acquire);
                 if (seen / one_loop != last_number) break;
+                upcoming.fetch_some();
                 pause();
             }
         } while (seen / one_loop == last_number && std::chrono::steady_clock::now() < give_up);
         if (seen / one_loop == last_number) {
             state_.wait(seen);
         } else if ((seen & open) != 0) {
-            join_loop(thread, last_number);
+            upcoming = Fetcher(join_loop(thread, last_number));
         } else {
             last_number = seen / one_loop;  // over before we came
         }

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -26,12 +28,13 @@ public:
 
     // Calls body(begin, end, thread) until 0..count is covered, `block` at a time; thread < threads() is another
     // one in each simultaneous call. The body must not throw.
+    // upcoming: memory that is read after this loop. Threads that have nothing else to do fetch its beginning.
     template <class Body>
-    void run(std::size_t count, std::size_t block, const Body& body) {
+    void run(std::size_t count, std::size_t block, const Body& body, std::span<const std::byte> upcoming = {}) {
         const auto call = [](const void* context, std::size_t begin, std::size_t end, std::size_t thread) {
             (*static_cast<const Body*>(context))(begin, end, thread);
         };
-        run(Loop{call, &body, count, block});
+        run(Loop{call, &body, count, block, upcoming});
     }
 
 private:
@@ -40,12 +43,24 @@ private:
         const void* context = nullptr;
         std::size_t count = 0;
         std::size_t block = 1;
+        std::span<const std::byte> upcoming;
+    };
+
+    // Fetches memory little by little.
+    class Fetcher {
+    public:
+        explicit Fetcher(std::span<const std::byte> memory) : left_(memory.first(std::min(memory.size(), most))) {}
+        void fetch_some();
+
+    private:
+        static constexpr std::size_t most = 128 * 1024;  // of a second-level cache
+        std::span<const std::byte> left_;
     };
 
     void run(const Loop& loop);
     void work(std::size_t thread);
-    void take_blocks(std::size_t thread);
-    void join_loop(std::size_t thread, std::uint32_t& last_number);
+    void take_blocks(std::size_t thread, const Loop& loop);
+    std::span<const std::byte> join_loop(std::size_t thread, std::uint32_t& last_number);
 
     // The state of the current loop in one word, so that joining and closing are one atomic operation each: how
     // many workers are in it, whether more may join, and its number.
