@@ -27,7 +27,7 @@ from rich.progress import track
 
 import pellucid
 from pellucid import GPT2Config, GPT2LMHeadModel, LanguageModel
-from pellucid.lens.head_scores import repeated_tokens
+from pellucid.lens.instruments.head_scores import repeated_tokens
 from pellucid.lens.results import HeadScores, RankedHead
 
 TEXT_LENGTH, TOKENS, PAIRS = 32, 64, 4

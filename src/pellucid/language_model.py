@@ -21,8 +21,8 @@ from pellucid.decoding.task import DecodingTask
 from pellucid.engine import Engine
 from pellucid.engines import EngineName, Precision, choose_engine, load_native_engine, load_reference_model
 from pellucid.errors import ContextLengthError, OptionError
+from pellucid.lens.instruments.of_models import ModelInstruments
 from pellucid.lens.looking import LooksInside
-from pellucid.lens.model_instruments import ModelInstruments
 from pellucid.tokenizer import GPT2Tokenizer
 
 if TYPE_CHECKING:

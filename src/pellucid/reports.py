@@ -52,7 +52,7 @@ def look_at(
 def report_page(lm: Looked, seen: Overview) -> bytes:
     """The HTML page of what was seen of a text, with a greedy and a beam decode that go on from it."""
     from pellucid.reference.architecture import survey
-    from pellucid.views.report import report_html
+    from pellucid.views.report.page import report_html
 
     architecture = survey(lm.model, batch=1, seq=len(seen.ids))
     page = report_html(seen, architecture, greedy=_decode(lm, seen), beams=_decode(lm, seen, num_beams=BEAMS))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pellucid import LanguageModel
 from pellucid.errors import OptionError, TraceError
-from pellucid.lens.head_scores import places, repeated_tokens
+from pellucid.lens.instruments.head_scores import places, repeated_tokens
 
 from .recorded import Case
 from .test_logit_instruments import twin

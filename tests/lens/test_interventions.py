@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pellucid import LanguageModel
 from pellucid.errors import ContextLengthError, OptionError
-from pellucid.lens import patching
-from pellucid.lens.components import read_components
+from pellucid.lens.instruments import patching
+from pellucid.lens.instruments.components import read_components
 
 from .test_logit_instruments import twin
 
@@ -255,7 +255,7 @@ def test_integrated_gradients_add_up_to_what_the_score_gains(
 
 
 def test_integrated_gradients_do_not_depend_on_the_batch_or_leave_gradients(demo: LanguageModel) -> None:
-    from pellucid.lens.token_attribution import integrated_gradients
+    from pellucid.lens.instruments.token_attribution import integrated_gradients
 
     ids = demo.tokenizer.encode("The king gave the queen a")
     one = integrated_gradients(demo.model, ids, steps=5, batch_size=1)

@@ -20,7 +20,7 @@ from pellucid.errors import OptionError, PellucidError
 from pellucid.language_model import LanguageModel
 from pellucid.lens.overview import in_block
 from pellucid.reports import look_at, report_page
-from pellucid.views.report_data import STRONGEST_ENTRIES, strongest_entries
+from pellucid.views.report.data import STRONGEST_ENTRIES, strongest_entries
 
 from .conftest import LONG, SHORT, Oracle, Report
 

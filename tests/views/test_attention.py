@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pellucid import display
 from pellucid.views.attention import STRONGEST, WHOLE, attention_figure, drawn_pattern
-from pellucid.views.scales import share_text
+from pellucid.views.panels.scales import share_text
 from pellucid.views.tables import visible
 
 from .fragments import on_the_page, printed, self_contained

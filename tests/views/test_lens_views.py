@@ -16,7 +16,7 @@ from pellucid.errors import MissingExtraError
 from pellucid.views import attention, attribution, heads, interventions, logit_lens, neurons, token_colours
 from pellucid.views.attribution import part_label
 from pellucid.views.labels import running_text, token_labels
-from pellucid.views.scales import share_text, signed_text
+from pellucid.views.panels.scales import share_text, signed_text
 from pellucid.views.tables import visible
 
 from .fragments import on_the_page, printed, self_contained
@@ -286,7 +286,7 @@ def test_a_score_is_coloured_by_what_is_asked_for(by: Any) -> None:
 
 
 def test_likely_and_unlikely_tokens_have_different_colours() -> None:
-    from pellucid.views.scales import ORANGE, probability_scale
+    from pellucid.views.panels.scales import ORANGE, probability_scale
 
     scale = probability_scale()
     assert str(ORANGE)[1:-1].replace(" ", "") in scale.css(0.0002)

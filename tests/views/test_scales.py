@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.views import scales
-from pellucid.views.pixels import pixels_png, pooled
-from pellucid.views.scales import Scale, contrast
+from pellucid.views.panels import scales
+from pellucid.views.panels.pixels import pixels_png, pooled
+from pellucid.views.panels.scales import Scale, contrast
 
 ALL = {
     "share": scales.share_scale(),

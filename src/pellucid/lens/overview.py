@@ -111,10 +111,10 @@ def overview(
 
     Raises `OptionError` for a number that is too small, `ActivationNameError` where the trace lacks an activation.
     """
-    from pellucid.lens.attention import attention, head_norms, residual_norms
-    from pellucid.lens.head_scores import induction_scores, previous_token_scores
-    from pellucid.lens.logit_attribution import logit_attribution
-    from pellucid.lens.logit_lens import logit_lens
+    from pellucid.lens.instruments.attention import attention, head_norms, residual_norms
+    from pellucid.lens.instruments.head_scores import induction_scores, previous_token_scores
+    from pellucid.lens.instruments.logit_attribution import logit_attribution
+    from pellucid.lens.instruments.logit_lens import logit_lens
 
     vocab = trace.config.vocab_size
     if not 1 <= top <= vocab:

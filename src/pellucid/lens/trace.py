@@ -13,8 +13,8 @@ from pellucid.display import Displayed
 from pellucid.engine import FloatArray
 from pellucid.errors import ActivationNameError, TraceError
 from pellucid.lens.choices import token_id
+from pellucid.lens.instruments.of_traces import TraceInstruments
 from pellucid.lens.names import Names, canonical, layer_of, select, tail_of
-from pellucid.lens.trace_instruments import TraceInstruments
 
 if TYPE_CHECKING:
     from torch import Tensor

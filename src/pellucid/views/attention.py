@@ -17,11 +17,11 @@ from pellucid import display
 from pellucid.lens.results import AttentionPatterns
 from pellucid.views.figures import INK, MONO, MUTED, SANS, blank_figure
 from pellucid.views.labels import fitted, numbered, token_labels, width
-from pellucid.views.panels import Grid, Picture
-from pellucid.views.panels_figure import heat_map, picture_figure
-from pellucid.views.panels_terminal import legend
-from pellucid.views.pixels import pooled
-from pellucid.views.scales import Scale, share_scale, share_text
+from pellucid.views.panels.figure import heat_map, picture_figure
+from pellucid.views.panels.picture import Grid, Picture
+from pellucid.views.panels.pixels import pooled
+from pellucid.views.panels.scales import Scale, share_scale, share_text
+from pellucid.views.panels.terminal import legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

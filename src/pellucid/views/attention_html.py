@@ -13,9 +13,9 @@ from pellucid import display
 from pellucid.lens.results import AttentionPatterns
 from pellucid.views.attention import attention_notes, attention_scale, attention_title, drawn_pattern, one_head
 from pellucid.views.labels import numbered, shortened, token_labels
-from pellucid.views.panels_html import legend_html, picture_html, view_html
-from pellucid.views.pixels import pixels_uri, pooled
-from pellucid.views.scales import STRONGEST_MARK, Scale, share_text
+from pellucid.views.panels.html import legend_html, picture_html, view_html
+from pellucid.views.panels.pixels import pixels_uri, pooled
+from pellucid.views.panels.scales import STRONGEST_MARK, Scale, share_text
 
 # Pixels of a page: a side of one pattern among a layer's, and among all.
 _AMONG_FEW, _AMONG_MANY = 180, 68

@@ -8,11 +8,11 @@ import numpy as np
 
 from pellucid import display
 from pellucid.lens.results import LogitAttribution, LogitPart
-from pellucid.views.panels import Bar, Bars, Grid, Panel, Picture
-from pellucid.views.panels_figure import picture_figure
-from pellucid.views.panels_html import picture_html
-from pellucid.views.panels_terminal import picture_view
-from pellucid.views.scales import signed_scale, signed_text
+from pellucid.views.panels.figure import picture_figure
+from pellucid.views.panels.html import picture_html
+from pellucid.views.panels.picture import Bar, Bars, Grid, Panel, Picture
+from pellucid.views.panels.scales import signed_scale, signed_text
+from pellucid.views.panels.terminal import picture_view
 from pellucid.views.tables import visible
 
 if TYPE_CHECKING:

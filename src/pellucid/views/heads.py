@@ -9,11 +9,11 @@ import numpy as np
 from pellucid import display
 from pellucid.lens.results import HeadNorms, HeadScores, ResidualNorms
 from pellucid.views.labels import token_labels
-from pellucid.views.panels import Bar, Bars, Grid, Picture
-from pellucid.views.panels_figure import picture_figure
-from pellucid.views.panels_html import picture_html
-from pellucid.views.panels_terminal import picture_view
-from pellucid.views.scales import GREEN, ORANGE, length_scale, share_scale, share_text
+from pellucid.views.panels.figure import picture_figure
+from pellucid.views.panels.html import picture_html
+from pellucid.views.panels.picture import Bar, Bars, Grid, Picture
+from pellucid.views.panels.scales import GREEN, ORANGE, length_scale, share_scale, share_text
+from pellucid.views.panels.terminal import picture_view
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pellucid import display
 from pellucid.lens.results import LogitLens
 from pellucid.views.labels import token_labels
-from pellucid.views.panels import Grid, Picture
-from pellucid.views.panels_figure import picture_figure
-from pellucid.views.panels_html import picture_html
-from pellucid.views.panels_terminal import picture_view
-from pellucid.views.scales import BLUE, Scale, entropy_scale, rank_scale, share_scale, share_text
+from pellucid.views.panels.figure import picture_figure
+from pellucid.views.panels.html import picture_html
+from pellucid.views.panels.picture import Grid, Picture
+from pellucid.views.panels.scales import BLUE, Scale, entropy_scale, rank_scale, share_scale, share_text
+from pellucid.views.panels.terminal import picture_view
 from pellucid.views.tables import visible
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from pellucid import display
 from pellucid.lens.results import NeuronView, WeightedToken
 from pellucid.views.labels import token_labels
-from pellucid.views.panels import Bar, Bars, Panel, Picture, TokenText
-from pellucid.views.panels_figure import picture_figure
-from pellucid.views.panels_html import picture_html
-from pellucid.views.panels_terminal import picture_view
-from pellucid.views.scales import signed_scale, signed_text
+from pellucid.views.panels.figure import picture_figure
+from pellucid.views.panels.html import picture_html
+from pellucid.views.panels.picture import Bar, Bars, Panel, Picture, TokenText
+from pellucid.views.panels.scales import signed_scale, signed_text
+from pellucid.views.panels.terminal import picture_view
 from pellucid.views.tables import visible
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pellucid import display
 from pellucid.errors import OptionError
 from pellucid.lens.overview import Overview, Sample, in_block
 from pellucid.views.labels import fitted
-from pellucid.views.scales import number_text, share_text
+from pellucid.views.panels.scales import number_text, share_text
 from pellucid.views.tables import visible
 from pellucid.views.walk_parts import Fitted, heading, indented, model_title, next_token_bars, token_cells
 from pellucid.views.walk_readings import layer_says, looked_at_most, strongest_head

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from pellucid import display
 from pellucid.decoding.results import PredictedToken, Prediction, Score
 from pellucid.views.interventions import next_token_bars
-from pellucid.views.panels import Picture
-from pellucid.views.panels_figure import picture_figure
-from pellucid.views.panels_html import table_html, token_text_html, view_html
+from pellucid.views.panels.figure import picture_figure
+from pellucid.views.panels.html import table_html, token_text_html, view_html
+from pellucid.views.panels.picture import Picture
+from pellucid.views.panels.scales import BLUE, TokenScale
 from pellucid.views.record_text import percent
-from pellucid.views.scales import BLUE, TokenScale
 from pellucid.views.tables import SCORE_TITLES, score_cells, visible
 from pellucid.views.token_colours import score_picture
 

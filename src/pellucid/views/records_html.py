@@ -12,6 +12,7 @@ from pellucid.decoding.records.values import Expansion, TokenStep
 from pellucid.decoding.session import NextToken
 from pellucid.views.beam_lattice import beam_lattice
 from pellucid.views.beam_tree import main_line, read_in_order, stretch_text
+from pellucid.views.panels.scales import probability_scale
 from pellucid.views.record_text import (
     alternatives,
     births,
@@ -29,7 +30,6 @@ from pellucid.views.record_text import (
     tokens_to_compare,
     written_out,
 )
-from pellucid.views.scales import probability_scale
 
 _TOP = 10
 _BOX = "font-family: system-ui, sans-serif; font-size: 13px; line-height: 1.5; max-width: 100%"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from pellucid import display
 from pellucid.decoding.shaping import ShapedComparison, ShapedDistribution
 from pellucid.views.labels import token_labels
-from pellucid.views.panels_html import view_html
-from pellucid.views.scales import BLUE, probability_scale, share_text
+from pellucid.views.panels.html import view_html
+from pellucid.views.panels.scales import BLUE, probability_scale, share_text
 from pellucid.views.tables import visible
 
 if TYPE_CHECKING:

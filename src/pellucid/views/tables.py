@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pellucid import display
 from pellucid.decoding.results import Generation, Prediction, Score, ScoredToken
-from pellucid.views.scales import probability_scale
+from pellucid.views.panels.scales import probability_scale
 
 if TYPE_CHECKING:
     from rich.style import Style

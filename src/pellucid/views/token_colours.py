@@ -10,11 +10,11 @@ from pellucid.decoding.records.record import Record
 from pellucid.decoding.results import Score
 from pellucid.lens.results import TokenAttribution
 from pellucid.views.labels import numbered, token_labels
-from pellucid.views.panels import Bar, Bars, Panel, Picture, TokenText
-from pellucid.views.panels_figure import picture_figure
-from pellucid.views.panels_html import picture_html
-from pellucid.views.panels_terminal import picture_view
-from pellucid.views.scales import TokenScale, share_scale, share_text, signed_scale, signed_text, token_scale
+from pellucid.views.panels.figure import picture_figure
+from pellucid.views.panels.html import picture_html
+from pellucid.views.panels.picture import Bar, Bars, Panel, Picture, TokenText
+from pellucid.views.panels.scales import TokenScale, share_scale, share_text, signed_scale, signed_text, token_scale
+from pellucid.views.panels.terminal import picture_view
 from pellucid.views.tables import visible
 
 if TYPE_CHECKING:

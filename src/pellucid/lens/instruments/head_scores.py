@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.errors import OptionError
-from pellucid.lens.attention import check_whole_text
+from pellucid.lens.instruments.attention import check_whole_text
 from pellucid.lens.results import HeadScoreKind, HeadScores
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def scores_on_repeated_tokens(
     import torch
 
     from pellucid.lens.hooks import hooked
-    from pellucid.lens.running import as_input
+    from pellucid.lens.instruments.running import as_input
 
     if seq_len < 2 or repeats < 2 or rows < 1:
         raise OptionError(f"seq_len is {seq_len}, repeats {repeats}, rows {rows}: at least 2, 2 and 1 are needed")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pellucid.views.labels import fitted, running_text, width
-from pellucid.views.panels import Bars, Grid, Panel, Picture, TokenText
-from pellucid.views.scales import BLUE, ORANGE, Scale
+from pellucid.views.panels.picture import Bars, Grid, Panel, Picture, TokenText
+from pellucid.views.panels.scales import BLUE, ORANGE, Scale
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult

@@ -30,9 +30,9 @@ class TraceInstruments:
         """What each layer's stream says, read through the final layer norm and the head (nostalgebraist, 2020).
 
         token: the token to follow through the layers, or ids, one a position; what the model predicts unless given.
-        top: how many of the likeliest tokens to keep. See `pellucid.lens.logit_lens.logit_lens`.
+        top: how many of the likeliest tokens to keep. See `pellucid.lens.instruments.logit_lens.logit_lens`.
         """
-        from pellucid.lens.logit_lens import logit_lens
+        from pellucid.lens.instruments.logit_lens import logit_lens
 
         return logit_lens(self._itself, token, top)
 
@@ -43,9 +43,9 @@ class TraceInstruments:
         (Elhage et al., 2021).
 
         token: whose logit; the likeliest next one unless given. position: where. against: the token whose logit is
-        subtracted. See `pellucid.lens.logit_attribution.logit_attribution`.
+        subtracted. See `pellucid.lens.instruments.logit_attribution.logit_attribution`.
         """
-        from pellucid.lens.logit_attribution import logit_attribution
+        from pellucid.lens.instruments.logit_attribution import logit_attribution
 
         return logit_attribution(self._itself, token, position, against)
 
@@ -53,34 +53,34 @@ class TraceInstruments:
         self, layer: int | Sequence[int] | None = None, head: int | Sequence[int] | None = None
     ) -> AttentionPatterns:
         """The attention patterns of all layers and heads or those asked for, [layers, heads, query, key]."""
-        from pellucid.lens.attention import attention
+        from pellucid.lens.instruments.attention import attention
 
         return attention(self._itself, layer, head)
 
     def head_norms(self) -> HeadNorms:
         """How much each head writes at each position, [layer, head, position]: the L2 norm of its `attn.result`."""
-        from pellucid.lens.attention import head_norms
+        from pellucid.lens.instruments.attention import head_norms
 
         return head_norms(self._itself)
 
     def residual_norms(self) -> ResidualNorms:
         """How long the stream is along the layers, and what attention and MLPs add to it; L2 norms at each position."""
-        from pellucid.lens.attention import residual_norms
+        from pellucid.lens.instruments.attention import residual_norms
 
         return residual_norms(self._itself)
 
     def induction_scores(self) -> HeadScores:
         """How much each head looks at what followed the current token before, [layer, head] (Olsson et al., 2022).
 
-        Raises `OptionError` where no token repeats. See `pellucid.lens.head_scores.induction_scores`.
+        Raises `OptionError` where no token repeats. See `pellucid.lens.instruments.head_scores.induction_scores`.
         """
-        from pellucid.lens.head_scores import induction_scores
+        from pellucid.lens.instruments.head_scores import induction_scores
 
         return induction_scores(self._itself)
 
     def previous_token_scores(self) -> HeadScores:
         """How much each head looks at the token before the current one, [layer, head] (Elhage et al., 2021)."""
-        from pellucid.lens.head_scores import previous_token_scores
+        from pellucid.lens.instruments.head_scores import previous_token_scores
 
         return previous_token_scores(self._itself)
 
@@ -89,17 +89,17 @@ class TraceInstruments:
 
         Raises `OptionError` where no token repeats.
         """
-        from pellucid.lens.head_scores import duplicate_token_scores
+        from pellucid.lens.instruments.head_scores import duplicate_token_scores
 
         return duplicate_token_scores(self._itself)
 
     def neuron(self, layer: int, index: int, top: int = 10) -> NeuronView:
         """What an MLP's neuron says and where in the text it speaks (Geva et al., 2021).
 
-        Needs `mlp.post` of its layer. See `pellucid.lens.neurons.neuron`.
+        Needs `mlp.post` of its layer. See `pellucid.lens.instruments.neurons.neuron`.
         """
         from pellucid.lens.choices import check_neuron
-        from pellucid.lens.neurons import neuron
+        from pellucid.lens.instruments.neurons import neuron
 
         trace = self._itself
         check_neuron(layer, index, trace.config)

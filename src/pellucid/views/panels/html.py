@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from html import escape
 
 from pellucid.views.labels import running_text
-from pellucid.views.panels import Bar, Bars, Grid, Panel, Picture, TokenText
-from pellucid.views.pixels import pixels_uri
-from pellucid.views.scales import BLUE, ORANGE, STRONGEST_MARK, STRONGEST_TINT, Scale
+from pellucid.views.panels.picture import Bar, Bars, Grid, Panel, Picture, TokenText
+from pellucid.views.panels.pixels import pixels_uri
+from pellucid.views.panels.scales import BLUE, ORANGE, STRONGEST_MARK, STRONGEST_TINT, Scale
 
 # A grid with more columns has numbers only under the pointer; one with more cells is one picture.
 _NUMBERED_COLUMNS = 26

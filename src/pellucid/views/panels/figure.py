@@ -10,8 +10,8 @@ import numpy as np
 
 from pellucid.views.figures import FAINT, INK, MONO, MUTED, SANS, blank_figure, drawable
 from pellucid.views.labels import running_text, shortened
-from pellucid.views.panels import Bars, Grid, Panel, Picture, TokenText
-from pellucid.views.scales import BLUE, ORANGE, STRONGEST_TINT, Scale, luminance, mixed, tint
+from pellucid.views.panels.picture import Bars, Grid, Panel, Picture, TokenText
+from pellucid.views.panels.scales import BLUE, ORANGE, STRONGEST_TINT, Scale, luminance, mixed, tint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

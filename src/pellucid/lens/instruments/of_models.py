@@ -10,8 +10,8 @@ from pellucid.errors import OptionError
 
 if TYPE_CHECKING:
     from pellucid.config import GPT2Config
+    from pellucid.lens.instruments.patching import LogitsMetric, TokenMetric
     from pellucid.lens.looking import Prompt
-    from pellucid.lens.patching import LogitsMetric, TokenMetric
     from pellucid.lens.results import (
         Ablation,
         AblationMethod,
@@ -65,13 +65,13 @@ class ModelInstruments:
             the first one's logit less the second's; a function of the logits [rows, seq, vocab] that gives [rows]
             numbers; unless given, the likeliest token after the clean text less the likeliest after the corrupted one.
         component: what is replaced, "resid_pre", "attn.out" or "mlp.out" at one position, or "head" for a whole head
-            (more in `pellucid.lens.patching.patch`). position: where the logits are read.
+            (more in `pellucid.lens.instruments.patching.patch`). position: where the logits are read.
         layers, indices: the layers, and the positions or heads, to try. batch_size: runs that go through at once.
         progress: a bar on stderr, True or False; None where it is a terminal and takes over a second.
 
         Raises `OptionError` or `ContextLengthError` before any work.
         """
-        from pellucid.lens.patching import patch
+        from pellucid.lens.instruments.patching import patch
 
         clean_ids, corrupted_ids = self._ids(clean), self._ids(corrupted)
         return patch(
@@ -98,9 +98,10 @@ class ModelInstruments:
         "blocks.3.attn.head.5"), attention layers ("blocks.3.attn") or MLPs ("blocks.3.mlp").
 
         method: "zero", or "mean" for the mean of what they write over the reference, one text or several.
-        Inside the block the reference engine answers. Raises `OptionError`. See `pellucid.lens.ablation.ablated`.
+        Inside the block the reference engine answers. Raises `OptionError`. See
+        `pellucid.lens.instruments.ablation.ablated`.
         """
-        from pellucid.lens.ablation import ablated
+        from pellucid.lens.instruments.ablation import ablated
 
         texts = None if reference is None else self._prompts(reference)[0]
         with ablated(self.model, components, method, texts), self._on_reference_engine():
@@ -118,9 +119,9 @@ class ModelInstruments:
         """A text's loss, and the likeliest tokens after it, with and without parts of the model.
 
         components, method: as for `ablated`. reference: the texts that "mean" is over, the text itself unless given.
-        Raises `OptionError` or `ContextLengthError`. See `pellucid.lens.ablation.ablate`.
+        Raises `OptionError` or `ContextLengthError`. See `pellucid.lens.instruments.ablation.ablate`.
         """
-        from pellucid.lens.ablation import ablate
+        from pellucid.lens.instruments.ablation import ablate
 
         ids = self._ids(text)
         texts = None if reference is None else self._prompts(reference)[0]
@@ -142,11 +143,11 @@ class ModelInstruments:
         method: "integrated_gradients" for the logit of a token, the likeliest next one unless given (Sundararajan et
             al., 2017), or "rollout" for attention only, whatever the token (Abnar & Zuidema, 2020).
         position: where it says it. steps: points of the integral. baseline: a token that stands for "nothing"; the
-            zero vector unless given. See `pellucid.lens.token_attribution`.
+            zero vector unless given. See `pellucid.lens.instruments.token_attribution`.
 
         Raises `OptionError` or `ContextLengthError` before any work.
         """
-        from pellucid.lens.token_attribution import integrated_gradients, rollout
+        from pellucid.lens.instruments.token_attribution import integrated_gradients, rollout
 
         ids = self._ids(text)
         if method == "rollout":
@@ -173,9 +174,9 @@ class ModelInstruments:
         """How much each head is an induction head, [layer, head], on random tokens that repeat (Olsson et al., 2022).
 
         seq_len: tokens that are repeated. tokens: the ids they are drawn from, all unless given. See
-        `pellucid.lens.head_scores.scores_on_repeated_tokens`.
+        `pellucid.lens.instruments.head_scores.scores_on_repeated_tokens`.
         """
-        from pellucid.lens.head_scores import scores_on_repeated_tokens
+        from pellucid.lens.instruments.head_scores import scores_on_repeated_tokens
 
         return scores_on_repeated_tokens(
             self.model, "induction", seq_len=seq_len, repeats=repeats, rows=rows, seed=seed, tokens=tokens
@@ -185,7 +186,7 @@ class ModelInstruments:
         self, *, seq_len: int = 50, repeats: int = 2, rows: int = 4, seed: int = 0, tokens: Sequence[int] | None = None
     ) -> HeadScores:
         """How much each head looks at the previous token, [layer, head], on the same texts as `induction_scores`."""
-        from pellucid.lens.head_scores import scores_on_repeated_tokens
+        from pellucid.lens.instruments.head_scores import scores_on_repeated_tokens
 
         return scores_on_repeated_tokens(
             self.model, "previous_token", seq_len=seq_len, repeats=repeats, rows=rows, seed=seed, tokens=tokens
@@ -194,10 +195,10 @@ class ModelInstruments:
     def neuron(self, layer: int, index: int, text: Prompt | None = None, *, top: int = 10) -> NeuronView:
         """The tokens that an MLP's neuron raises and lowers most, and where in a text it is active (Geva et al., 2021).
 
-        Raises `OptionError` for a neuron that is not there. See `pellucid.lens.neurons.neuron`.
+        Raises `OptionError` for a neuron that is not there. See `pellucid.lens.instruments.neurons.neuron`.
         """
         from pellucid.lens.choices import check_neuron
-        from pellucid.lens.neurons import neuron
+        from pellucid.lens.instruments.neurons import neuron
 
         check_neuron(layer, index, self.config)
         if text is None:
@@ -219,7 +220,7 @@ class ModelInstruments:
         corrupted: Sequence[int],
     ) -> TokenMetric:
         """A metric of tokens from how it was asked for."""
-        from pellucid.lens.patching import likeliest_tokens, token_metric
+        from pellucid.lens.instruments.patching import likeliest_tokens, token_metric
 
         if asked is None:
             token, against = likeliest_tokens(self.model, clean, corrupted, position)

@@ -13,10 +13,10 @@ from torch import Tensor
 from pellucid.errors import OptionError
 from pellucid.lens.choices import numbers, position_index
 from pellucid.lens.hooks import hooked
+from pellucid.lens.instruments.progress import tracked
+from pellucid.lens.instruments.running import as_input, recorded
 from pellucid.lens.names import canonical
-from pellucid.lens.progress import tracked
 from pellucid.lens.results import PatchingSweep, Tokens
-from pellucid.lens.running import as_input, recorded
 
 if TYPE_CHECKING:
     from pellucid.reference.model import GPT2LMHeadModel
@@ -77,7 +77,7 @@ def patch(
         or "mlp.out" ("mlp"). Of one head, at all positions: "attn.z" ("head"), "attn.q", "attn.k", "attn.v",
         "attn.result", "attn.pattern" or "attn.scores".
     layers, indices: which layers, and which positions or heads, are tried; all unless given. Places left out are NaN.
-    batch_size: how many patched runs go through the model at once. progress: see `pellucid.lens.progress.tracked`.
+    batch_size: how many patched runs go through the model at once. progress: see `progress.tracked`.
     tokens: the pieces of both texts, for the result.
 
     Raises `OptionError` for texts of unequal length or a component that cannot be swept.

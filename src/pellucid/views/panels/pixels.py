@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.views.scales import STRONGEST_MARK, Scale, tint
+from pellucid.views.panels.scales import STRONGEST_MARK, Scale, tint
 
 _ZERO = 128  # the palette's entry for 0, where values have two directions
 

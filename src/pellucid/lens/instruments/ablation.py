@@ -12,10 +12,10 @@ from torch import Tensor
 from pellucid.decoding.distribution import softmax
 from pellucid.decoding.results import PredictedToken, likeliest
 from pellucid.errors import OptionError
-from pellucid.lens.components import Component, read_components
 from pellucid.lens.hooks import hooked
+from pellucid.lens.instruments.components import Component, read_components
+from pellucid.lens.instruments.running import as_input, next_token_losses, recorded
 from pellucid.lens.results import Ablation, AblationMethod, Tokens
-from pellucid.lens.running import as_input, next_token_losses, recorded
 
 if TYPE_CHECKING:
     from pellucid.engine import FloatArray
@@ -33,7 +33,7 @@ def ablated(
 ) -> Iterator[tuple[Component, ...]]:
     """Silence parts of a model in every pass until the block ends.
 
-    components: see `pellucid.lens.components.read_components`.
+    components: see `pellucid.lens.instruments.components.read_components`.
     method: "zero" puts zeros in place of what a part writes; "mean" its mean over all positions of the reference, so
         that what depends on the text is lost, and nothing else is (Wang et al., "Interpretability in the Wild", 2022).
         Of a head it is z that is replaced: the output bias, which is no head's, stays. Of a whole attention layer or

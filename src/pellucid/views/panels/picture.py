@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from pellucid.views.scales import Colour, Scale
+from pellucid.views.panels.scales import Colour, Scale
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pellucid.lens.overview import Overview
 from pellucid.reference.architecture import Architecture
 from pellucid.views.labels import shortened
 from pellucid.views.record_text import written_out
-from pellucid.views.report_data import STRONGEST_ENTRIES, attention_bits, contents_json, is_whole
-from pellucid.views.report_parts import decodes_part, model_part, section, text_part, walk_part
+from pellucid.views.report.data import STRONGEST_ENTRIES, attention_bits, contents_json, is_whole
+from pellucid.views.report.parts import decodes_part, model_part, section, text_part, walk_part
 
 # In the order in which they are joined: later ones call earlier ones.
 _SCRIPTS = (

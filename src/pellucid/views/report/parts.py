@@ -12,8 +12,8 @@ from pellucid.decoding.records.record import Record
 from pellucid.lens.overview import Overview, Sample, in_block
 from pellucid.reference.architecture import Architecture, Part
 from pellucid.views.labels import running_text
+from pellucid.views.panels.scales import number_text, probability_scale, share_text
 from pellucid.views.records_html import record_html
-from pellucid.views.scales import number_text, probability_scale, share_text
 from pellucid.views.tables import visible
 from pellucid.views.walk_readings import layer_says, strongest_head
 

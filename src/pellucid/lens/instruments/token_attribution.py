@@ -12,9 +12,9 @@ from torch import Tensor
 from pellucid.errors import OptionError
 from pellucid.lens.choices import position_index
 from pellucid.lens.hooks import hooked
-from pellucid.lens.progress import tracked
+from pellucid.lens.instruments.progress import tracked
+from pellucid.lens.instruments.running import as_input
 from pellucid.lens.results import TokenAttribution, Tokens
-from pellucid.lens.running import as_input
 
 if TYPE_CHECKING:
     from pellucid.engine import FloatArray
@@ -47,7 +47,7 @@ def integrated_gradients(
     token: whose logit is explained; the likeliest next one unless given. position: where it is read.
     steps: points on the way. baseline: the id of a token that stands for "nothing" in every place; unless given the
         zero vector does. batch_size: points that go through the model at once. progress, tokens, piece: as for
-        `pellucid.lens.patching.patch` and `pellucid.lens.ablation.ablate`.
+        `pellucid.lens.instruments.patching.patch` and `pellucid.lens.instruments.ablation.ablate`.
 
     Raises `OptionError` or `ContextLengthError` before any work.
     """

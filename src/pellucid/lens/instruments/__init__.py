@@ -1,0 +1,1 @@
+"""The instruments of interpretability: what they measure of a trace or of a model, a module each."""

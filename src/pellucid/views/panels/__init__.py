@@ -1,0 +1,1 @@
+"""A picture of a result as neutral panels, and the three media that draw them: terminal, HTML, figure."""
