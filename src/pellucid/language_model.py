@@ -12,7 +12,7 @@ import numpy as np
 from pellucid import decoding
 from pellucid.checkpoint import Checkpoint, open_checkpoint
 from pellucid.config import GPT2Config, as_token_ids
-from pellucid.decoding.distribution import entropy, log_softmax, softmax
+from pellucid.decoding.distribution import entropy, log_softmax
 from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.sequence import check_ids, check_prompts
@@ -249,7 +249,7 @@ class LanguageModel(LooksInside, ModelInstruments):
 
     def predict(self, prompt: Prompt, top: int = 10) -> Prediction:
         """The `top` likeliest next tokens, with probabilities under the softmax over the whole vocabulary."""
-        from pellucid.decoding.results import PredictedToken, Prediction, likeliest
+        from pellucid.decoding.results import Prediction, likely_tokens
 
         if top < 1:
             raise OptionError(f"top is {top}; it must be at least 1")
@@ -258,11 +258,7 @@ class LanguageModel(LooksInside, ModelInstruments):
             raise OptionError("predict takes one prompt")
         check_prompts(self.engine, prompts, GenerationOptions(max_new_tokens=1))
         logits = self._logits(prompts[0], all_positions=False)[0]
-        probabilities = softmax(logits)
-        rows = tuple(
-            PredictedToken(self._piece(token), token, float(probabilities[token]), float(logits[token]), rank)
-            for rank, token in enumerate(likeliest(logits, top))
-        )
+        rows = likely_tokens(logits, top, self._piece)
         return Prediction(self._text(prompts[0]), prompts[0], rows, entropy(logits))
 
     def score(self, text: Prompt | Sequence[Prompt], given: Prompt | None = None) -> Score | list[Score]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pellucid.decoding.distribution import largest
+from pellucid.decoding.distribution import largest, softmax
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.stopping import FinishReason
 from pellucid.display import Displayed
@@ -132,6 +132,18 @@ class Score(Displayed):
 def likeliest(logits: FloatArray, count: int) -> list[int]:
     """The ids of the `count` largest of [vocab] logits, largest first, the lower id first among equals."""
     return [int(token) for token in largest(logits, count) if np.isfinite(logits[token])]
+
+
+def likely_tokens(logits: FloatArray, count: int, piece: Callable[[int], str | None]) -> tuple[PredictedToken, ...]:
+    """The `count` likeliest of [vocab] logits, with probabilities under the softmax over all of them.
+
+    piece: a token's text, or None.
+    """
+    probabilities = softmax(logits)
+    return tuple(
+        PredictedToken(piece(token), token, float(probabilities[token]), float(logits[token]), rank)
+        for rank, token in enumerate(likeliest(logits, count))
+    )
 
 
 def _data_frame(rows: tuple[Any, ...], feature: str) -> pd.DataFrame:

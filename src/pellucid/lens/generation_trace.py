@@ -85,9 +85,7 @@ class GenerationTrace(Displayed, Sequence[Trace]):
         first = self.steps[0]
         if first.start:
             raise TraceError("steps that do not begin with the prompt are not the trace of a text")
-        of_all = all(
-            step[name].shape[1] == len(step.ids) for step in self.steps for name in ("logits",) if name in step
-        )
+        of_all = all(step["logits"].shape[1] == len(step.ids) for step in self.steps if "logits" in step)
         return Trace(
             {name: self.whole(name) for name in self.names if name != "logits" or of_all},
             ids=self.ids,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,9 +10,10 @@ import numpy as np
 
 from pellucid.config import GPT2Config
 from pellucid.decoding.distribution import entropy, log_softmax
-from pellucid.decoding.results import PredictedToken, Prediction, Score, ScoredToken, likeliest
+from pellucid.decoding.results import Prediction, Score, ScoredToken, likeliest, likely_tokens
 from pellucid.engine import FloatArray
 from pellucid.errors import OptionError
+from pellucid.lens.choices import check_top
 from pellucid.lens.names import IN_BLOCK, activation_names
 from pellucid.lens.results import (
     AttentionPatterns,
@@ -116,9 +116,7 @@ def overview(
     from pellucid.lens.instruments.logit_attribution import logit_attribution
     from pellucid.lens.instruments.logit_lens import logit_lens
 
-    vocab = trace.config.vocab_size
-    if not 1 <= top <= vocab:
-        raise OptionError(f"top is {top}; it must be between 1 and the {vocab} tokens there are")
+    check_top(top, trace.config.vocab_size)
     if attributed < 1:
         raise OptionError(f"attributed is {attributed}; it must be at least 1")
     length = len(trace.ids)
@@ -145,7 +143,7 @@ def overview(
         tokens=tuple(trace.tokens),
         samples=tuple(_sample(trace, name) for name in overview_names(trace.config)),
         score=score,
-        prediction=_prediction(trace, text, last, top),
+        prediction=Prediction(text, list(trace.ids), likely_tokens(last, top, trace.piece), entropy(last)),
         logits=last,
         lens=lens,
         attention=attention(trace),
@@ -170,15 +168,6 @@ def _score(trace: Trace, logits: FloatArray) -> Score:
             ScoredToken(trace.tokens[position], token, logprob, int((before > before[token]).sum()), entropy(before))
         )
     return Score(tuple(rows))
-
-
-def _prediction(trace: Trace, text: str | None, logits: FloatArray, top: int) -> Prediction:
-    logprobs = log_softmax(logits)
-    rows = tuple(
-        PredictedToken(trace.piece(token), token, math.exp(logprobs[token]), float(logits[token]), rank)
-        for rank, token in enumerate(likeliest(logits, top))
-    )
-    return Prediction(text, list(trace.ids), rows, entropy(logits))
 
 
 def _scores_where_defined(scores: Callable[[Trace], HeadScores], trace: Trace) -> HeadScores | None:

@@ -23,7 +23,7 @@ from pellucid.views.figures import (
     blank_figure,
     drawable,
 )
-from pellucid.views.labels import token_labels
+from pellucid.views.labels import shortened, token_labels
 from pellucid.views.sampling import comparison_heading, kept_text, processor_names
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _ROW = 0.185
 _HEADER, _FOOTER, _TOP, _BOTTOM = 0.62, 0.32, 0.95, 0.15
 _LABELS, _PANEL, _NUMBERS, _BETWEEN = 1.7, 2.5, 0.62, 0.25
 _COLUMNS = 3
+# Characters of a token that its label has room for.
+_NAME = 20
 
 
 def sampling_figure(
@@ -199,7 +201,7 @@ class _Panel:
 
     def names(self, names: Sequence[str]) -> None:
         for row, name in enumerate(names):
-            self._label(row, _shortened(name), font=MONO, color=INK)
+            self._label(row, shortened(name, _NAME), font=MONO, color=INK)
         if self.rows > len(names):
             others = f"{len(self.own.probabilities) - len(names):,} others"
             self._label(self.rows - 1, others, font=SANS, color=MUTED)
@@ -226,7 +228,3 @@ class _Panel:
 
 def _percent(probability: float) -> str:
     return "–" if probability <= 0 else "<0.01%" if probability < 0.0001 else f"{probability:.2%}"
-
-
-def _shortened(name: str, longest: int = 20) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"

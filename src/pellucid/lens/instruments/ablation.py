@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor
 
-from pellucid.decoding.distribution import softmax
-from pellucid.decoding.results import PredictedToken, likeliest
+from pellucid.decoding.results import likely_tokens
 from pellucid.errors import OptionError
 from pellucid.lens.hooks import hooked
 from pellucid.lens.instruments.components import Component, read_components
@@ -18,7 +17,6 @@ from pellucid.lens.instruments.running import as_input, next_token_losses, recor
 from pellucid.lens.results import Ablation, AblationMethod, Tokens
 
 if TYPE_CHECKING:
-    from pellucid.engine import FloatArray
     from pellucid.reference.model import GPT2LMHeadModel
 
 Piece = Callable[[int], str | None]
@@ -99,8 +97,8 @@ def ablate(
         method=method,
         losses_before=next_token_losses(before, input_ids)[0].cpu().numpy(),
         losses_after=next_token_losses(after, input_ids)[0].cpu().numpy(),
-        before=_next_tokens(before[0, -1].float().cpu().numpy(), top, piece),
-        after=_next_tokens(after[0, -1].float().cpu().numpy(), top, piece),
+        before=likely_tokens(before[0, -1].float().cpu().numpy(), top, piece),
+        after=likely_tokens(after[0, -1].float().cpu().numpy(), top, piece),
     )
 
 
@@ -114,11 +112,3 @@ def _means(model: GPT2LMHeadModel, names: set[str], texts: Sequence[Sequence[int
             sums[name] = sums[name] + added if name in sums else added
     positions = sum(map(len, texts))
     return {name: (total / positions).float() for name, total in sums.items()}
-
-
-def _next_tokens(logits: FloatArray, top: int, piece: Piece) -> tuple[PredictedToken, ...]:
-    probabilities = softmax(logits)
-    return tuple(
-        PredictedToken(piece(token), token, float(probabilities[token]), float(logits[token]), rank)
-        for rank, token in enumerate(likeliest(logits, top))
-    )
