@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,16 +37,20 @@ def whole_file(path: Path) -> Iterator[WholeFile]:
     file that was there stays. Raises `PellucidError` at once where the path cannot be written."""
     target = path.expanduser().resolve()  # through a link, to what it points to
     mode = _mode(path, target)
+    # The name is chosen before the file exists, so that an interrupt between the two leaves nothing behind.
+    partial = target.parent / f".{target.name}.{secrets.token_hex(8)}"
     try:
-        number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise PellucidError(f"{path} cannot be written: {error.strerror}") from error
-    os.close(number)
-    partial = Path(name)
-    try:
+        _create(partial, path)
         yield WholeFile(partial, target, mode)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _create(partial: Path, path: Path) -> None:
+    try:
+        partial.touch(mode=0o600, exist_ok=False)
+    except OSError as error:
+        raise PellucidError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _mode(path: Path, target: Path) -> int:

@@ -1,0 +1,91 @@
+"""A file that is being written appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from pellucid import whole_file as module
+from pellucid.errors import PellucidError
+from pellucid.whole_file import whole_file
+
+
+class InterruptAtLine:
+    """Ctrl-C at the nth line that runs in the module, as a signal may come between any two of them."""
+
+    def __init__(self, lines: int) -> None:
+        self.lines = lines
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename != module.__file__:
+            return None
+        if event == "line":
+            self.lines -= 1
+            if self.lines == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+def interrupted_at_line(path: Path, lines: int) -> bool:
+    """Whether the interrupt came before the work on the file began."""
+    before = sys.gettrace()
+    sys.settrace(InterruptAtLine(lines))
+    try:
+        with whole_file(path):
+            sys.settrace(before)
+            return False
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+
+
+def test_an_interrupt_at_any_line_of_the_beginning_leaves_nothing_behind(tmp_path: Path) -> None:
+    lines = 1
+    while interrupted_at_line(tmp_path / "report.html", lines):
+        assert os.listdir(tmp_path) == []
+        lines += 1
+    assert lines > 10  # the file is made within these
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_of_the_work_keeps_the_file_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "trace.safetensors"
+    path.write_bytes(b"older")
+    with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
+        file.partial.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"older"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_completed_file_takes_the_place_and_the_permissions_of_the_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    path.write_bytes(b"older")
+    path.chmod(0o640)
+    with whole_file(path) as file:
+        file.write(b"newer")
+    assert path.read_bytes() == b"newer"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_new_file_is_readable_as_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with whole_file(tmp_path / "new.json") as file:
+            file.write(b"{}")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_that_is_not_there_is_an_error_before_the_work(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "new.json"
+    with pytest.raises(PellucidError, match=r"missing.new\.json cannot be written: No such file"), whole_file(path):
+        pytest.fail("the work began")
