@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 import pellucid
 from pellucid.checkpoint import expected_shapes, open_checkpoint
-from pellucid.checkpoint.packed_file import PACKED_FILE
-from pellucid.checkpoint.packed_layout import packed_bytes, unpack, unpacked_panels
+from pellucid.checkpoint.packed_layout import PACKED_FILE, packed_bytes, unpack, unpacked_panels
 from pellucid.checkpoint.safetensors_file import read_safetensors
 from pellucid.errors import CheckpointError, OptionError
 from pellucid.native._native import matrix_bytes, pack

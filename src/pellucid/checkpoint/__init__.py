@@ -1,10 +1,27 @@
 """GPT-2 on disk: where weights are found, how each format is read and written, the names and shapes they have."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from pellucid.checkpoint.checkpoint import Checkpoint
-from pellucid.checkpoint.hub import PRESET_IDS, CachedModel, cached_models, is_cached
 from pellucid.checkpoint.layout import canonical_name, expected_shapes
 from pellucid.checkpoint.opening import BUNDLED_MODELS, open_checkpoint, open_config, open_tokenizer
-from pellucid.checkpoint.writing import write_checkpoint, write_packed_checkpoint
+
+if TYPE_CHECKING:
+    from pellucid.checkpoint.hub import PRESET_IDS, CachedModel, cached_models, is_cached
+    from pellucid.checkpoint.writing import write_checkpoint, write_packed_checkpoint
+
+# What opening a local model needs none of, and the module it lives in, which is imported at the first use.
+_HOMES = {
+    "PRESET_IDS": "hub",
+    "CachedModel": "hub",
+    "cached_models": "hub",
+    "is_cached": "hub",
+    "write_checkpoint": "writing",
+    "write_packed_checkpoint": "writing",
+}
 
 __all__ = [
     "BUNDLED_MODELS",
@@ -21,3 +38,11 @@ __all__ = [
     "write_checkpoint",
     "write_packed_checkpoint",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

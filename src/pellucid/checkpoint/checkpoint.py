@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pellucid.checkpoint.float_types import Float32Array
 from pellucid.checkpoint.layout import EMBEDDING, HEAD, canonical_name, expected_shapes, is_mask_buffer
-from pellucid.checkpoint.packed_file import PackedFile
 from pellucid.checkpoint.stored import StoredTensor, equal
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, TokenizerError
 
 if TYPE_CHECKING:
+    from pellucid.checkpoint.packed_file import PackedFile
     from pellucid.tokenizer import GPT2Tokenizer
 
 # An error about hundreds of tensors names this many of them.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,7 @@ import numpy.typing as npt
 Float32Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class FloatType:
+class FloatType(NamedTuple):
     """A stored number format: how wide it is and how its bytes become float32.
 
     `to_float32` takes the stored numbers as an array of `storage` and returns as many float32, each the

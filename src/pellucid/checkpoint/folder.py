@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pellucid.checkpoint.packed_file import PACKED_FILE
+from pellucid.checkpoint.packed_layout import PACKED_FILE
 from pellucid.checkpoint.safetensors_file import read_safetensors
 from pellucid.checkpoint.stored import StoredTensor
 from pellucid.errors import CheckpointError

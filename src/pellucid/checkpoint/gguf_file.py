@@ -19,7 +19,8 @@ import numpy as np
 from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array
 from pellucid.checkpoint.gguf_container import GGUFContainer, GGUFTensor, read_container
 from pellucid.checkpoint.layout import EMBEDDING, HEAD, is_block_matrix
-from pellucid.checkpoint.stored import BLOCK_ELEMENTS, FileSegment, StoredTensor, TransposedTensor, equal
+from pellucid.checkpoint.rearranged import TransposedTensor
+from pellucid.checkpoint.stored import BLOCK_ELEMENTS, FileSegment, StoredTensor, equal
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, ConfigError, MissingExtraError, TokenizerError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.checkpoint.layout import EMBEDDING, HEAD, canonical_name, expected_shapes, is_block_matrix, is_mask_buffer
-from pellucid.checkpoint.stored import StoredTensor, TransposedTensor, ZeroTensor, equal
+from pellucid.checkpoint.rearranged import TransposedTensor, ZeroTensor
+from pellucid.checkpoint.stored import StoredTensor, equal
 from pellucid.checkpoint.torch_file import state_dict_tensors
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, ConfigError

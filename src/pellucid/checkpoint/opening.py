@@ -14,13 +14,14 @@ from pellucid.checkpoint.folder import (
     read_weights_file,
     tokenizer_loader,
 )
-from pellucid.checkpoint.hub import PRESET_IDS, fetch_config, fetch_model, fetch_tokenizer
-from pellucid.checkpoint.packed_file import PACKED_FILE, PackedFile, read_packed
+from pellucid.checkpoint.packed_layout import PACKED_FILE
 from pellucid.checkpoint.stored import StoredTensor
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, ModelNotFoundError
 
+# The Hub and the readers of rarer formats are imported where they are needed.
 if TYPE_CHECKING:
+    from pellucid.checkpoint.packed_file import PackedFile
     from pellucid.tokenizer import GPT2Tokenizer
 
 BUNDLED_MODELS = ("demo",)
@@ -47,6 +48,8 @@ def open_checkpoint(name_or_path: str | Path, *, revision: str | None = None, pr
     """
     name, path = str(name_or_path), _local_path(name_or_path)
     if path is None:
+        from pellucid.checkpoint.hub import fetch_model
+
         folder, weights = fetch_model(name, revision=revision, progress=progress)
         return _open_folder(name, folder, weights)
     return _open_folder(name, path) if path.is_dir() else _open_file(name, path)
@@ -56,6 +59,8 @@ def open_config(name_or_path: str | Path, *, revision: str | None = None, progre
     """A model's configuration by the names of `open_checkpoint`; of a Hub id nothing else is downloaded."""
     path = _local_path(name_or_path)
     if path is None:
+        from pellucid.checkpoint.hub import fetch_config
+
         return GPT2Config.from_json_file(fetch_config(str(name_or_path), revision=revision, progress=progress))
     if path.is_dir():
         return _read_config(path)
@@ -69,6 +74,8 @@ def open_tokenizer(name_or_path: str | Path, *, revision: str | None = None, pro
     """
     path = _local_path(name_or_path)
     if path is None:
+        from pellucid.checkpoint.hub import fetch_tokenizer
+
         path = fetch_tokenizer(str(name_or_path), revision=revision, progress=progress)
     if path.is_file():
         return _open_file(str(name_or_path), path).tokenizer()
@@ -85,13 +92,19 @@ def _local_path(name_or_path: str | Path) -> Path | None:
     path = Path(name_or_path).expanduser()
     if name in BUNDLED_MODELS and isinstance(name_or_path, str):
         return _ASSETS / name
-    if name and path.is_dir() and (name not in PRESET_IDS or (path / CONFIG_FILE).is_file()):
+    if name and path.is_dir() and (not _is_preset(name) or (path / CONFIG_FILE).is_file()):
         return path
     if path.is_file():
         return path
     if isinstance(name_or_path, Path) or _is_path(name):
         raise ModelNotFoundError(f"there is no folder and no file {name}")
     return None
+
+
+def _is_preset(name: str) -> bool:
+    from pellucid.checkpoint.hub import PRESET_IDS
+
+    return name in PRESET_IDS
 
 
 def _is_path(name: str) -> bool:
@@ -115,6 +128,8 @@ def _open_weights(
 ) -> Checkpoint:
     packed: PackedFile | None = None
     if weights.name == PACKED_FILE:
+        from pellucid.checkpoint.packed_file import read_packed
+
         tensors, packed = read_packed(weights, config)
     else:
         tensors = dict(read_weights_file(weights))
@@ -139,7 +154,6 @@ def _hint(folder: Path) -> str:
 
 def _open_file(name: str, path: Path) -> Checkpoint:
     folder = path.parent
-    # The readers of rarer formats are imported where there is such a file.
     if path.suffix == ".gguf":
         from pellucid.checkpoint.gguf_file import read_gguf
 

@@ -31,8 +31,6 @@ from pellucid.checkpoint.stored import FileSegment, FileStamp, StoredTensor
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError
 
-PACKED_FILE = "packed.safetensors"
-
 _FORMAT = "pellucid-packed-1"
 
 

@@ -16,6 +16,7 @@ from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array
 from pellucid.checkpoint.layout import EMBEDDING, HEAD, expected_shapes, is_block_matrix
 from pellucid.config import GPT2Config
 
+PACKED_FILE = "packed.safetensors"
 PACKED_PRECISIONS = ("float32", "bfloat16", "int8", "int4")
 
 PANEL_WIDTH = 16

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -61,8 +62,7 @@ class StoredTensor(ABC):
         return out.reshape(self.shape)
 
 
-@dataclass(frozen=True)
-class FileStamp:
+class FileStamp(NamedTuple):
     """What tells one state of a file from the next: its size, its time of change, its place on the disk."""
 
     size: int
@@ -133,37 +133,6 @@ class FileSegment(StoredTensor):
         with self.open() as file:
             self.fill(file, out)
         return out.astype(np.float32, copy=False).reshape(self.shape)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransposedTensor(StoredTensor):
-    """A matrix that its file holds the other way round."""
-
-    stored: StoredTensor
-
-    @classmethod
-    def of(cls, stored: StoredTensor) -> TransposedTensor:
-        return cls(file=stored.file, key=stored.key, shape=stored.shape[::-1], dtype=stored.dtype, stored=stored)
-
-    @property
-    def is_float(self) -> bool:
-        return self.stored.is_float
-
-    def blocks(self) -> Iterator[Float32Array]:
-        yield self.read().reshape(-1)
-
-    def read(self) -> Float32Array:
-        return np.ascontiguousarray(self.stored.read().T)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ZeroTensor(StoredTensor):
-    """A bias that its file leaves out because it is zero."""
-
-    dtype: str = "float32"
-
-    def blocks(self) -> Iterator[Float32Array]:
-        yield np.zeros(self.size, np.float32)
 
 
 def equal(a: StoredTensor, b: StoredTensor) -> bool:

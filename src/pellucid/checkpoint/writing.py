@@ -19,7 +19,8 @@ import numpy.typing as npt
 from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array, float32_to_bfloat16
 from pellucid.checkpoint.folder import CONFIG_FILE, GENERATION_CONFIG_FILE
 from pellucid.checkpoint.layout import HEAD, canonical_name, expected_shapes
-from pellucid.checkpoint.packed_file import PACKED_FILE, write_packed
+from pellucid.checkpoint.packed_file import write_packed
+from pellucid.checkpoint.packed_layout import PACKED_FILE
 from pellucid.checkpoint.safetensors_file import SAFETENSORS_CODES
 from pellucid.checkpoint.stored import BLOCK_ELEMENTS
 from pellucid.config import GPT2Config

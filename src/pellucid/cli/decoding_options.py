@@ -1,7 +1,7 @@
 """The decoding options that a command line can spell: all of `GenerationOptions` but functions, named like its
 fields with dashes for underscores."""
 
-from __future__ import annotations
+# Annotations are not put off here, as they are elsewhere: typer asks for every one, and making them of text takes time.
 
 import inspect
 import itertools

@@ -39,6 +39,10 @@ def load_model(
 
 def is_local(model: str) -> bool:
     """Whether a model needs no download: bundled, a path, or in the Hub's cache."""
-    from pellucid.checkpoint import BUNDLED_MODELS, is_cached
+    from pellucid.checkpoint import BUNDLED_MODELS
 
-    return model in BUNDLED_MODELS or Path(model).expanduser().exists() or is_cached(model)
+    if model in BUNDLED_MODELS or Path(model).expanduser().exists():
+        return True
+    from pellucid.checkpoint import is_cached
+
+    return is_cached(model)

@@ -17,10 +17,8 @@ from tokenizers.models import BPE
 
 from pellucid.errors import TokenizerError
 from pellucid.json_object import read_json_object
-from pellucid.tokenizer.parts import (
-    GPT2_SPECIAL_TOKENS,
+from pellucid.tokenizer.building import (
     TOKEN_FLAGS,
-    TokenizerParts,
     added_token,
     blaming,
     build_bpe,
@@ -33,16 +31,10 @@ from pellucid.tokenizer.parts import (
     token_text,
     tokens_of,
 )
+from pellucid.tokenizer.parts import GPT2_SPECIAL_TOKENS, TokenizerParts
 
 # (vocabulary, merges): Transformers' names, then OpenAI's.
 _VOCABULARY_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
-
-
-def bundled_parts(folder: Path) -> TokenizerParts:
-    """OpenAI's own files as they come with the package, taken on trust: the library reads them fastest itself."""
-    vocabulary_name, merges_name = _VOCABULARY_FILES[1]
-    model = BPE.from_file(str(folder / vocabulary_name), str(folder / merges_name))
-    return gpt2_parts(model, {"model_max_length": 1024}, {})
 
 
 def read_folder(folder: Path) -> TokenizerParts:
@@ -176,7 +168,8 @@ def write_folder(folder: Path, parts: TokenizerParts) -> tuple[Path, ...]:
 
     All are written before the first is put in place, so that a full disk leaves older files whole.
     """
-    added_tokens = sorted(parts.backend.get_added_tokens_decoder().items())
+    pipeline = parts.backend.library
+    added_tokens = sorted(pipeline.get_added_tokens_decoder().items())
     special_tokens: dict[str, Any] = dict(parts.special_tokens)
     settings = {
         **parts.settings,
@@ -199,9 +192,9 @@ def write_folder(folder: Path, parts: TokenizerParts) -> tuple[Path, ...]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder, prefix=".writing-") as staging:
-            parts.backend.save(str(Path(staging) / "tokenizer.json"))
-            if isinstance(parts.backend.model, BPE):
-                parts.backend.model.save(staging)
+            pipeline.save(str(Path(staging) / "tokenizer.json"))
+            if isinstance(pipeline.model, BPE):
+                pipeline.model.save(staging)
             for name, content in (("tokenizer_config.json", settings), ("special_tokens_map.json", special_tokens)):
                 text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
                 (Path(staging) / name).write_text(text, encoding="utf-8")

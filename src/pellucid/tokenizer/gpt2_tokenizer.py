@@ -1,7 +1,7 @@
 """Text to ids and back: GPT-2's byte-level BPE, with the calls that Transformers' tokenizers have.
 
-The algorithm runs in the `tokenizers` library. Source: "Language Models are Unsupervised Multitask Learners"
-(Radford et al., 2019), section 2.2, and OpenAI's `encoder.py`.
+The algorithm runs in the `tokenizers` library; `byte_pairs.py` has its short form. Source: "Language Models are
+Unsupervised Multitask Learners" (Radford et al., 2019), section 2.2, and OpenAI's `encoder.py`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,17 @@ import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, overload
-
-from tokenizers import Encoding
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from pellucid.errors import TokenizerError
 from pellucid.tokenizer.batch_encoding import BatchEncoding, Side, TensorKind, check_side, pad_rows, to_tensor
-from pellucid.tokenizer.files import bundled_parts, read_folder, write_folder
-from pellucid.tokenizer.parts import (
-    END_OF_TEXT,
-    LARGEST_LENGTH_LIMIT,
-    NO_LENGTH_LIMIT,
-    TokenizerParts,
-    parts_from_vocabulary,
-)
+from pellucid.tokenizer.bundled import bundled_parts
+from pellucid.tokenizer.byte_pairs import END_OF_TEXT
+from pellucid.tokenizer.parts import LARGEST_LENGTH_LIMIT, NO_LENGTH_LIMIT, TokenizerParts
 from pellucid.tokenizer.vocabulary import ArrayLike, Vocabulary, as_ids, check_text
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 Padding = bool | Literal["longest", "max_length", "do_not_pad"]
 Truncation = bool | Literal["longest_first", "only_first", "do_not_truncate"]
@@ -39,7 +35,6 @@ class GPT2Tokenizer(Vocabulary):
 
     def __init__(self, parts: TokenizerParts) -> None:
         super().__init__(parts)
-        self._parts = parts
         self.model_max_length = parts.model_max_length
         self.padding_side = parts.padding_side
         self.truncation_side = parts.truncation_side
@@ -47,7 +42,7 @@ class GPT2Tokenizer(Vocabulary):
     @classmethod
     def bundled(cls) -> Self:
         """OpenAI's vocabulary of 50,257 tokens, which comes with the package."""
-        return cls(bundled_parts(Path(__file__).parents[1] / "assets" / "gpt2"))
+        return cls(bundled_parts())
 
     @classmethod
     def from_folder(cls, path: str | Path) -> Self:
@@ -56,6 +51,8 @@ class GPT2Tokenizer(Vocabulary):
 
         Raises `TokenizerError`, naming the file, when there is none or one is damaged.
         """
+        from pellucid.tokenizer.files import read_folder
+
         return cls(read_folder(Path(path)))
 
     @classmethod
@@ -78,6 +75,8 @@ class GPT2Tokenizer(Vocabulary):
 
         Special tokens that the vocabulary lacks are added at its end. `where` names the source in error messages.
         """
+        from pellucid.tokenizer.building import parts_from_vocabulary
+
         settings = {
             "bos_token": bos_token,
             "eos_token": eos_token,
@@ -92,6 +91,8 @@ class GPT2Tokenizer(Vocabulary):
 
     def save_pretrained(self, folder: str | Path) -> tuple[Path, ...]:
         """Write the files from which `from_folder` and Transformers read this tokenizer; returns their paths."""
+        from pellucid.tokenizer.files import write_folder
+
         parts = dataclasses.replace(
             self._parts,
             special_tokens=self._special_tokens,
@@ -159,7 +160,7 @@ class GPT2Tokenizer(Vocabulary):
         if not isinstance(text, Sequence) or isinstance(text, bytes):
             raise TokenizerError(f"the tokenizer takes a string or a list of strings, not a {type(text).__name__}")
         texts = [text] if isinstance(text, str) else list(text)
-        rows = [encoding.ids for encoding in self._encodings(texts, limit, add_special_tokens)]
+        rows = self._rows(texts, limit, add_special_tokens)
         masks = [[1] * len(row) for row in rows]
         length = self._padded_length(padding, rows, max_length, limit, pad_to_multiple_of)
         if length is not None:
@@ -216,24 +217,31 @@ class GPT2Tokenizer(Vocabulary):
 
     def tokenize(self, text: str, add_special_tokens: bool = False) -> list[str]:
         """The tokens of one text, in GPT-2's spelling of bytes (`"Ġ"` is a space)."""
+        _check_texts([text])
         return self._encodings([text], None, add_special_tokens)[0].tokens
 
+    def _rows(self, texts: list[str], limit: int | None, add_special_tokens: bool) -> list[list[int]]:
+        """The ids of each text."""
+        _check_texts(texts)
+        plain = self._parts.backend.encode_plain(texts[0]) if len(texts) == 1 and limit is None else None
+        if plain is not None:
+            return [plain]
+        return [encoding.ids for encoding in self._encodings(texts, limit, add_special_tokens)]
+
     def _encodings(self, texts: list[str], limit: int | None, add_special_tokens: bool) -> list[Encoding]:
-        for index, text in enumerate(texts):
-            check_text(text, f"text {index} of {len(texts)}" if len(texts) > 1 else "the text")
         if limit is None:
             if len(texts) == 1:
-                return [self._backend.encode(texts[0], add_special_tokens=add_special_tokens)]
-            return self._backend.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+                return [self.backend_tokenizer.encode(texts[0], add_special_tokens=add_special_tokens)]
+            return self.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
         # The library's own truncation is a setting of the shared pipeline, so one thread's would reach another's.
-        room = limit - (self._backend.num_special_tokens_to_add(False) if add_special_tokens else 0)
+        room = limit - (self.backend_tokenizer.num_special_tokens_to_add(False) if add_special_tokens else 0)
         if room < 0:
             raise TokenizerError(f"max_length is {limit}, which leaves no room for the special tokens that are added")
-        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        encodings = self.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         for encoding in encodings:
             if len(encoding) > room:
                 encoding.truncate(room, direction=self.truncation_side)
-        return [self._backend.post_process(e, add_special_tokens=add_special_tokens) for e in encodings]
+        return [self.backend_tokenizer.post_process(e, add_special_tokens=add_special_tokens) for e in encodings]
 
     def _truncation_length(self, truncation: Truncation, max_length: int | None) -> int | None:
         if max_length is not None and max_length < 0:
@@ -318,8 +326,8 @@ class GPT2Tokenizer(Vocabulary):
         if isinstance(ids, int):
             ids = [ids]
         if ids and isinstance(ids[0], list):
-            return [self._backend.decode(row, skip_special_tokens=skip_special_tokens) for row in ids]
-        return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
+            return [self._parts.backend.decode(row, skip_special_tokens) for row in ids]
+        return self._parts.backend.decode(ids, skip_special_tokens)
 
     def batch_decode(
         self,
@@ -331,3 +339,8 @@ class GPT2Tokenizer(Vocabulary):
         ids = as_ids(sequences)
         texts: str | list[str] = self.decode(ids, skip_special_tokens) if ids != [] else []
         return [texts] if isinstance(texts, str) else texts
+
+
+def _check_texts(texts: Sequence[object]) -> None:
+    for index, text in enumerate(texts):
+        check_text(text, f"text {index} of {len(texts)}" if len(texts) > 1 else "the text")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self, overload
-
-from tokenizers import AddedToken, Tokenizer
-from tokenizers.decoders import ByteLevel
+from typing import TYPE_CHECKING, Any, Protocol, Self, overload
 
 from pellucid.errors import TokenizerError
+from pellucid.tokenizer.byte_pairs import spelt_bytes
 from pellucid.tokenizer.parts import SPECIAL_TOKEN_NAMES, TokenizerParts
+
+if TYPE_CHECKING:
+    from tokenizers import AddedToken, Tokenizer
 
 
 class ArrayLike(Protocol):
@@ -18,15 +19,6 @@ class ArrayLike(Protocol):
     def tolist(self) -> Any: ...
 
 
-def _byte_of_character() -> dict[str, int]:
-    """The 256 characters in which GPT-2 writes bytes: printable ones stand for themselves, the rest from U+0100 on."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    table = {chr(byte): byte for byte in printable}
-    return table | {chr(256 + rank): byte for rank, byte in enumerate(others)}
-
-
-_BYTE_OF_CHARACTER = _byte_of_character()
 # The tokenizers library holds ids in 32 bits.
 _ID_LIMIT = 2**32
 
@@ -90,20 +82,23 @@ class Vocabulary:
     mask_token_id = _TokenIdName()
 
     def __init__(self, parts: TokenizerParts) -> None:
-        self._backend = parts.backend
+        self._parts = parts
         self._special_tokens = dict(parts.special_tokens)
         self._extra_special_tokens = list(parts.extra_special_tokens)
-        # Whether tokens are strings of bytes. Only a tokenizer.json of another kind of tokenizer has others.
-        self.is_byte_level: bool = isinstance(parts.backend.decoder, ByteLevel)
 
     @property
     def backend_tokenizer(self) -> Tokenizer:
         """The pipeline in the `tokenizers` library."""
-        return self._backend
+        return self._parts.backend.library
+
+    @property
+    def is_byte_level(self) -> bool:
+        """Whether tokens are strings of bytes. Only a tokenizer.json of another kind of tokenizer has others."""
+        return self._parts.backend.is_byte_level
 
     def __len__(self) -> int:
         """The number of tokens, added ones included."""
-        return self._backend.get_vocab_size(with_added_tokens=True)
+        return len(self._parts.backend)
 
     def __bool__(self) -> bool:
         return True
@@ -111,7 +106,7 @@ class Vocabulary:
     @property
     def vocab_size(self) -> int:
         """The number of tokens without the added ones."""
-        return self._backend.get_vocab_size(with_added_tokens=False)
+        return self.backend_tokenizer.get_vocab_size(with_added_tokens=False)
 
     @property
     def vocab(self) -> dict[str, int]:
@@ -120,7 +115,7 @@ class Vocabulary:
 
     def get_vocab(self) -> dict[str, int]:
         """Every token and its id, in a dict of the caller's own."""
-        return self._backend.get_vocab(with_added_tokens=True)
+        return self.backend_tokenizer.get_vocab(with_added_tokens=True)
 
     def get_added_vocab(self) -> dict[str, int]:
         """The added tokens and their ids, by id."""
@@ -129,7 +124,7 @@ class Vocabulary:
     @property
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
         """The added tokens by id: those found in text before anything else is."""
-        return self._backend.get_added_tokens_decoder()
+        return self.backend_tokenizer.get_added_tokens_decoder()
 
     # Special tokens
 
@@ -164,10 +159,13 @@ class Vocabulary:
 
         The model needs rows for new ids.
         """
+        from tokenizers import AddedToken
+
         tokens = [tokens] if isinstance(tokens, str | AddedToken) else list(tokens)
         for token in tokens:
             check_text(token.content if isinstance(token, AddedToken) else token, "a token")
-        return self._backend.add_special_tokens(tokens) if special_tokens else self._backend.add_tokens(tokens)
+        pipeline = self.backend_tokenizer
+        return pipeline.add_special_tokens(tokens) if special_tokens else pipeline.add_tokens(tokens)
 
     def add_special_tokens(self, tokens: Mapping[str, str | Sequence[str]]) -> int:
         """Name special tokens, `{"pad_token": "<pad>"}`, as `add_tokens` does where need be; returns how many."""
@@ -189,9 +187,11 @@ class Vocabulary:
         if token is None:
             self._special_tokens.pop(name, None)
             return
+        from tokenizers import AddedToken
+
         text = token.content if isinstance(token, AddedToken) else token
         check_text(text, name)
-        if self._backend.token_to_id(text) is None:
+        if self.backend_tokenizer.token_to_id(text) is None:
             raise TokenizerError(
                 f"{name} cannot be {text!r}: the vocabulary has no such token. "
                 f"Choose one that it has, or add it: add_special_tokens({{{name!r}: {text!r}}})"
@@ -212,11 +212,11 @@ class Vocabulary:
         """The token of an id, or of each; None for an id from `len(self)` on, as in Transformers."""
         converted = as_ids(ids)
         if isinstance(converted, int):
-            return self._backend.id_to_token(converted)
+            return self._parts.backend.token(converted)
         if converted and isinstance(converted[0], list):
             raise TokenizerError("convert_ids_to_tokens takes one sequence of ids, not a batch: call it on each row")
         skipped = set(self.all_special_ids) if skip_special_tokens else ()
-        return [self._backend.id_to_token(token_id) for token_id in converted if token_id not in skipped]
+        return [self._parts.backend.token(token_id) for token_id in converted if token_id not in skipped]
 
     @overload
     def convert_tokens_to_ids(self, tokens: str) -> int | None: ...
@@ -226,17 +226,17 @@ class Vocabulary:
         """The id of a token, or of each; for a token the vocabulary lacks the id of `unk_token`, None without one."""
         if isinstance(tokens, str):
             check_text(tokens, "the token")
-            token_id = self._backend.token_to_id(tokens)
+            token_id = self.backend_tokenizer.token_to_id(tokens)
             return self.unk_token_id if token_id is None else token_id
         return [self.convert_tokens_to_ids(token) for token in tokens]
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text that these tokens spell."""
-        decoder = self._backend.decoder
+        decoder = self.backend_tokenizer.decoder
         return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
 
     def _known_ids(self, tokens: Sequence[str]) -> list[int]:
-        ids = (self._backend.token_to_id(token) for token in tokens)
+        ids = (self.backend_tokenizer.token_to_id(token) for token in tokens)
         return [token_id for token_id in ids if token_id is not None]
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -244,15 +244,10 @@ class Vocabulary:
 
         The bytes of a sequence of ids, one after the other, are the UTF-8 of its text.
         """
-        token = self._backend.id_to_token(check_id(token_id))
+        token = self._parts.backend.token(check_id(token_id))
         if token is None:
             return b""
-        if not self.is_byte_level:
-            return token.encode()
-        try:
-            return bytes(map(_BYTE_OF_CHARACTER.__getitem__, token))
-        except KeyError:  # an added token, which is spelt in its own characters
-            return token.encode()
+        return spelt_bytes(token) if self.is_byte_level else token.encode()
 
     def display_token(self, token_id: int) -> str:
         r"""A token for people to read: its text, with bytes that are only part of a character as `\xe2\x80`."""

@@ -1,0 +1,105 @@
+"""GPT-2's byte-pair encoding, as short as it is: what the `tokenizers` library does for every text, for a plain one.
+
+Source: "Language Models are Unsupervised Multitask Learners" (Radford et al., 2019), section 2.2, and OpenAI's
+`encoder.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def _byte_of_character() -> dict[str, int]:
+    """The 256 characters in which GPT-2 writes bytes: printable ones stand for themselves, the rest from U+0100 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {chr(byte): byte for byte in printable}
+    return table | {chr(256 + rank): byte for rank, byte in enumerate(others)}
+
+
+_BYTE_OF_CHARACTER = _byte_of_character()
+
+# The bytes' tokens and their ids, which are in this order.
+_CHARACTERS = tuple(_BYTE_OF_CHARACTER)
+_ID_OF_BYTE = {byte: token_id for token_id, byte in enumerate(_BYTE_OF_CHARACTER.values())}
+
+# GPT-2's rule for splitting a text, by which no token crosses the end of a word. In OpenAI's pattern the classes are
+# \p{L} and \p{N}, which Python's `re` does not have: these are the same in ASCII, and there only.
+_WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+", re.ASCII)
+
+# The time that a word takes grows with the square of its length.
+_LONGEST_WORD = 64
+
+
+def spelt_bytes(token: str) -> bytes:
+    """The bytes of a token in GPT-2's spelling."""
+    try:
+        return bytes(map(_BYTE_OF_CHARACTER.__getitem__, token))
+    except KeyError:  # an added token, which is spelt in its own characters
+        return token.encode()
+
+
+class BytePairs:
+    """OpenAI's vocabulary, which follows from its merges: a token for each byte, then one for each merge, the best
+    first, then the end of a text."""
+
+    def __init__(self, merges: list[bytes]) -> None:
+        """merges: pairs of tokens in GPT-2's spelling of bytes, best first: `"Ġ t".encode()`, which takes less room,
+        and so less time to read, than the string."""
+        self._merges = merges
+        self._rank = dict(zip(merges, range(len(merges)), strict=True))
+
+    @classmethod
+    def read(cls, path: Path) -> BytePairs:
+        """From OpenAI's `vocab.bpe`: a line that names the version, then a line for each merge."""
+        return cls(path.read_bytes().split(b"\n")[1:-1])
+
+    def __len__(self) -> int:
+        return len(_CHARACTERS) + len(self._merges) + 1
+
+    def token(self, token_id: int) -> str | None:
+        """The token of an id, in GPT-2's spelling of bytes; None for an id from `len(self)` on."""
+        if token_id < len(_CHARACTERS):
+            return _CHARACTERS[token_id]
+        rank = token_id - len(_CHARACTERS)
+        if rank < len(self._merges):
+            return self._merges[rank].decode().replace(" ", "")
+        return END_OF_TEXT if rank == len(self._merges) else None
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return spelt_bytes(self.token(token_id) or "")
+
+    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+        """The text of ids. Bytes that are no UTF-8 become U+FFFD."""
+        end_of_text = len(self) - 1
+        kept = [token_id for token_id in ids if not (skip_special_tokens and token_id == end_of_text)]
+        return b"".join(map(self.token_bytes, kept)).decode("utf-8", errors="replace")
+
+    def encode(self, text: str) -> list[int] | None:
+        """The ids of a plain text: ASCII, with no word of more than 64 characters, and without `<|endoftext|>`. None
+        for any other."""
+        if not text.isascii() or END_OF_TEXT in text:
+            return None
+        words = _WORD.findall(text)
+        if max(map(len, words), default=0) > _LONGEST_WORD:
+            return None
+        return [token_id for word in words for token_id in self._encode_word(word)]
+
+    def _encode_word(self, word: str) -> list[int]:
+        """Begin with a token for each byte, and join the pair that was merged first, as long as there is one."""
+        ids = [_ID_OF_BYTE[byte] for byte in word.encode()]
+        tokens = [_CHARACTERS[token_id].encode() for token_id in ids]
+        none = len(self._merges)
+        while len(tokens) > 1:
+            ranks = [self._rank.get(left + b" " + right, none) for left, right in pairwise(tokens)]
+            best = min(ranks)
+            if best == none:
+                break
+            place = ranks.index(best)
+            tokens[place : place + 2] = [tokens[place] + tokens[place + 1]]
+            ids[place : place + 2] = [len(_CHARACTERS) + best]
+        return ids
