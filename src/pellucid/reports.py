@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pellucid.decoding.records.record import Record
     from pellucid.reference.model import GPT2LMHeadModel
 
-# At how many positions, counted from the end, a report takes the predicted token's logit apart.
-ATTRIBUTED = 100
+# At how many positions, counted from the end, a report takes the predicted token's logit apart: at all of them.
+ATTRIBUTED = None
 # How far a report's decodes go on, and with how many beams.
 NEW_TOKENS, BEAMS = 8, 3
 
@@ -36,7 +36,7 @@ def look_at(
     text: str | Sequence[int],
     *,
     top: int = 5,
-    attributed: int = 1,
+    attributed: int | None = 1,
     memory_limit: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Overview:
@@ -54,7 +54,7 @@ def report_page(lm: Looked, seen: Overview) -> bytes:
     from pellucid.reference.architecture import survey
     from pellucid.views.report.page import report_html
 
-    architecture = survey(lm.model, batch=1, seq=len(seen.ids))
+    architecture = survey(lm.model, batch=1, seq=1)  # for its weights: the text's own shapes were seen
     page = report_html(seen, architecture, greedy=_decode(lm, seen), beams=_decode(lm, seen, num_beams=BEAMS))
     return page.encode("utf-8", "backslashreplace")
 

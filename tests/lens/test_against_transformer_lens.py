@@ -85,6 +85,14 @@ def test_patching_sweeps_measure_what_theirs_do(case: Case, component: str) -> N
     assert abs(ours.clean - (logits[case.answer] - logits[case.other])) < TOLERANCE * np.abs(logits).max()
 
 
+@pytest.mark.parametrize(("component", "theirs"), [("head", "out"), ("attn.pattern", "pattern")])
+def test_patching_heads_by_position_measures_what_theirs_does(case: Case, component: str, theirs: str) -> None:
+    ours = case.lm.patch(case.clean, case.corrupted, (case.answer, case.other), component, by_position=True)
+    recorded = case[f"patching/attn_head_{theirs}_by_pos"]  # of z [layer, position, head]; of patterns heads first
+    recorded = recorded.transpose(0, 2, 1) if component == "attn.pattern" else recorded
+    assert relative_difference(ours.values, recorded) < TOLERANCE
+
+
 def test_heads_score_as_theirs_do(case: Case) -> None:
     trace = case.lm.trace(case.repetitive, "attn.pattern")
     ours = {

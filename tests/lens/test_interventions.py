@@ -1,4 +1,4 @@
-"""Patching, ablation, attribution to tokens and neurons: they equal what is computed by hand, and leave no trace."""
+"""Ablation, attribution to tokens and neurons: they equal what is computed by hand, and leave no trace."""
 
 from __future__ import annotations
 
@@ -12,123 +12,12 @@ from hypothesis import strategies as st
 
 from pellucid import LanguageModel
 from pellucid.errors import ContextLengthError, OptionError
-from pellucid.lens.instruments import patching
 from pellucid.lens.instruments.components import read_components
 
+from .passes import hook_count, logits_of
 from .test_logit_instruments import twin
 
-CLEAN, CORRUPTED = [5, 40, 12, 33, 7], [5, 40, 55, 33, 9]
-
-
-def hook_count(lm: LanguageModel) -> int:
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in lm.model.modules())
-
-
-def logits_of(lm: LanguageModel, ids: list[int]) -> torch.Tensor:
-    with torch.no_grad():
-        return lm.model(torch.tensor([ids])).logits[0]
-
-
-# Patching
-
-
-def test_patching_everything_that_differs_gives_the_clean_answer(tiny: LanguageModel) -> None:
-    sweep = tiny.patch([5, 40, 12], [5, 40, 55], 23, "resid_post")
-    # The texts differ at the last position only; with its stream, the corrupted run is the clean one.
-    np.testing.assert_allclose(sweep.values[:, -1], sweep.clean, rtol=1e-4)
-    np.testing.assert_allclose(sweep.values[:, :-1], sweep.corrupted, rtol=1e-4)
-    np.testing.assert_allclose(sweep.recovered[:, -1], 1, atol=1e-3)
-    assert sweep.clean == pytest.approx(float(logits_of(tiny, [5, 40, 12])[-1, 23]), rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    "component", ["resid_pre", "resid_mid", "attn.out", "mlp.out", "attn.z", "attn.result", "attn.scores"]
-)
-def test_one_place_of_a_sweep_is_one_hook(tiny: LanguageModel, component: str) -> None:
-    sweep = tiny.patch(CLEAN, CORRUPTED, (23, 41), component, batch_size=3)
-    source = tiny.trace(CLEAN).tensor(f"blocks.1.{component}")
-
-    def replace(activation: torch.Tensor, _name: str) -> torch.Tensor:
-        where = (0, slice(None), 2) if component in ("attn.z", "attn.result") else (0, 2)
-        activation[where] = source[where]
-        return activation
-
-    with tiny.hooks({f"blocks.1.{component}": replace}):
-        logits = logits_of(tiny, CORRUPTED)[-1]
-    assert sweep.values[1, 2] == pytest.approx(float(logits[23] - logits[41]), abs=1e-4)
-
-
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batch_size=st.integers(1, 40))
-def test_a_sweep_is_the_same_in_batches_of_any_size(batch_size: int, tiny: LanguageModel) -> None:
-    whole = tiny.patch(CLEAN, CORRUPTED, 3, "resid_pre")
-    again = tiny.patch(CLEAN, CORRUPTED, 3, "resid_pre", batch_size=batch_size)
-    np.testing.assert_allclose(again.values, whole.values, atol=1e-4)
-
-
-def test_a_part_of_a_sweep_leaves_the_rest_out(tiny: LanguageModel) -> None:
-    whole = tiny.patch(CLEAN, CORRUPTED, 3, "head")
-    part = tiny.patch(CLEAN, CORRUPTED, 3, "head", layers=1, indices=[0, 2])
-    assert np.isnan(part.values[0]).all() and np.isnan(part.values[1, 1])
-    np.testing.assert_allclose(part.values[1, [0, 2]], whole.values[1, [0, 2]], atol=1e-5)
-
-
-def test_the_metric_is_the_two_predictions_unless_given(demo: LanguageModel) -> None:
-    clean, corrupted = "The king gave the queen a", "The boy gave the girl a"
-    sweep = demo.patch(clean, corrupted, layers=[0], indices=[1])
-    first, second = (demo.predict(text, top=1)[0] for text in (clean, corrupted))
-    assert sweep.metric == f"logit of {first.token!r} less that of {second.token!r}"
-    assert sweep.clean > 0 > sweep.corrupted
-    assert sweep.clean_tokens[1] == " king" and sweep.corrupted_tokens[1] == " boy"
-
-
-def test_a_metric_can_be_read_at_another_position(tiny: LanguageModel) -> None:
-    sweep = tiny.patch(CLEAN, CORRUPTED, 3, "resid_pre", position=2)
-    assert sweep.corrupted == pytest.approx(float(logits_of(tiny, CORRUPTED)[2, 3]), rel=1e-4)
-    np.testing.assert_allclose(sweep.values[:, 3:], sweep.corrupted, rtol=1e-4)  # what comes later does not reach it
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (([1, 2], [1, 2, 3], 3), "2 tokens and the corrupted one 3"),
-        (([1, 2], [1, 3], 3, "ln1.normalized"), "component is 'ln1.normalized'"),
-        (([1, 2], [1, 3], (3, 4, 5)), "metric has 3 tokens"),
-        (([1, 2], [1, 3], 67), "there is no token 67"),
-        (([1, 2], [1, 3], " girl"), "no tokenizer"),
-        (([1, 2], [1, 3], lambda logits: logits), r"tensor of shape \[2, 2, 67\]"),
-        (([1, 2], [1, 2], None), "same after both texts"),
-    ],
-)
-def test_a_bad_sweep_is_refused(tiny: LanguageModel, arguments: tuple[object, ...], said: str) -> None:
-    with pytest.raises(OptionError, match=said):
-        tiny.patch(*arguments)  # type: ignore[arg-type]
-    assert hook_count(tiny) == 0
-
-
-def test_an_interrupted_sweep_leaves_no_hook(tiny: LanguageModel) -> None:
-    runs = 0
-
-    def interrupted(logits: torch.Tensor) -> torch.Tensor:
-        nonlocal runs
-        runs += 1
-        if runs == 3:
-            assert hook_count(tiny) > 0
-            raise KeyboardInterrupt
-        return logits[:, -1, 0]
-
-    with pytest.raises(KeyboardInterrupt):
-        tiny.patch(CLEAN, CORRUPTED, interrupted, batch_size=2, progress=True)
-    assert hook_count(tiny) == 0
-    assert runs == 3
-
-
-def test_progress_goes_to_stderr_where_it_is_asked_for(tiny: LanguageModel, capsys: pytest.CaptureFixture[str]) -> None:
-    tiny.patch(CLEAN, CORRUPTED, 3, batch_size=1)
-    assert capsys.readouterr() == ("", "")
-    tiny.patch(CLEAN, CORRUPTED, 3, batch_size=1, progress=True)
-    out, err = capsys.readouterr()
-    assert out == "" and "patching resid_pre" in err
+CLEAN = [5, 40, 12, 33, 7]
 
 
 # Ablation
@@ -338,12 +227,3 @@ def test_the_native_engines_weights_are_measured(demo: LanguageModel) -> None:
     assert np.abs(found - demo.ablate(ids, "L0H0").losses_before).max() > 1e-4
     scored = [-row.logprob for row in quantized.score(ids) if row.logprob is not None]
     np.testing.assert_allclose(found, scored, atol=0.1)
-
-
-def test_patching_knows_short_names() -> None:
-    assert [patching._component(name) for name in ("head", "attn", "mlp", "hook_resid_pre")] == [
-        "attn.z",
-        "attn.out",
-        "mlp.out",
-        "resid_pre",
-    ]

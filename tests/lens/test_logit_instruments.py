@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from pellucid import LanguageModel
 from pellucid.errors import ActivationNameError, OptionError, TraceError
+from pellucid.lens.instruments.logit_attribution import predicted_logit_attributions
+from pellucid.lens.instruments.logit_lens import logit_lens
 from pellucid.lens.trace import Trace
 
 TEXT = "Once upon a time there was a little girl who"
@@ -130,6 +132,49 @@ def test_attribution_takes_the_likeliest_token_unless_told(demo: LanguageModel) 
     assert found.logit == pytest.approx(best.logit, abs=1e-3)
     strongest = found.strongest(5)
     assert [abs(part.value) for part in strongest] == sorted((abs(part.value) for part in found), reverse=True)[:5]
+
+
+@pytest.fixture(scope="module")
+def long_trace(demo: LanguageModel) -> Trace:
+    """Of a text that the lens and the attribution read in several parts."""
+    ids = np.random.default_rng(0).integers(0, demo.config.vocab_size, 300).tolist()
+    trace: Trace = demo.trace(ids)
+    return trace
+
+
+def test_a_long_text_is_read_in_parts_that_fit_together(demo: LanguageModel, long_trace: Trace) -> None:
+    told: list[tuple[int, int]] = []
+    lens = logit_lens(long_trace, top=3, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert lens.top_ids.shape == (9, 300, 3) and lens.target_ranks.shape == (9, 300)
+    theirs = twin(demo)
+    with torch.no_grad():
+        hidden = theirs(torch.tensor([long_trace.ids]), output_hidden_states=True).hidden_states
+        for row, place in ((0, 3), (4, 127), (4, 128), (7, 299)):
+            logits = theirs.lm_head(theirs.transformer.ln_f(hidden[row][0, place])).double()
+            assert lens.top_ids[row, place].tolist() == logits.topk(3).indices.tolist()
+            assert lens.entropy[row, place] == pytest.approx(
+                float(torch.distributions.Categorical(logits=logits).entropy()), rel=1e-4
+            )
+            target = lens.target_ids[place]
+            assert lens.target_ranks[row, place] == int((logits > logits[target]).sum())
+            assert lens.target_probabilities[row, place] == pytest.approx(float(logits.softmax(-1)[target]), rel=1e-3)
+    assert (lens.target_ids == lens.top_ids[-1, :, 0]).all() and (lens.target_ranks[-1] == 0).all()
+
+
+def test_attributions_of_several_positions_are_those_of_each(long_trace: Trace) -> None:
+    places = [0, 5, *range(120, 140), 299]
+    together = predicted_logit_attributions(long_trace, long_trace.logit_lens(), places)
+    assert [one.position for one in together] == places
+    for found in together:
+        alone = long_trace.logit_attribution(position=found.position)
+        assert (found.target_id, found.target) == (alone.target_id, alone.target)
+        assert found.logit == pytest.approx(alone.logit, abs=1e-4)
+        assert [(part.name, part.kind, part.layer, part.head) for part in found] == [
+            (part.name, part.kind, part.layer, part.head) for part in alone
+        ]
+        np.testing.assert_allclose([part.value for part in found], [part.value for part in alone], atol=1e-6)
+        assert found.total == pytest.approx(found.logit, abs=1e-3)
 
 
 def test_a_trace_that_lacks_an_activation_says_which(demo: LanguageModel) -> None:

@@ -112,6 +112,20 @@ def test_whole_patterns_end_at_200_tokens_and_the_page_says_so(report_of: Report
     assert "of each row, the 16 strongest weights are in this file" in longer.page
 
 
+def test_the_predicted_logit_is_taken_apart_at_every_position_of_a_long_text(
+    lm: LanguageModel, oracle: OracleOf, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    lm.report(LONG, path)
+    found, expected = contents(path.read_text("utf-8"))["attribution"], oracle(LONG).logits
+    assert found["positions"] == list(range(len(expected))) and len(expected) > 200
+    values = unpacked(found["values"], "<f4").reshape(len(expected), len(found["parts"]))
+    largest = np.abs(expected).max()
+    assert np.abs(values.sum(axis=-1) - expected.max(axis=-1)).max() <= 1e-4 * largest
+    predicted = expected[np.arange(len(expected)), found["targets"]]
+    assert np.abs(predicted - expected.max(axis=-1)).max() <= 1e-4 * largest
+
+
 def test_long_texts_keep_each_rows_strongest_16_weights(report_of: ReportOf, oracle: OracleOf) -> None:
     report, expected = report_of(LONG), oracle(LONG).attentions
     kept = contents(report.page)["attention"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +36,7 @@ FIGURES: dict[str, Any] = {
     "head scores": heads.head_scores_figure,
     "patching positions": interventions.patching_figure,
     "patching heads": interventions.patching_figure,
+    "patching heads by position": interventions.patching_figure,
     "ablation": interventions.ablation_figure,
     "integrated gradients": token_colours.token_attribution_figure,
     "rollout": token_colours.token_attribution_figure,
@@ -228,6 +231,36 @@ def test_a_sweep_whose_runs_agree_shows_the_values_themselves() -> None:
     text = printed(sweep, 120)
     assert "both runs have the same" in text
     assert signed_text(float(sweep.values[1, 2])) in text
+
+
+def test_a_sweep_of_heads_by_position_names_the_places_that_do_most() -> None:
+    sweep = results(PLAIN)["patching heads by position"]
+    shares = sweep.recovered  # [layer, position, head]
+    text = printed(sweep, 120)
+    order = np.argsort(-np.abs(shares), axis=None)[:10]
+    places = [np.unravel_index(place, shares.shape) for place in order]
+    named = [f"L{layer}H{head} at {position} '{PLAIN[position]}'" for layer, position, head in places]
+    assert [text.index(name) for name in named] == sorted(text.index(name) for name in named)
+    page = self_contained(display.html(sweep))
+    for layer, position, head in np.ndindex(shares.shape):
+        share = f"{shares[layer, position, head]:.0%}".replace("-0%", "0%")
+        place = f"layer {layer}, head {head}, position {position} '{PLAIN[position]}"
+        assert any(told.startswith(place) and told.endswith(f"recovered {share}") for told in page.titles)
+    assert f"{LAYERS * HEADS} × {len(PLAIN)} values" in text
+    for layer, head in np.ndindex(LAYERS, HEADS):
+        assert f"{max(shares[layer, :, head], key=abs):.0%}".replace("-0%", "0%") in text
+
+
+@pytest.mark.parametrize("name", ["patching positions", "patching heads by position"])
+def test_a_part_of_a_sweep_leaves_the_other_places_empty(name: str) -> None:
+    whole = results(PLAIN)[name]
+    values = whole.values.copy()
+    values[0] = np.nan
+    part = dataclasses.replace(whole, values=values)
+    text = printed(part, 140)
+    assert "how much of it each patch restores" in text and "both runs" not in text
+    assert "nan" not in text and "nan" not in self_contained(display.html(part)).everything
+    assert "L0H" not in text
 
 
 def test_an_ablation_says_what_the_loss_becomes_for_the_text_and_each_token() -> None:

@@ -28,7 +28,8 @@ def hooked(model: GPT2LMHeadModel, hooks: Mapping[str, Hook]) -> Iterator[None]:
     The hooks belong to the model: whoever runs it meanwhile, in whatever thread, runs them.
 
     Raises `ActivationNameError` for a name that fits nothing, and `HookError` for what is no function; a pass raises
-    `HookError` where a hook returns something that cannot stand in the activation's place.
+    `HookError` where a hook returns something that cannot stand in the activation's place, or is on scores or a pattern
+    while another attention, without any, stands in for the model's own.
     """
     by_name: dict[str, list[Hook]] = {}
     for pattern, hook in hooks.items():
@@ -36,7 +37,11 @@ def hooked(model: GPT2LMHeadModel, hooks: Mapping[str, Hook]) -> Iterator[None]:
             raise HookError(f"the hook on {pattern!r} is {hook!r}: a hook is a function of an activation and its name")
         for name in select(pattern, known_names(model)):
             by_name.setdefault(name, []).append(hook)
-    with visiting(model, {name: partial(_run_all, several) for name, several in by_name.items()}):
+
+    def unseen(name: str, why: str) -> HookError:
+        return HookError(f"the hook {_name_of(by_name[name][0])} on {name} cannot run: {why}")
+
+    with visiting(model, {name: partial(_run_all, several) for name, several in by_name.items()}, unseen=unseen):
         yield
 
 

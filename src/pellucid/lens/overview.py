@@ -100,37 +100,31 @@ def overview(
     text: str | None = None,
     *,
     top: int = 5,
-    attributed: int = 1,
+    attributed: int | None = 1,
     progress: Progress = lambda done, total: None,
 ) -> Overview:
     """Read every instrument on a trace of `overview_names`.
 
     text: what was traced, as it was written. top: how many of the likeliest tokens are kept, of the prediction and of
     each place of the lens. attributed: at how many positions, counted from the end, the predicted token's logit is
-    taken apart.
+    taken apart; None for all.
 
     Raises `OptionError` for a number that is too small, `ActivationNameError` where the trace lacks an activation.
     """
     from pellucid.lens.instruments.attention import attention, head_norms, residual_norms
     from pellucid.lens.instruments.head_scores import induction_scores, previous_token_scores
-    from pellucid.lens.instruments.logit_attribution import logit_attribution
+    from pellucid.lens.instruments.logit_attribution import predicted_logit_attributions
     from pellucid.lens.instruments.logit_lens import logit_lens
 
     check_top(top, trace.config.vocab_size)
-    if attributed < 1:
+    if attributed is not None and attributed < 1:
         raise OptionError(f"attributed is {attributed}; it must be at least 1")
     length = len(trace.ids)
-    places = range(max(0, length - attributed), length)
-    total = 3 + len(places)
     logits = trace["logits"][0]  # [position, vocab]
     score = _score(trace, logits)
-    progress(1, total)
-    lens = logit_lens(trace, top=top)
-    progress(2, total)
-    attributions = []
-    for done, place in enumerate(places, start=3):
-        attributions.append(logit_attribution(trace, position=place))
-        progress(done, total)
+    lens = logit_lens(trace, top=top, progress=lambda done, parts: progress(done, parts + 2))
+    places = range(0 if attributed is None else max(0, length - attributed), length)
+    attributions = predicted_logit_attributions(trace, lens, places)
     last = logits[-1].copy()
     pieces = {id: trace.piece(id) for id in {*trace.ids, *likeliest(last, max(top, NAMED))}}
     pieces |= {one.target_id: one.target for one in attributions}
@@ -151,10 +145,10 @@ def overview(
         heads=head_norms(trace),
         induction=_scores_where_defined(induction_scores, trace),
         previous_token=_scores_where_defined(previous_token_scores, trace),
-        attributions=tuple(attributions),
+        attributions=attributions,
         pieces={**lens.pieces, **pieces},
     )
-    progress(total, total)
+    progress(1, 1)
     return found
 
 

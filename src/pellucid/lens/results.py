@@ -23,6 +23,7 @@ IntArray = NDArray[np.int64]
 Tokens = tuple[str | None, ...]
 PartKind = Literal["embed", "pos_embed", "head", "mlp", "bias"]
 HeadScoreKind = Literal["induction", "previous_token", "duplicate_token"]
+PatchingAxis = Literal["layer", "position", "head"]
 AblationMethod = Literal["zero", "mean"]
 AttributionMethod = Literal["integrated_gradients", "rollout"]
 
@@ -66,7 +67,7 @@ class LogitLens(Measured):
     pieces: Mapping[int, str | None] = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LogitPart:
     """One term of a logit: what wrote it to the stream, and how much of the logit that is.
 
@@ -215,14 +216,14 @@ class HeadScores(Measured):
 class PatchingSweep(Measured):
     """What a metric becomes when one activation of the corrupted run is replaced by the clean run's, for each place.
 
-    component: the activation, `resid_pre` or `attn.z`. axes: what rows and columns of values are: ("layer",
-    "position") or ("layer", "head"). values: the metric of each patched run, [layer, position] or [layer, head].
+    component: the activation, `resid_pre` or `attn.z`. axes: what the axes of values are: ("layer", "position"),
+    ("layer", "head") or ("layer", "position", "head"). values: the metric of each patched run.
     clean, corrupted: the metric of the two runs. metric: its name.
     clean_ids, clean_tokens, corrupted_ids, corrupted_tokens: the two texts, of one length.
     """
 
     component: str
-    axes: tuple[Literal["layer"], Literal["position", "head"]]
+    axes: tuple[PatchingAxis, ...]
     values: FloatArray
     clean: float
     corrupted: float

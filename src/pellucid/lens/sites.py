@@ -6,7 +6,8 @@ way into the softmax.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,22 +15,39 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from pellucid.errors import PellucidError, TraceError
 from pellucid.lens.names import activation_names
 from pellucid.reference.model import GPT2Attention, GPT2Block, GPT2LMHeadModel
+
+# Makes the error for an activation, by its name, that is visited but not computed, and why it is not.
+Unseen = Callable[[str, str], PellucidError]
 
 # Is given an activation, in the shape its name stands for, and that name; returns what to put in its place, or None.
 Visit = Callable[[Tensor, str], Tensor | None]
 
 
+_OTHER_ATTENTION = (
+    "another attention stands in for the model's own, as in training, and has no scores and no pattern "
+    "(pellucid.training.attention.use_reference_attention takes it away)"
+)
+
+
+def not_computed(name: str, why: str) -> TraceError:
+    return TraceError(f"the pass does not compute {name}: {why}")
+
+
 @contextmanager
-def visiting(model: GPT2LMHeadModel, visits: Mapping[str, Visit], *, in_path: bool = False) -> Iterator[None]:
+def visiting(
+    model: GPT2LMHeadModel, visits: Mapping[str, Visit], *, in_path: bool = False, unseen: Unseen = not_computed
+) -> Iterator[None]:
     """Let activations be visited in every pass of the model until the block ends.
 
     visits: by canonical name. A later block's visits see what an earlier one's put in place.
     in_path: let later values be computed from the very tensors that were visited, also where these are rearranged
         ones, so that autograd knows the way through them. The values stay the same to the bit.
+    unseen: what a pass raises where another attention than the model's own runs, which has no scores or pattern.
     """
-    sites = _Sites(model, visits, in_path)
+    sites = _Sites(model, visits, in_path, unseen)
     try:
         sites.open()
         yield
@@ -39,10 +57,12 @@ def visiting(model: GPT2LMHeadModel, visits: Mapping[str, Visit], *, in_path: bo
 
 
 class _Sites:
-    def __init__(self, model: GPT2LMHeadModel, visits: Mapping[str, Visit], in_path: bool) -> None:
+    def __init__(self, model: GPT2LMHeadModel, visits: Mapping[str, Visit], in_path: bool, unseen: Unseen) -> None:
         self.model = model
         self.visits = visits
         self.in_path = in_path
+        self.unseen = unseen
+        self.running = threading.local()  # what was visited in the attention that runs in a thread
         self.handles: list[_Handle] = []
 
     def open(self) -> None:
@@ -63,6 +83,7 @@ class _Sites:
 
     def _visit(self, name: str, activation: Tensor) -> Tensor | None:
         """What an activation is to be replaced by, if by anything."""
+        vars(self.running).setdefault("visited", set()).add(name)
         replacement = self.visits[name](activation, name)
         return activation if replacement is None and self.in_path else replacement
 
@@ -140,6 +161,7 @@ class _Sites:
             summed.of_heads = replacement  # type: ignore[attr-defined]
             return summed
 
+        self._within(attention, [name for name in (scores, f"{prefix}.pattern") if name in self.visits])
         if self.visits.keys() & set(parts):
             self.handles.append(attention.c_attn.register_forward_hook(split))
         if scores in self.visits:
@@ -150,6 +172,21 @@ class _Sites:
         if result in self.visits:
             self.handles.append(attention.c_proj.register_forward_hook(project))
         self._output(f"{prefix}.out", attention.resid_dropout)
+
+    def _within(self, attention: GPT2Attention, names: Sequence[str]) -> None:
+        """Let a pass fail where these are not visited while the attention runs."""
+
+        def begin(_attention: nn.Module, _inputs: Any) -> None:
+            self.running.visited = set()
+
+        def end(_attention: nn.Module, _inputs: Any, _out: Any) -> None:
+            for name in names:
+                if name not in self.running.visited:
+                    raise self.unseen(name, _OTHER_ATTENTION)
+
+        if names:
+            self.handles.append(attention.register_forward_pre_hook(begin))
+            self.handles.append(attention.register_forward_hook(end))
 
 
 class _Handle(Protocol):
@@ -196,6 +233,22 @@ class _SoftmaxHandle:
 def _apart(together: Tensor, heads: tuple[int, int]) -> Tensor:
     """[batch, seq, n_embd] as [batch, seq, n_head, head_dim]."""
     return together.view(*together.shape[:-1], *heads)
+
+
+def first_hooked_block(model: GPT2LMHeadModel) -> int | None:
+    """The first block in which hooks run, whoever's they are; n_layer where they run in none, None where they run
+    before the blocks."""
+    transformer = model.transformer
+    before = (model, transformer, transformer.wte, transformer.wpe, transformer.drop)
+    if any(map(_has_hooks, before)):
+        return None
+    hooked = (layer for layer, block in enumerate(transformer.h) if any(map(_has_hooks, block.modules())))
+    return next(hooked, model.config.n_layer)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    is_visited = isinstance(getattr(module, "softmax", None), _VisitedSoftmax)
+    return bool(module._forward_hooks or module._forward_pre_hooks or is_visited)
 
 
 def known_names(model: GPT2LMHeadModel) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.results import Generation
 from pellucid.engine import StepOutput
-from pellucid.errors import OptionError, TraceError
+from pellucid.errors import OptionError
 from pellucid.lens.generation_trace import GenerationTrace
 from pellucid.lens.names import Names, select, size_of, tail_of
 from pellucid.lens.sites import known_names, visiting
@@ -130,8 +130,6 @@ class TracingEngine(ReferenceEngine):
         names = [name for name in self.names if name != "logits"]
         with visiting(self.model, dict.fromkeys(names, keep)):
             states = super()._append(slots, tokens, all_positions)
-        if missing := [name for name in names if name not in kept]:
-            raise TraceError(f"the pass did not compute {missing[0]}: the model's own attention does not run")
         self._newest = []
         for row, (slot, start, ids) in enumerate(zip(slots, starts, tokens, strict=True)):
             activations = {name: _row_of(kept[name], row, start + len(ids), name) for name in names}

@@ -12,7 +12,7 @@ from pellucid.views.labels import token_labels
 from pellucid.views.panels.figure import picture_figure
 from pellucid.views.panels.html import picture_html
 from pellucid.views.panels.picture import Bar, Bars, Grid, Panel, Picture, TokenText
-from pellucid.views.panels.scales import BLUE, number_text, recovery_scale, share_text, signed_scale, signed_text
+from pellucid.views.panels.scales import BLUE, Scale, number_text, recovery_scale, share_text, signed_scale, signed_text
 from pellucid.views.panels.terminal import picture_view
 from pellucid.views.tables import visible
 
@@ -21,38 +21,84 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from pellucid.decoding.results import PredictedToken
+    from pellucid.engine import FloatArray
 
 _NAMED = 6  # components in a title
+_STRONGEST = 10  # places that have a bar
 
 
 def patching_picture(sweep: PatchingSweep) -> Picture:
-    """The share of the metric that each patch restores; the metric itself where both runs have the same."""
+    """The share of the metric that each patch restores; the metric itself where both runs have the same. Of heads by
+    position: what the strongest position of each head does, the strongest places of all, and every place as a detail.
+    """
     recovered = sweep.recovered
-    has_shares = bool(np.isfinite(recovered).all())
+    has_shares = bool(np.isfinite(recovered[np.isfinite(sweep.values)]).all())
     values = recovered if has_shares else sweep.values
     scale = recovery_scale() if has_shares else signed_scale(sweep.metric, sweep.values)
-    rows = tuple(map(str, range(values.shape[0])))
-    columns = _columns(sweep)
-
-    def told(row: int, column: int) -> str:
-        value = number_text(float(sweep.values[row, column]))
-        place = f"{column} {columns[column]}" if sweep.axes[1] == "position" else columns[column]
-        lines = [f"layer {rows[row]}, {sweep.axes[1]} {place}", f"{sweep.metric} {value}"]
-        return "\n".join([*lines, f"recovered {scale.text(float(values[row, column]))}"] if has_shares else lines)
-
-    if sweep.axes[1] == "position":
-        grid = Grid("", "layer", "position", rows, columns, values, scale, told=told, numbered="columns")
-    else:
-        grid = Grid("", "layer", "head", rows, columns, values, scale, told=told, keep="first")
     runs = f"{sweep.metric}: {number_text(sweep.clean)} clean, {number_text(sweep.corrupted)} corrupted"
     what = "how much of it each patch restores" if has_shares else "both runs have the same; the values themselves"
-    return Picture(f"patching {sweep.component}, {sweep.axes[0]} by {sweep.axes[1]}", [grid], [f"{runs}; {what}"])
+    panels = _heads_by_position(sweep, values, scale) if len(sweep.axes) == 3 else [_layers(sweep, values, scale)]
+    return Picture(f"patching {sweep.component}, {' by '.join(sweep.axes)}", panels, [f"{runs}; {what}"])
 
 
-def _columns(sweep: PatchingSweep) -> tuple[str, ...]:
-    """Heads by number; positions by the clean text's token, and the corrupted one's where it is another."""
-    if sweep.axes[1] == "head":
-        return tuple(map(str, range(sweep.values.shape[1])))
+def _layers(sweep: PatchingSweep, values: FloatArray, scale: Scale) -> Grid:
+    """Layers by positions or heads."""
+    rows = _numbers(values.shape[0])
+    by_position = sweep.axes[1] == "position"
+    columns = _position_labels(sweep) if by_position else _numbers(values.shape[1])
+
+    def told(row: int, column: int) -> str:
+        place = f"{column} {columns[column]}" if by_position else columns[column]
+        return _told(sweep, scale, f"layer {row}, {sweep.axes[1]} {place}", (row, column), values)
+
+    if by_position:
+        return Grid("", "layer", "position", rows, columns, values, scale, told=told, numbered="columns")
+    return Grid("", "layer", "head", rows, columns, values, scale, told=told, keep="first")
+
+
+def _heads_by_position(sweep: PatchingSweep, values: FloatArray, scale: Scale) -> list[Panel]:
+    n_layer, count, n_head = values.shape
+    positions = _position_labels(sweep)
+    strength = np.where(np.isnan(values), -1, np.abs(values))
+    best = strength.argmax(axis=1)  # [layer, head]
+    at_best = np.take_along_axis(values, best[:, None], axis=1)[:, 0]
+
+    def told(layer: int, head: int, position: int) -> str:
+        where = f"layer {layer}, head {head}, position {position} {positions[position]}"
+        return _told(sweep, scale, where, (layer, position, head), values)
+
+    grid = Grid(
+        "each head at the position where it does most", "layer", "head", _numbers(n_layer), _numbers(n_head), at_best,
+        scale, told=lambda layer, head: told(layer, head, int(best[layer, head])), keep="first",
+    )  # fmt: skip
+    order = np.argsort(-strength, axis=None, kind="stable")[:_STRONGEST]
+    places = [tuple(map(int, np.unravel_index(place, values.shape))) for place in order]
+    bars = [
+        Bar(f"L{layer}H{head} at {position} {positions[position]}", float(values[layer, position, head]))
+        for layer, position, head in places
+        if strength[layer, position, head] >= 0
+    ]
+    names = [f"L{layer}H{head}" for layer in range(n_layer) for head in range(n_head)]
+    everywhere = values.transpose(0, 2, 1).reshape(-1, count)  # [heads of all layers, position]
+    detail = Grid(
+        "every head at every position", "head", "position", names, positions, everywhere, scale,
+        told=lambda row, column: told(row // n_head, row % n_head, column), detail=True, numbered="columns",
+    )  # fmt: skip
+    return [grid, Bars("the places that do most", bars, scale.text), detail]
+
+
+def _told(sweep: PatchingSweep, scale: Scale, where: str, cell: tuple[int, ...], values: FloatArray) -> str:
+    """What the pointer finds on a patch."""
+    told = f"{where}\n{sweep.metric} {number_text(float(sweep.values[cell]))}"
+    return told if values is sweep.values else f"{told}\nrecovered {scale.text(float(values[cell]))}"
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
+
+
+def _position_labels(sweep: PatchingSweep) -> tuple[str, ...]:
+    """The clean text's tokens, with the corrupted one's where it is another."""
     clean, corrupted = (
         token_labels(tokens, ids)
         for tokens, ids in ((sweep.clean_tokens, sweep.clean_ids), (sweep.corrupted_tokens, sweep.corrupted_ids))

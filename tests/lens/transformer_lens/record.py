@@ -80,6 +80,8 @@ SWEEPS = (
     "attn_head_k_all_pos",
     "attn_head_v_all_pos",
     "attn_head_pattern_all_pos",
+    "attn_head_out_by_pos",
+    "attn_head_pattern_by_pos",
 )
 DETECTIONS = ("previous_token_head", "duplicate_token_head", "induction_head")
 EVERY_ID = 64  # which of the demo model's ids are recorded

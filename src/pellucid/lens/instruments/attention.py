@@ -27,7 +27,11 @@ def attention(
     """
     check_whole_text(trace)
     layers, heads = numbers("layer", layer, trace.config.n_layer), numbers("head", head, trace.config.n_head)
-    patterns = np.stack([trace[f"blocks.{number}.attn.pattern"][0, list(heads)] for number in layers])
+    length = len(trace.ids)
+    patterns = np.empty((len(layers), len(heads), length, length), dtype=np.float32)
+    for place, number in enumerate(layers):
+        # "clip" writes into place without a copy between; the heads were checked above.
+        np.take(trace[f"blocks.{number}.attn.pattern"][0], heads, axis=0, out=patterns[place], mode="clip")
     return AttentionPatterns(tuple(trace.ids), tuple(trace.tokens), layers, heads, patterns)
 
 

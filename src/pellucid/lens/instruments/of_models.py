@@ -52,6 +52,7 @@ class ModelInstruments:
         metric: str | int | tuple[str | int, str | int] | LogitsMetric | None = None,
         component: str = "resid_pre",
         *,
+        by_position: bool = False,
         position: int = -1,
         layers: int | Sequence[int] | None = None,
         indices: int | Sequence[int] | None = None,
@@ -65,8 +66,9 @@ class ModelInstruments:
             the first one's logit less the second's; a function of the logits [rows, seq, vocab] that gives [rows]
             numbers; unless given, the likeliest token after the clean text less the likeliest after the corrupted one.
         component: what is replaced, "resid_pre", "attn.out" or "mlp.out" at one position, or "head" for a whole head
-            (more in `pellucid.lens.instruments.patching.patch`). position: where the logits are read.
-        layers, indices: the layers, and the positions or heads, to try. batch_size: runs that go through at once.
+            (more in `pellucid.lens.instruments.patching.patch`). by_position: of a head, at one position at a time.
+        position: where the logits are read. layers, indices: the layers, and the positions or heads, to try.
+        batch_size: runs that go through at once.
         progress: a bar on stderr, True or False; None where it is a terminal and takes over a second.
 
         Raises `OptionError` or `ContextLengthError` before any work.
@@ -80,6 +82,7 @@ class ModelInstruments:
             corrupted_ids,
             metric if callable(metric) else self._token_metric(metric, position, clean_ids, corrupted_ids),
             component,
+            by_position=by_position,
             layers=layers,
             indices=indices,
             batch_size=batch_size,

@@ -14,9 +14,10 @@ from pellucid.errors import OptionError
 from pellucid.lens.choices import numbers, position_index
 from pellucid.lens.hooks import hooked
 from pellucid.lens.instruments.progress import tracked
-from pellucid.lens.instruments.running import as_input, recorded
+from pellucid.lens.instruments.running import Rerun, as_input, recorded
 from pellucid.lens.names import canonical
-from pellucid.lens.results import PatchingSweep, Tokens
+from pellucid.lens.results import PatchingAxis, PatchingSweep, Tokens
+from pellucid.lens.sites import first_hooked_block
 
 if TYPE_CHECKING:
     from pellucid.reference.model import GPT2LMHeadModel
@@ -48,10 +49,23 @@ class TokenMetric:
 
 @dataclass(frozen=True)
 class _Place:
-    """One activation to patch: of a layer, at a position or of a head."""
+    """What one run has replaced: an activation of a layer, at a position or all, of a head or all."""
 
     layer: int
-    index: int
+    position: int | None
+    head: int | None
+
+    @property
+    def cell(self) -> tuple[int, ...]:
+        """Where its measure stands in the values of a sweep."""
+        return tuple(number for number in (self.layer, self.position, self.head) if number is not None)
+
+    def within(self, tail: str) -> tuple[int | slice, ...]:
+        """Where it stands in one row of the activation."""
+        positions = slice(None) if self.position is None else self.position
+        if self.head is None:
+            return (positions,)
+        return (self.head, positions) if tail in _HEAD_FIRST else (positions, self.head)
 
 
 def patch(
@@ -61,6 +75,7 @@ def patch(
     metric: TokenMetric | LogitsMetric,
     component: str = "resid_pre",
     *,
+    by_position: bool = False,
     layers: int | Sequence[int] | None = None,
     indices: int | Sequence[int] | None = None,
     batch_size: int = 16,
@@ -74,15 +89,22 @@ def patch(
     clean, corrupted: ids of two texts of one length, which differ where it matters.
     metric: a `TokenMetric`, or a function of logits [rows, seq, vocab] that gives [rows] numbers.
     component: what is replaced. At one layer and position: "resid_pre", "resid_mid", "resid_post", "attn.out" ("attn")
-        or "mlp.out" ("mlp"). Of one head, at all positions: "attn.z" ("head"), "attn.q", "attn.k", "attn.v",
-        "attn.result", "attn.pattern" or "attn.scores".
-    layers, indices: which layers, and which positions or heads, are tried; all unless given. Places left out are NaN.
+        or "mlp.out" ("mlp"). Of one head: "attn.z" ("head"), "attn.q", "attn.k", "attn.v", "attn.result",
+        "attn.pattern" or "attn.scores".
+    by_position: of a head, at one position at a time (of patterns and scores, the query's) instead of at all together.
+    layers, indices: which layers, and which positions or heads (heads, where it is both), are tried; all unless given.
+        Places left out are NaN.
     batch_size: how many patched runs go through the model at once. progress: see `progress.tracked`.
     tokens: the pieces of both texts, for the result.
 
-    Raises `OptionError` for texts of unequal length or a component that cannot be swept.
+    A run begins at the patched layer, from the stream that the corrupted run had there; and none is needed for a
+    position before the first at which the texts differ, where there is nothing to replace. Where hooks of anyone else's
+    are in force, all is run that they could change.
+
+    Raises `OptionError` for texts of unequal length or a component that cannot be swept so.
     """
     tail = _component(component)
+    axes = _axes(tail, by_position)
     if len(clean) != len(corrupted):
         raise OptionError(
             f"the clean text has {len(clean)} tokens and the corrupted one {len(corrupted)}: positions can only be "
@@ -90,26 +112,32 @@ def patch(
         )
     if batch_size < 1:
         raise OptionError(f"batch_size is {batch_size}; it must be at least 1")
-    by_head = tail in _BY_HEAD
-    count = model.config.n_head if by_head else len(clean)
-    wanted_layers = numbers("layer", layers, model.config.n_layer)
-    wanted = numbers("head" if by_head else "position", indices, count)
+    sizes = {"layer": model.config.n_layer, "position": len(clean), "head": model.config.n_head}
+    wanted_layers = sorted(set(numbers("layer", layers, sizes["layer"])))
+    wanted = numbers(axes[-1], indices, sizes[axes[-1]])
+    places = _places(axes, wanted_layers, wanted, len(clean))
 
     clean_ids, corrupted_ids = as_input(model, clean), as_input(model, corrupted)
-    source, _ = recorded(model, clean_ids, [f"blocks.{layer}.{tail}" for layer in wanted_layers])
-    places = [_Place(layer, index) for layer in wanted_layers for index in wanted]
-    batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
-    values = np.full((model.config.n_layer, count), np.nan, dtype=np.float32)
-    ends = _measured(model, torch.cat((clean_ids, corrupted_ids)), metric)
+    source, clean_states = recorded(model, clean_ids, [f"blocks.{layer}.{tail}" for layer in wanted_layers])
+    _, corrupted_states = recorded(model, corrupted_ids, ())
+    ends = _measured(model, torch.cat((clean_states[-1], corrupted_states[-1])), metric)
+    rerun = Rerun(model, corrupted_ids, corrupted_states[:-1], first_hooked_block(model))
+
+    values = np.full([sizes[axis] for axis in axes], np.nan, dtype=np.float32)
+    for place in places:
+        values[place.cell] = ends[1]
+    alike = 0 if rerun.is_hooked else _alike(clean, corrupted)
+    changing = [place for place in places if place.position is None or place.position >= alike]
+    batches = [changing[start : start + batch_size] for start in range(0, len(changing), batch_size)]
     for batch in tracked(batches, f"patching {tail}", progress):
         with hooked(model, _replacements(batch, tail, source)):
-            measured = _measured(model, corrupted_ids.expand(len(batch), -1), metric)
+            measured = _measured(model, rerun.states([place.layer for place in batch]), metric)
         for place, value in zip(batch, measured, strict=True):
-            values[place.layer, place.index] = value
+            values[place.cell] = value
     clean_tokens, corrupted_tokens = tokens or ((None,) * len(clean), (None,) * len(clean))
     return PatchingSweep(
         component=tail,
-        axes=("layer", "head" if by_head else "position"),
+        axes=axes,
         values=values,
         clean=ends[0],
         corrupted=ends[1],
@@ -163,36 +191,53 @@ def _component(asked: str) -> str:
     return tail
 
 
+def _axes(tail: str, by_position: bool) -> tuple[PatchingAxis, ...]:
+    if tail not in _BY_HEAD:
+        if by_position:
+            raise OptionError(f"by_position is for what heads have; {tail} is swept over positions as it is")
+        return ("layer", "position")
+    return ("layer", "position", "head") if by_position else ("layer", "head")
+
+
+def _places(axes: Sequence[PatchingAxis], layers: Sequence[int], indices: Sequence[int], length: int) -> list[_Place]:
+    """Every place of a sweep, layer by layer. indices: positions or heads, whichever the last axis is."""
+    if axes[-1] == "position":
+        return [_Place(layer, position, None) for layer in layers for position in indices]
+    positions = range(length) if "position" in axes else (None,)
+    return [_Place(layer, position, head) for layer in layers for position in positions for head in indices]
+
+
+def _alike(clean: Sequence[int], corrupted: Sequence[int]) -> int:
+    """How many tokens two texts of one length begin with alike."""
+    differing = (place for place, (one, other) in enumerate(zip(clean, corrupted, strict=True)) if one != other)
+    return next(differing, len(clean))
+
+
 def _replacements(
     batch: Sequence[_Place], tail: str, source: Mapping[str, Tensor]
 ) -> dict[str, Callable[[Tensor, str], Tensor]]:
     """Hooks for a batch of corrupted runs: in row i the activation at place i becomes the clean run's."""
-    rows: dict[str, list[tuple[int, int]]] = {}
+    rows: dict[str, list[tuple[int, _Place]]] = {}
     for row, place in enumerate(batch):
-        rows.setdefault(f"blocks.{place.layer}.{tail}", []).append((row, place.index))
+        rows.setdefault(f"blocks.{place.layer}.{tail}", []).append((row, place))
 
     def replace(activation: Tensor, name: str) -> Tensor:
-        for row, index in rows[name]:
-            if tail in _BY_HEAD and tail not in _HEAD_FIRST:
-                activation[row, :, index] = source[name][0, :, index]
-            else:
-                activation[row, index] = source[name][0, index]
+        for row, place in rows[name]:
+            where = place.within(tail)
+            activation[row][where] = source[name][0][where]
         return activation
 
     return dict.fromkeys(rows, replace)
 
 
-def _measured(model: GPT2LMHeadModel, input_ids: Tensor, metric: TokenMetric | LogitsMetric) -> list[float]:
-    """The metric of each row of [rows, seq] ids."""
+def _measured(model: GPT2LMHeadModel, states: Tensor, metric: TokenMetric | LogitsMetric) -> list[float]:
+    """The metric of each row of the final states [rows, seq, n_embd]."""
     with torch.no_grad():
-        if isinstance(metric, TokenMetric):
-            found = metric.of_hidden(model, model.transformer(input_ids=input_ids, use_cache=False).last_hidden_state)
-        else:
-            found = metric(model(input_ids=input_ids, use_cache=False).logits)
-    if not isinstance(found, Tensor) or found.shape != (len(input_ids),):
+        found = metric.of_hidden(model, states) if isinstance(metric, TokenMetric) else metric(model.lm_head(states))
+    if not isinstance(found, Tensor) or found.shape != (len(states),):
         what = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise OptionError(
-            f"the metric returned {what}; it is given logits [rows, seq, vocab] of {len(input_ids)} rows and returns "
+            f"the metric returned {what}; it is given logits [rows, seq, vocab] of {len(states)} rows and returns "
             "one number a row, [rows]"
         )
     return [float(value) for value in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,16 +23,57 @@ def as_input(model: GPT2LMHeadModel, ids: Sequence[int]) -> Tensor:
     return torch.tensor([list(ids)], device=model.lm_head.weight.device)
 
 
-def recorded(model: GPT2LMHeadModel, input_ids: Tensor, names: Iterable[str]) -> tuple[dict[str, Tensor], Tensor]:
-    """The activations of these names in a pass over [batch, seq] ids, and the logits [batch, seq, vocab]."""
+def recorded(
+    model: GPT2LMHeadModel, input_ids: Tensor, names: Iterable[str]
+) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    """The activations of these names (`logits` is none of them) in a pass over [batch, seq] ids; and the stream before
+    each block with the final states after them, each [batch, seq, n_embd]."""
     kept: dict[str, Tensor] = {}
 
     def keep(activation: Tensor, name: str) -> None:
         kept[name] = activation
 
     with hooked(model, dict.fromkeys(names, keep)), torch.no_grad():
-        logits = model(input_ids=input_ids, use_cache=False).logits
-    return kept, logits
+        output = model.transformer(input_ids=input_ids, use_cache=False, output_hidden_states=True)
+    return kept, output.hidden_states
+
+
+@dataclass(frozen=True, eq=False)
+class Rerun:
+    """A text whose pass is known, to be run again from some block on: what came before cannot have changed.
+
+    input_ids: [1, seq]. streams: what comes into each block, each [1, seq, n_embd]. hooked_from: see
+    `pellucid.lens.sites.first_hooked_block`. From there on every run runs, so that a hook that remembers what it saw in
+    another block finds that of the same run.
+    """
+
+    model: GPT2LMHeadModel
+    input_ids: Tensor
+    streams: Sequence[Tensor]
+    hooked_from: int | None
+
+    @property
+    def is_hooked(self) -> bool:
+        return self.hooked_from != self.model.config.n_layer
+
+    def states(self, layers: Sequence[int]) -> Tensor:
+        """The final states [rows, seq, n_embd] of one run for each of these layers, which ascend: a row joins the
+        batch at its layer."""
+        transformer = self.model.transformer
+        with torch.no_grad():
+            if self.hooked_from is None:
+                ids = self.input_ids.expand(len(layers), -1)
+                whole: Tensor = transformer(input_ids=ids, use_cache=False).last_hidden_state
+                return whole
+            starts = [min(layer, self.hooked_from) for layer in layers]
+            rows = self.streams[0][:0]
+            for layer, block in enumerate(transformer.h):
+                joining = self.streams[layer].expand(starts.count(layer), -1, -1)
+                rows = torch.cat((rows, joining))  # [rows so far, seq, n_embd]
+                if len(rows):
+                    rows = block(rows)[0]
+            final: Tensor = transformer.ln_f(rows)
+            return final
 
 
 def next_token_losses(logits: Tensor, input_ids: Tensor) -> Tensor:

@@ -49,9 +49,9 @@ def report_html(
 ) -> str:
     """The page as one string. It opens from disk, in light and dark, and asks no network for anything.
 
-    overview: what the instruments say of the text. architecture: the model with the shapes of this pass,
-    `pellucid.reference.architecture.survey(model, batch=1, seq=len(overview.ids))`. greedy, beams: records of
-    decodes that go on from the text, where there is room for one.
+    overview: what the instruments say of the text. architecture: the model with its weights,
+    `pellucid.reference.architecture.survey(model)` of any size. greedy, beams: records of decodes that go on from the
+    text, where there is room for one.
 
     Attention patterns are whole for texts of up to 200 tokens; of longer ones each row keeps its 16 strongest weights,
     and the page says so, and in what steps weights are kept. The next token's sliders work on all logits.

@@ -134,41 +134,46 @@ def model_part(overview: Overview, architecture: Architecture) -> str:
     heads = (1, config.n_head, length, config.head_dim)
     attn, mlp = f"{block}.attn", f"{block}.mlp"
     weights = (1, config.n_head, length, length)
+
+    def stage(name: str, activation: str, what: str, *, plus: bool = False) -> str:
+        return _stage(architecture[name], overview.sample(activation).shape, what, plus=plus)
+
     per_block = (
-        _stage(architecture[f"{block}.ln_1"], "layer norm")
-        + _stage(architecture[f"{attn}.c_attn"], "queries, keys and values of all heads", then=(("q, k, v", heads),))
+        stage(f"{block}.ln_1", "blocks.0.ln1.normalized", "layer norm")
+        + _stage(
+            architecture[f"{attn}.c_attn"], (1, length, 3 * config.n_embd), "queries, keys and values of all heads"
+        )
+        + _box("q, k, v", "split", "", heads)
         + _box("attention", f"softmax(q · kᵀ × {architecture.attention_scale:.4g}), causal", "", weights)
-        + _stage(architecture[f"{attn}.c_proj"], "the heads' values, joined: added to the stream", plus=True)
-        + _stage(architecture[f"{block}.ln_2"], "layer norm")
-        + _stage(architecture[f"{mlp}.c_fc"], "each position by itself")
-        + _box("act", architecture[f"{mlp}.act"].kind, "", architecture[f"{mlp}.act"].outputs[0])
-        + _stage(architecture[f"{mlp}.c_proj"], "added to the stream", plus=True)
+        + stage(f"{attn}.c_proj", "blocks.0.attn.out", "the heads' values, joined: added to the stream", plus=True)
+        + stage(f"{block}.ln_2", "blocks.0.ln2.normalized", "layer norm")
+        + stage(f"{mlp}.c_fc", "blocks.0.mlp.pre", "each position by itself")
+        + _box("act", architecture[f"{mlp}.act"].kind, "", overview.sample("blocks.0.mlp.post").shape)
+        + stage(f"{mlp}.c_proj", "blocks.0.mlp.out", "added to the stream", plus=True)
     )
-    head = architecture["lm_head"]
     tied = "; its weight is the token embedding's" if architecture.tied else ""
     count = len(architecture.blocks)
     millions = f"{architecture.blocks[0].parameter_count:,} parameters each"
     return (
         '<div class="model">'
         + _box("ids", f"the text's {length:,} tokens", "", (1, length))
-        + _stage(architecture["transformer.wte"], "a row for each id")
-        + _stage(architecture["transformer.wpe"], "a row for each position: added", plus=True)
+        + stage("transformer.wte", "embed", "a row for each id")
+        + stage("transformer.wpe", "pos_embed", "a row for each position: added", plus=True)
         + '<div class="blocks"><div class="stage"><div class="rail"></div>'
         + f'<div class="times">{count} × block <span class="muted small">{millions}</span></div></div>{per_block}</div>'
-        + _stage(architecture["transformer.ln_f"], "the last layer norm")
-        + _stage(head, f"to logits{tied}")
+        + stage("transformer.ln_f", "ln_final.normalized", "the last layer norm")
+        + stage("lm_head", "logits", f"to logits{tied}")
         + "</div>"
     )
 
 
-def _stage(part: Part, what: str, *, plus: bool = False, then: Sequence[tuple[str, tuple[int, ...]]] = ()) -> str:
-    name = part.name.rpartition(".")[2]
-    weights = " + ".join(_brackets(shape) for _, shape in part.weights)
-    drawn = _box(name, what, weights, part.outputs[0], plus=plus)
-    return drawn + "".join(_box(title, "split", "", shape) for title, shape in then)
+def _stage(part: Part, shape: Sequence[int], what: str, *, plus: bool = False) -> str:
+    """A module with its weights, and the shape of what came out of it."""
+    weights = " + ".join(_brackets(own) for _, own in part.weights)
+    return _box(part.name.rpartition(".")[2], what, weights, shape, plus=plus)
 
 
-def _box(name: str, what: str, weights: str, shape: tuple[int, ...], *, plus: bool = False) -> str:
+def _box(name: str, what: str, weights: str, shape: Sequence[int], *, plus: bool = False) -> str:
     mark = '<span class="plus">+</span>' if plus else ""
     return (
         f'<div class="stage"><div class="rail">{mark}</div><div class="box"><b>{escape(name)}</b> <span>{escape(what)}'
