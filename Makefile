@@ -72,7 +72,8 @@ setup: .venv/.developed
 
 .venv/.developed: .venv/bin/python $(INPUTS)
 	@echo "Installing the development environment into .venv; this takes a few minutes, once."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+	  --config-settings=cmake.define.PELLUCID_WARNINGS_AS_ERRORS=ON --editable ".[dev]"
 	@touch $@ .venv/.installed
 
 clean:

@@ -119,6 +119,10 @@ def results(tokens: Tokens, seed: int = 0) -> dict[str, Any]:
         "patching heads": PatchingSweep(
             "attn.z", ("layer", "head"), signed(LAYERS, HEADS), 1.0, 1.0, "logit", ids, shown, ids, other
         ),
+        "patching heads by position": PatchingSweep(
+            "attn.z", ("layer", "position", "head"), signed(LAYERS, count, HEADS), 2.0, -1.0, "logit", ids, shown, ids,
+            other,
+        ),
         "ablation": Ablation(
             ids, shown, ("blocks.0.mlp", "blocks.1.attn.head.2"), "mean", lengths(count - 1), lengths(count - 1),
             following, following[::-1],

@@ -23,8 +23,9 @@ from pellucid.decoding.session import Session
 from pellucid.errors import OptionError
 from pellucid.reference.engine import ReferenceEngine
 from pellucid.views.beam_tree import main_line, read_in_order
-from pellucid.views.record_text import kept, passage, percent, probability
+from pellucid.views.record_text import kept, passage, probability
 from pellucid.views.records import record_view, records_view, step_view
+from pellucid.views.tables import percent
 
 from ..conftest import Pair
 from .fragments import Page, printed

@@ -6,7 +6,7 @@
 namespace pellucid {
 namespace {
 
-constexpr float infinity = __builtin_inff();
+constexpr float infinity = __builtin_huge_valf();  // MSVC has this name too, and no other for it
 
 // The largest of each lane's values from `start` to `end`, which are at most a run.
 inline void lane_maxima(const float* values, std::size_t start, std::size_t end, float (&maxima)[panel_width]) {

@@ -8,7 +8,8 @@ from html import escape
 
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.values import Hypothesis
-from pellucid.views.record_text import fate, percent, shown_passage, token_text
+from pellucid.views.record_text import fate, shown_passage, token_text
+from pellucid.views.tables import percent
 
 _WIDTH, _HEIGHT = 96, 34
 _STEP, _ROW = 128, 42

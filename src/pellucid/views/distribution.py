@@ -25,6 +25,7 @@ from pellucid.views.figures import (
 )
 from pellucid.views.labels import shortened, token_labels
 from pellucid.views.sampling import comparison_heading, kept_text, processor_names
+from pellucid.views.tables import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -194,10 +195,12 @@ class _Panel:
     def numbers(self) -> None:
         """Each probability in a column beside the bars, and what all other tokens have together."""
         for row, probability in enumerate(self.shaped.probabilities[self.ids]):
-            self._beside(row, _percent(probability), color=INK if probability > 0 else MUTED)
+            self._beside(row, _percent_or_dash(probability), color=INK if probability > 0 else MUTED)
         if self.rows > len(self.ids):
             others = 1 - float(self.shaped.probabilities[self.ids].sum(dtype=np.float64))
-            self._beside(self.rows - 1, _percent(others if self.shaped.kept > len(self.ids) else 0), color=MUTED)
+            self._beside(
+                self.rows - 1, _percent_or_dash(others if self.shaped.kept > len(self.ids) else 0), color=MUTED
+            )
 
     def names(self, names: Sequence[str]) -> None:
         for row, name in enumerate(names):
@@ -226,5 +229,5 @@ class _Panel:
         )  # fmt: skip
 
 
-def _percent(probability: float) -> str:
-    return "–" if probability <= 0 else "<0.01%" if probability < 0.0001 else f"{probability:.2%}"
+def _percent_or_dash(probability: float) -> str:
+    return "–" if probability <= 0 else percent(probability)

@@ -12,8 +12,7 @@ from pellucid.views.panels.figure import picture_figure
 from pellucid.views.panels.html import table_html, token_text_html, view_html
 from pellucid.views.panels.picture import Picture
 from pellucid.views.panels.scales import BLUE, TokenScale
-from pellucid.views.record_text import percent
-from pellucid.views.tables import SCORE_TITLES, score_cells, visible
+from pellucid.views.tables import SCORE_TITLES, percent, score_cells, visible
 from pellucid.views.token_colours import score_picture
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.values import Source, TokenStep
-from pellucid.views.record_text import alternatives, kept, percent, probability, slide_note, token_text
+from pellucid.views.record_text import alternatives, kept, probability, slide_note, token_text
+from pellucid.views.tables import percent
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

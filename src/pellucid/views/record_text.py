@@ -10,7 +10,7 @@ from typing import Any
 
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.values import Distribution, Expansion, Hypothesis, TokenStep
-from pellucid.views.tables import visible
+from pellucid.views.tables import percent, visible
 
 _BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 _LONGEST_VALUE = 60
@@ -51,10 +51,6 @@ def _bytes(text: str) -> bytes:
 def paragraph(text: str) -> str:
     """Text as one paragraph: line ends as a sign, what could steer a terminal written out."""
     return "↵".join(written_out(line) for line in text.split("\n"))
-
-
-def percent(probability: float) -> str:
-    return "<0.01%" if 0 < probability < 5e-5 else f"{probability:.2%}"
 
 
 def chance(distribution: Distribution, token: int) -> str:

@@ -21,7 +21,6 @@ from pellucid.views.record_text import (
     how_chosen,
     paragraph,
     passage,
-    percent,
     probability,
     shown_passage,
     slide_note,
@@ -30,6 +29,7 @@ from pellucid.views.record_text import (
     token_text,
     tokens_to_compare,
 )
+from pellucid.views.tables import percent
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult

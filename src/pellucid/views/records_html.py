@@ -22,7 +22,6 @@ from pellucid.views.record_text import (
     how_chosen,
     kept,
     passage,
-    percent,
     probability,
     slide_note,
     stages,
@@ -30,6 +29,7 @@ from pellucid.views.record_text import (
     tokens_to_compare,
     written_out,
 )
+from pellucid.views.tables import percent
 
 _TOP = 10
 _BOX = "font-family: system-ui, sans-serif; font-size: 13px; line-height: 1.5; max-width: 100%"

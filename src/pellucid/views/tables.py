@@ -29,6 +29,11 @@ def visible(token: str | None, token_id: int) -> str:
     return f"'{shown}'"
 
 
+def percent(probability: float) -> str:
+    """A probability in per cent with two decimals; never 0 for what is there."""
+    return "<0.01%" if 0 < probability < 5e-5 else f"{probability:.2%}"
+
+
 def _written_out(character: str) -> str:
     """A line end, a control character or an unusual space as Python writes it; they could steer a terminal."""
     return character.encode("unicode_escape").decode("ascii")
@@ -108,9 +113,7 @@ def _token_style(row: ScoredToken) -> Style:
 def _score_numbers(logprob: float | None, rank: int | None, entropy: float | None) -> tuple[str, str, str, str]:
     if logprob is None or rank is None or entropy is None:
         return "", "", "", ""
-    probability = exp(logprob)
-    shown = "<0.01%" if 0 < probability < 5e-5 else f"{probability:.2%}"
-    return f"{logprob:.3f}", shown, str(rank), f"{entropy:.2f}"
+    return f"{logprob:.3f}", percent(exp(logprob)), str(rank), f"{entropy:.2f}"
 
 
 @display.html.register(Generation)
