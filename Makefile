@@ -5,7 +5,7 @@
 #   make bench   decoding speeds, and what decoding costs beside the model
 #   make bench-peers  the runtimes that make bench compares with, each in an environment of its own under build/peers
 #   make sanitize  the native engine under AddressSanitizer, UBSan and ThreadSanitizer
-#   make emulate   its AVX-512 and AVX-VNNI kernels on a processor without them
+#   make emulate   its AVX-512, AVX-VNNI and AMX kernels on a processor without them
 #   make setup   a full development environment in .venv
 
 PYTHON ?= python3
@@ -54,7 +54,7 @@ sanitize:
 	  echo "with $$kind:" && build/sanitize-$$kind/engine_test || exit 1; \
 	done
 
-# The same test with AVX-512 and AVX-VNNI emulated, on any x86-64 processor with AVX2.
+# The same test with AVX-512, AVX-VNNI and AMX emulated, on any x86-64 processor with AVX2.
 emulate:
 	@cmake -S . -B build/emulate -DPELLUCID_MODULE=OFF -DPELLUCID_TESTS=ON -DPELLUCID_EMULATE=ON > /dev/null
 	@cmake --build build/emulate --parallel 2 > /dev/null

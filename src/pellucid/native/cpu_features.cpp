@@ -11,6 +11,10 @@
 #else
 #include <cpuid.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -53,6 +57,16 @@ std::uint64_t saved_state() {
 #endif
 }
 
+// Linux saves the tiles of a process that has asked for it, and ends one that uses them without. Its threads may, too.
+bool may_use_tiles() {
+#if defined(__linux__)
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
+#endif
+}
+
 constexpr bool bit(std::uint32_t word, int index) { return ((word >> index) & 1u) != 0; }
 
 std::vector<std::string> detect() {
@@ -63,7 +77,8 @@ std::vector<std::string> detect() {
     const std::uint64_t state = bit(one.ecx, osxsave) ? saved_state() : 0;
     const bool avx_state = (state & 0x6) == 0x6;          // XMM and YMM
     const bool avx512_state = (state & 0xe6) == 0xe6;     // and the opmasks and ZMM
-    const bool amx_state = (state & 0x60000) == 0x60000;  // tile configuration and data
+    constexpr std::uint64_t tiles = 0x60000;              // tile configuration and data
+    const bool amx_state = (state & tiles) == tiles && bit(seven.edx, 24) && may_use_tiles();
 
     struct Feature {
         const char* name;

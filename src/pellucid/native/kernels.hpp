@@ -52,6 +52,11 @@ struct QuantizedRows {
     std::size_t groups;
 };
 
+// Of some quads: the sum of their bytes, and what they add to QuantizedRows::starts.
+struct QuadTotals {
+    std::int32_t sum, start;
+};
+
 // output[row][o] = f(bias[o] + sum over i of input[row][i] * weight[o][i]), or added to output where `accumulate`.
 //
 // `inputs` serves float32 and bfloat16, `quantized` int8 and int4. int8 and int4 products are exact integer sums
@@ -139,11 +144,12 @@ struct KernelTable {
     std::uint32_t (*read)(const std::byte* bytes, std::size_t size);
 };
 
-// One function per instruction set that this build has; dispatch.cpp chooses.
+// One function per instruction set that this build has; runtime.cpp chooses.
 const KernelTable& portable_kernels();
 const KernelTable& avx2_kernels();
 const KernelTable& avx_vnni_kernels();
 const KernelTable& avx512_kernels();
+const KernelTable& amx_kernels();
 const KernelTable& neon_kernels();
 
 }  // namespace pellucid

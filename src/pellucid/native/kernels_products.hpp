@@ -118,7 +118,7 @@ struct Int8 {
     static constexpr std::size_t step_bytes = panel_width * group_size;
     static constexpr std::size_t quad_bytes = sizeof(simd::ByteQuad);
 
-    static simd::QuadTotals store_quads(std::int8_t* p, const Floats& x) { return simd::store_byte_quads(p, x); }
+    static QuadTotals store_quads(std::int8_t* p, const Floats& x) { return simd::store_byte_quads(p, x); }
 
     static std::size_t steps(const Product& product) { return groups_of(product.n_in); }
     static std::size_t panel_bytes(const Product& product) {
@@ -151,14 +151,27 @@ PELLUCID_NO_UNROLLING
                 }
             }
             for (int p = 0; p < panels; ++p) {
-                const Floats scale = simd::load(reinterpret_cast<const Half*>(panel[p]) + group * panel_width);
+                const Scales scales = load_scales(panel[p], group);
                 for (int r = 0; r < rows; ++r) {
                     const std::size_t at = (row + static_cast<std::size_t>(r)) * inputs.groups + group;
-                    const Floats both = simd::multiply(scale, simd::broadcast(inputs.scales[at]));
-                    sums[r][p] = simd::multiply_add(simd::to_floats(products[r][p]), both, sums[r][p]);
+                    sums[r][p] = add_group(sums[r][p], products[r][p], scales, inputs, at);
                 }
             }
         }
+    }
+
+    struct Scales {
+        Floats scale;
+    };
+    static Scales load_scales(const std::byte* panel, std::size_t group) {
+        return {simd::load(reinterpret_cast<const Half*>(panel) + group * panel_width)};
+    }
+
+    // at: the place of the row's group in `inputs`.
+    static Floats add_group(const Floats& sum, const Integers& products, const Scales& scales,
+                            const QuantizedRows& inputs, std::size_t at) {
+        const Floats both = simd::multiply(scales.scale, simd::broadcast(inputs.scales[at]));
+        return simd::multiply_add(simd::to_floats(products), both, sum);
     }
 };
 
@@ -170,7 +183,7 @@ struct Int4 {
     static constexpr std::size_t step_bytes = panel_width * group_size / 2;
     static constexpr std::size_t quad_bytes = sizeof(simd::NibbleQuad);
 
-    static simd::QuadTotals store_quads(std::int8_t* p, const Floats& x) { return simd::store_nibble_quads(p, x); }
+    static QuadTotals store_quads(std::int8_t* p, const Floats& x) { return simd::store_nibble_quads(p, x); }
 
     static std::size_t steps(const Product& product) { return groups_of(product.n_in); }
     static std::size_t panel_bytes(const Product& product) {
@@ -210,18 +223,31 @@ PELLUCID_NO_UNROLLING
                 }
             }
             for (int p = 0; p < panels; ++p) {
-                const Half* scales = reinterpret_cast<const Half*>(panel[p]) + 2 * group * panel_width;
-                const Floats scale = simd::load(scales), minimum = simd::load(scales + panel_width);
+                const Scales scales = load_scales(panel[p], group);
                 for (int r = 0; r < rows; ++r) {
                     const std::size_t at = (row + static_cast<std::size_t>(r)) * inputs.groups + group;
-                    const float input_scale = inputs.scales[at];
-                    const Floats both = simd::multiply(scale, simd::broadcast(input_scale));
-                    const Floats input_sum = simd::broadcast(input_scale * static_cast<float>(inputs.sums[at]));
-                    sums[r][p] = simd::multiply_add(simd::to_floats(products[r][p]), both, sums[r][p]);
-                    sums[r][p] = simd::multiply_add(minimum, input_sum, sums[r][p]);
+                    sums[r][p] = add_group(sums[r][p], products[r][p], scales, inputs, at);
                 }
             }
         }
+    }
+
+    struct Scales {
+        Floats scale, minimum;
+    };
+    static Scales load_scales(const std::byte* panel, std::size_t group) {
+        const Half* scales = reinterpret_cast<const Half*>(panel) + 2 * group * panel_width;
+        return {simd::load(scales), simd::load(scales + panel_width)};
+    }
+
+    // at: the place of the row's group in `inputs`.
+    static Floats add_group(const Floats& sum, const Integers& products, const Scales& scales,
+                            const QuantizedRows& inputs, std::size_t at) {
+        const float input_scale = inputs.scales[at];
+        const Floats both = simd::multiply(scales.scale, simd::broadcast(input_scale));
+        const Floats input_sum = simd::broadcast(input_scale * static_cast<float>(inputs.sums[at]));
+        const Floats scaled = simd::multiply_add(simd::to_floats(products), both, sum);
+        return simd::multiply_add(scales.minimum, input_sum, scaled);
     }
 };
 

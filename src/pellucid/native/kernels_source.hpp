@@ -33,13 +33,13 @@ void quantize_for(const float* input, std::size_t n, const QuantizedRows& out, s
         const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
         const std::size_t at = row * out.groups + group;
         std::int8_t* quads = out.quads + at * group_quads * Format::quad_bytes;
-        simd::QuadTotals totals{0, 0};
+        QuadTotals totals{0, 0};
         for (std::size_t i = 0; i < group_size / panel_width; ++i) {
             // Bounded first: what is not finite must still be a byte, and rounding may end above 127.
             const Floats scaled = simd::multiply(x[i], simd::broadcast(inverse));
             const Floats bounded = simd::minimum(simd::maximum(scaled, lower_bound), bound);
             std::int8_t* four = quads + i * panel_width / 4 * Format::quad_bytes;
-            const simd::QuadTotals some = Format::store_quads(four, simd::round(bounded));
+            const QuadTotals some = Format::store_quads(four, simd::round(bounded));
             totals = {totals.sum + some.sum, totals.start + some.start};
         }
         out.scales[at] = largest / 127.0f;

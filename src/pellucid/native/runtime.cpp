@@ -18,11 +18,20 @@ struct InstructionSet {
 
 // All sets of this build, the best first.
 std::vector<InstructionSet> built_sets() {
-    return {
 #if defined(PELLUCID_BUILD_X86)
-        {"avx512_vnni",
-         avx512_kernels,
-         {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}},
+    const std::vector<std::string> avx512{"avx2",     "fma",      "f16c",     "avx512f",
+                                          "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"};
+#endif
+#if defined(PELLUCID_BUILD_AMX)
+    std::vector<std::string> amx = avx512;
+    amx.insert(amx.end(), {"amx_tile", "amx_int8"});
+#endif
+    return {
+#if defined(PELLUCID_BUILD_AMX)
+        {"amx", amx_kernels, amx},
+#endif
+#if defined(PELLUCID_BUILD_X86)
+        {"avx512_vnni", avx512_kernels, avx512},
         {"avx_vnni", avx_vnni_kernels, {"avx2", "fma", "f16c", "avx_vnni"}},
         {"avx2", avx2_kernels, {"avx2", "fma", "f16c"}},
 #endif

@@ -171,10 +171,6 @@ inline __m256i broadcast_quad(const std::int8_t* p) {
 
 inline Integers broadcast(std::int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 
-struct QuadTotals {
-    std::int32_t sum, start;
-};
-
 struct NibbleQuad {
     std::int8_t value[4];
 };

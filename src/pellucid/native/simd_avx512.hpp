@@ -36,10 +36,6 @@ struct ByteQuad {
 };
 using NibbleQuad = ByteQuad;
 
-struct QuadTotals {
-    std::int32_t sum, start;
-};
-
 // Thirty-two registers, one for the sums of a row; twelve chains hide the multiply-add's latency.
 inline constexpr int tile_rows = 12;
 inline constexpr int wide_tile_rows = 8;

@@ -36,10 +36,6 @@ struct ByteQuad {
 };
 using NibbleQuad = ByteQuad;
 
-struct QuadTotals {
-    std::int32_t sum, start;
-};
-
 // Thirty-two registers: five rows take twenty for their sums, four for weights.
 inline constexpr int tile_rows = 5;
 inline constexpr int wide_tile_rows = 4;

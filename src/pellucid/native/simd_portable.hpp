@@ -32,12 +32,6 @@ using NibbleQuad = ByteQuad;
 using ByteInputs = ByteQuad;
 using NibbleInputs = ByteQuad;
 
-// Of some inputs: their sum, and what they add to where a sum of products with Quads starts from, so that it ends as
-// the plain sum of the products.
-struct QuadTotals {
-    std::int32_t sum, start;
-};
-
 // Rows of activations that a product takes at once: as many as there are registers for; fewer where weights or
 // intermediate values take more than one.
 inline constexpr int tile_rows = 4;

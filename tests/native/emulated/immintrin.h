@@ -1,14 +1,16 @@
 #pragma once
 
-// The AVX-512 and AVX-VNNI intrinsics that simd_avx512.hpp and simd_avx2.hpp use, in plain C++ after Intel's
-// Intrinsics Guide, so that the engine's own test runs those kernels on a processor that has only AVX2. Found before
-// the compiler's header, which it includes for everything else.
+// The AVX-512, AVX-VNNI and AMX intrinsics that the kernels use, in plain C++ after Intel's Intrinsics Guide, so that
+// the engine's own test runs those kernels on a processor that has only AVX2. Found before the compiler's header, which
+// it includes for everything else.
 
 #include_next <immintrin.h>
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+
+#include "tiles.hpp"
 
 namespace emulated {
 
@@ -51,6 +53,7 @@ Vector load(const void* p) {
     std::memcpy(&result, p, sizeof(result));
     return result;
 }
+inline void store_si512(void* p, const Integers& x) { std::memcpy(p, &x, sizeof(x)); }
 inline void storeu_ps(float* p, const Floats& x) { std::memcpy(p, &x, sizeof(x)); }
 
 inline bool in(Mask mask, int lane) { return ((mask >> lane) & 1) != 0; }
@@ -177,6 +180,8 @@ inline __m256i dpbusd_avx_epi32(__m256i sums, __m256i a, __m256i b) {
 #define _mm512_setzero_si512() emulated::set1_epi32(0)
 #define _mm512_loadu_ps emulated::load<emulated::Floats>
 #define _mm512_loadu_si512 emulated::load<emulated::Integers>
+#define _mm512_load_si512 emulated::load<emulated::Integers>
+#define _mm512_store_si512 emulated::store_si512
 #define _mm512_storeu_ps emulated::storeu_ps
 #define _mm512_maskz_loadu_ps emulated::maskz_loadu_ps
 #define _mm512_mask_storeu_ps emulated::mask_storeu_ps
