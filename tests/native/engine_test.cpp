@@ -77,7 +77,7 @@ private:
         const std::vector<float> values = random(n_out * n_in);
         std::vector<std::byte>& bytes = tensors_[name];
         bytes.resize(matrix_bytes(precision, n_out, n_in));
-        pack(precision, {values.data(), n_out, n_in, n_in, 1}, bytes, pool);
+        pack(precision, {WeightType::float32, values.data(), n_out, n_in, n_in, 1}, bytes, pool);
     }
 
     void add_norm(const std::string& name, std::size_t n) {

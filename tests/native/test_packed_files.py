@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import pellucid
 from pellucid.checkpoint import expected_shapes, open_checkpoint
+from pellucid.checkpoint.float_types import StoredArray
 from pellucid.checkpoint.packed_layout import PACKED_FILE, packed_bytes, unpack, unpacked_panels
 from pellucid.checkpoint.safetensors_file import read_safetensors
 from pellucid.errors import CheckpointError, OptionError
@@ -59,6 +60,35 @@ def test_a_matrix_unpacks_to_itself_but_for_rounding(
             step = largest / 127 if precision == "int8" else (group.max(axis=1) - group.min(axis=1)) / 15
             worst = np.abs(group - rounded).max(axis=1)
             assert (worst <= step * (0.51 if precision == "int8" else 1.7) + largest * 1e-3).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n_out=st.integers(1, 40),
+    n_in=st.integers(1, 150),
+    precision=st.sampled_from(PRECISIONS),
+    bits=st.sampled_from(["float16", "bfloat16"]),
+    seed=st.integers(0, 99),
+    transposed=st.booleans(),
+)
+def test_sixteen_bit_numbers_are_packed_as_the_float32_that_they_are(
+    n_out: int, n_in: int, precision: Precision, bits: str, seed: int, transposed: bool
+) -> None:
+    codes = np.random.default_rng(seed).integers(0, 2**16, (n_out, n_in), dtype=np.uint16)  # subnormals among them
+    stored: StoredArray = codes.view(np.float16) if bits == "float16" else codes
+    matrix = torch.from_numpy(codes).view(getattr(torch, bits)).float().numpy()
+    # int8 and int4 cannot hold what is not finite, nor what a float16 scale does not reach; NaNs come in many codes.
+    left_out = ~(np.abs(matrix) < 1e4) if precision in ("int8", "int4") else np.isnan(matrix)
+    matrix[left_out], codes[left_out] = 0, 0
+    packed = [aligned_empty(packed_bytes(precision, n_out, n_in)) for _ in range(2)]
+    for weights, room in zip((stored, matrix), packed, strict=True):
+        pack(make_runtime(1), precision, np.asfortranarray(weights) if transposed else weights, room)
+    assert np.array_equal(packed[0], packed[1])
+
+
+def test_numbers_of_another_width_are_refused() -> None:
+    with pytest.raises(ValueError, match="packed from float32, float16 or the bits of bfloat16"):
+        pack(make_runtime(1), "float32", np.zeros((16, 4)), aligned_empty(packed_bytes("float32", 16, 4)))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pellucid.checkpoint.float_types import Float32Array
+from pellucid.checkpoint.float_types import Float32Array, StoredArray
 from pellucid.checkpoint.layout import EMBEDDING, HEAD, canonical_name, expected_shapes, is_mask_buffer
 from pellucid.checkpoint.stored import StoredTensor, equal
 from pellucid.config import GPT2Config
@@ -102,6 +102,14 @@ class Checkpoint:
         """One tensor's elements in order, as flat float32 arrays of about a megabyte, for what need not hold it
         whole. Raises `CheckpointError` as `take` does."""
         return self._tensor(name).blocks()
+
+    def take_stored(self, name: str) -> StoredArray:
+        """As `take`, but numbers stored as float16 or bfloat16 as they are."""
+        return self._tensor(name).read_stored()
+
+    def stored_blocks(self, name: str) -> Iterator[StoredArray]:
+        """As `blocks`, but numbers stored as float16 or bfloat16 as they are. A block is good until the next."""
+        return self._tensor(name).stored_blocks()
 
     def _tensor(self, name: str) -> StoredTensor:
         if name not in self._tensors:

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 Float32Array = npt.NDArray[np.float32]
 
+# Numbers as a file holds them: float32, float16, or the bits of bfloat16.
+StoredArray = npt.NDArray[np.float32] | npt.NDArray[np.float16] | npt.NDArray[np.uint16]
+
 
 class FloatType(NamedTuple):
     """A stored number format: how wide it is and how its bytes become float32.

@@ -9,16 +9,19 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array
+from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array, StoredArray
 from pellucid.errors import CheckpointError
 
 # Types other than float32 are converted this many numbers at a time, so that a load needs no second copy.
 BLOCK_ELEMENTS = 1 << 18
+
+# Sixteen-bit types that the engine's packing reads as they are.
+_SIXTEEN_BITS = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,14 @@ class StoredTensor(ABC):
             out[done : done + block.size] = block
             done += block.size
         return out.reshape(self.shape)
+
+    def stored_blocks(self) -> Iterator[StoredArray]:
+        """As `blocks`, but numbers stored as float16 or bfloat16 as they are. A block is good until the next."""
+        return self.blocks()
+
+    def read_stored(self) -> StoredArray:
+        """As `read`, but numbers stored as float16 or bfloat16 as they are."""
+        return self.read()
 
 
 class FileStamp(NamedTuple):
@@ -118,21 +129,33 @@ class FileSegment(StoredTensor):
             done += count
 
     def blocks(self) -> Iterator[Float32Array]:
-        kind = FLOAT_TYPES[self.dtype]
-        raw = np.empty(min(BLOCK_ELEMENTS, self.size), kind.storage)
-        with self.open() as file:
-            for start in range(0, self.size, BLOCK_ELEMENTS):
-                count = min(BLOCK_ELEMENTS, self.size - start)
-                self.fill(file, raw[:count])
-                yield kind.to_float32(raw[:count])
+        return map(FLOAT_TYPES[self.dtype].to_float32, self._raw_blocks())
 
     def read(self) -> Float32Array:
         if self.dtype != "float32":  # elsewhere a block at a time is converted
             return super().read()
-        out = np.empty(self.size, FLOAT_TYPES["float32"].storage)
+        return self._raw().astype(np.float32, copy=False)
+
+    def stored_blocks(self) -> Iterator[StoredArray]:
+        return self._raw_blocks() if self.dtype in _SIXTEEN_BITS else self.blocks()
+
+    def read_stored(self) -> StoredArray:
+        return self._raw() if self.dtype in _SIXTEEN_BITS else self.read()
+
+    def _raw_blocks(self) -> Iterator[npt.NDArray[Any]]:
+        """Its numbers as they are, flat, in one array that each block overwrites."""
+        raw = np.empty(min(BLOCK_ELEMENTS, self.size), FLOAT_TYPES[self.dtype].storage)
         with self.open() as file:
-            self.fill(file, out)
-        return out.astype(np.float32, copy=False).reshape(self.shape)
+            for start in range(0, self.size, BLOCK_ELEMENTS):
+                block = raw[: min(BLOCK_ELEMENTS, self.size - start)]
+                self.fill(file, block)
+                yield block
+
+    def _raw(self) -> npt.NDArray[Any]:
+        raw = np.empty(self.size, FLOAT_TYPES[self.dtype].storage)
+        with self.open() as file:
+            self.fill(file, raw)
+        return raw.reshape(self.shape)
 
 
 def equal(a: StoredTensor, b: StoredTensor) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pellucid import native
 from pellucid.checkpoint import expected_shapes
-from pellucid.checkpoint.float_types import Float32Array
+from pellucid.checkpoint.float_types import Float32Array, StoredArray
 from pellucid.config import GPT2Config
 from pellucid.engine import Engine
 from pellucid.errors import OptionError
@@ -70,7 +71,17 @@ class _ModelWeights:
         array: Float32Array = self._parameters[hub_name(name)].detach().float().numpy()
         return array
 
-    def blocks(self, name: str) -> Iterator[Float32Array]:
-        parameter = self._parameters[hub_name(name)].detach()
-        for start in range(0, parameter.size(0), 1024):
-            yield parameter[start : start + 1024].float().reshape(-1).numpy()
+    def take_stored(self, name: str) -> StoredArray:
+        return _as_stored(self._parameters[hub_name(name)].detach())
+
+    def stored_blocks(self, name: str) -> Iterator[StoredArray]:
+        yield self.take_stored(name).reshape(-1)
+
+
+def _as_stored(tensor: Tensor) -> StoredArray:
+    """A tensor's own memory, without a copy; bfloat16, which numpy does not have, as its bits."""
+    if tensor.dtype == torch.bfloat16:
+        bits: StoredArray = tensor.view(torch.int16).numpy().view(np.uint16)
+        return bits
+    array: StoredArray = tensor.numpy()
+    return array

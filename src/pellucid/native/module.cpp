@@ -31,11 +31,12 @@ using pellucid::KvCache;
 using pellucid::ModelConfig;
 using pellucid::Precision;
 using pellucid::Runtime;
+using pellucid::WeightType;
 
 using Row = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using WritableBytes = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
+using Matrix = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
 using FloatRows = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 std::span<const std::byte> as_span(const Bytes& array) {
@@ -95,9 +96,19 @@ Activation activation_named(const std::string& name) {
                                       {"tanh", Activation::tanh}});
 }
 
+// The bits of bfloat16, which numpy does not have, come as unsigned integers.
+WeightType type_of(const Matrix& weights) {
+    const nb::dlpack::dtype type = weights.dtype();
+    if (type == nb::dtype<float>()) return WeightType::float32;
+    if (type == nb::dtype<std::uint16_t>()) return WeightType::bfloat16;
+    const auto floating = static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float);
+    if (type.code == floating && type.bits == 16 && type.lanes == 1) return WeightType::float16;
+    throw std::invalid_argument("weights are packed from float32, float16 or the bits of bfloat16");
+}
+
 // weights: [n_out, n_in], with any strides.
 void pack(Runtime& runtime, const std::string& precision, const Matrix& weights, const WritableBytes& packed) {
-    const pellucid::Weights source{weights.data(), weights.shape(0), weights.shape(1),
+    const pellucid::Weights source{type_of(weights), weights.data(), weights.shape(0), weights.shape(1),
                                    static_cast<std::size_t>(weights.stride(0)),
                                    static_cast<std::size_t>(weights.stride(1))};
     const std::span<std::byte> target{reinterpret_cast<std::byte*>(packed.data()), packed.size()};

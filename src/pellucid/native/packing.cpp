@@ -44,15 +44,51 @@ float nearest(float x) {
 
 using Group = std::array<float, group_size>;
 
-// One output's weights over one group of inputs, zeros where there are none.
-Group take_group(const Weights& weights, std::size_t output, std::size_t group) {
-    Group values{};
-    if (output >= weights.n_out) return values;
-    const std::size_t begin = group * group_size, end = std::min(begin + group_size, weights.n_in);
-    for (std::size_t i = begin; i < end; ++i) {
-        values[i - begin] = weights.data[output * weights.output_stride + i * weights.input_stride];
+// A panel's weights over one group of inputs, one Group an output, zeros where there are none.
+using Groups = std::array<Group, panel_width>;
+
+struct Bfloat16 {
+    std::uint16_t bits;
+};
+
+float as_float(float x) { return x; }
+float as_float(Half x) { return simd::half_to_float(x.bits); }
+float as_float(Bfloat16 x) { return from_bfloat16(x.bits); }
+
+template <class Number>
+Groups take_groups_of(const Weights& weights, std::size_t panel, std::size_t group) {
+    const std::size_t first_output = panel * panel_width, first_input = group * group_size;
+    const std::size_t outputs = std::min(panel_width, weights.n_out - first_output);
+    const std::size_t inputs = std::min(group_size, weights.n_in - first_input);
+    const Number* data = static_cast<const Number*>(weights.data) + first_output * weights.output_stride +
+                         first_input * weights.input_stride;
+    Groups groups{};
+    if (weights.input_stride == 1) {
+        for (std::size_t lane = 0; lane < outputs; ++lane) {
+            const Number* row = data + lane * weights.output_stride;
+            for (std::size_t i = 0; i < inputs; ++i) groups[lane][i] = as_float(row[i]);
+        }
+    } else {
+        for (std::size_t i = 0; i < inputs; ++i) {
+            const Number* column = data + i * weights.input_stride;
+            for (std::size_t lane = 0; lane < outputs; ++lane) {
+                groups[lane][i] = as_float(column[lane * weights.output_stride]);
+            }
+        }
     }
-    return values;
+    return groups;
+}
+
+Groups take_groups(const Weights& weights, std::size_t panel, std::size_t group) {
+    switch (weights.type) {
+        case WeightType::float16:
+            return take_groups_of<Half>(weights, panel, group);
+        case WeightType::bfloat16:
+            return take_groups_of<Bfloat16>(weights, panel, group);
+        case WeightType::float32:
+            break;
+    }
+    return take_groups_of<float>(weights, panel, group);
 }
 
 bool finite(const Group& values) {
@@ -151,53 +187,81 @@ std::size_t int4_offset(std::size_t lane, std::size_t input) { return (input / 8
 
 std::size_t scale_offset(std::size_t lane, std::size_t row) { return (row * panel_width + lane) * sizeof(Half); }
 
+// Each packs a group of inputs into a panel.
+void pack_float32(const Groups& groups, std::size_t begin, std::size_t inputs, std::byte* panel) {
+    for (std::size_t i = 0; i < inputs; ++i) {
+        std::array<float, panel_width> step;
+        for (std::size_t lane = 0; lane < panel_width; ++lane) step[lane] = groups[lane][i];
+        std::memcpy(panel + float32_offset(0, begin + i), step.data(), sizeof(step));
+    }
+}
+
+void pack_bfloat16(const Groups& groups, std::size_t begin, std::size_t inputs, std::byte* panel) {
+    for (std::size_t i = 0; i < inputs; i += 2) {  // an odd last input has zeros beside it
+        std::array<std::uint16_t, 2 * panel_width> step;
+        for (std::size_t lane = 0; lane < panel_width; ++lane) {
+            for (std::size_t j = 0; j < 2; ++j) step[2 * lane + j] = to_bfloat16(groups[lane][i + j]);
+        }
+        std::memcpy(panel + bfloat16_offset(0, begin + i), step.data(), sizeof(step));
+    }
+}
+
+bool pack_int8(const Groups& groups, std::size_t group, std::byte* scales, std::byte* bytes) {
+    bool all_finite = true;
+    for (std::size_t lane = 0; lane < panel_width; ++lane) {
+        const EightBits rounded = round_to_eight_bits(groups[lane]);
+        all_finite = all_finite && finite(groups[lane]) && std::isfinite(rounded.scale);
+        write_half(scales + scale_offset(lane, group), rounded.scale);
+        for (std::size_t i = 0; i < group_size; ++i) {
+            bytes[int8_offset(lane, group * group_size + i)] = static_cast<std::byte>(rounded.values[i]);
+        }
+    }
+    return all_finite;
+}
+
+bool pack_int4(const Groups& groups, std::size_t group, std::size_t inputs, std::size_t outputs, std::byte* scales,
+                  std::byte* bytes) {
+    bool all_finite = true;
+    for (std::size_t lane = 0; lane < outputs; ++lane) {
+        const FourBits rounded = round_to_four_bits(groups[lane], inputs);
+        all_finite = all_finite && finite(groups[lane]) && std::isfinite(rounded.scale) &&
+                     std::isfinite(rounded.minimum);
+        write_half(scales + scale_offset(lane, 2 * group), rounded.scale);
+        write_half(scales + scale_offset(lane, 2 * group + 1), rounded.minimum);
+        for (std::size_t i = 0; i < group_size; ++i) {
+            const int shift = i % 8 < 4 ? 0 : 4;
+            bytes[int4_offset(lane, group * group_size + i)] |= static_cast<std::byte>(rounded.values[i] << shift);
+        }
+    }
+    return all_finite;
+}
+
+// Whether all numbers are finite and in reach of their scales, where the precision has scales.
 bool pack_panel(Precision precision, const Weights& weights, std::size_t panel, std::byte* packed) {
     bool all_finite = true;
-    std::memset(packed, 0, panel_bytes(precision, weights.n_in));
     const std::size_t groups = group_count(weights.n_in);
-    for (std::size_t lane = 0; lane < panel_width; ++lane) {
-        const std::size_t output = panel * panel_width + lane;
-        if (output >= weights.n_out) break;
-        for (std::size_t group = 0; group < groups; ++group) {
-            const Group values = take_group(weights, output, group);
-            const std::size_t begin = group * group_size;
-            const std::size_t n = std::min(group_size, weights.n_in - begin);
-            switch (precision) {
-                case Precision::float32:
-                    for (std::size_t i = 0; i < n; ++i) {
-                        std::memcpy(packed + float32_offset(lane, begin + i), &values[i], sizeof(float));
-                    }
-                    break;
-                case Precision::bfloat16:
-                    for (std::size_t i = 0; i < n; ++i) {
-                        const std::uint16_t bits = to_bfloat16(values[i]);
-                        std::memcpy(packed + bfloat16_offset(lane, begin + i), &bits, sizeof(bits));
-                    }
-                    break;
-                case Precision::int8: {
-                    const EightBits rounded = round_to_eight_bits(values);
-                    all_finite = all_finite && finite(values) && std::isfinite(rounded.scale);
-                    write_half(packed + scale_offset(lane, group), rounded.scale);
-                    std::byte* bytes = packed + scales_bytes(groups);
-                    for (std::size_t i = 0; i < group_size; ++i) {
-                        bytes[int8_offset(lane, begin + i)] = static_cast<std::byte>(rounded.values[i]);
-                    }
-                    break;
-                }
-                case Precision::int4: {
-                    const FourBits rounded = round_to_four_bits(values, n);
-                    all_finite = all_finite && finite(values) && std::isfinite(rounded.scale) &&
-                                 std::isfinite(rounded.minimum);
-                    write_half(packed + scale_offset(lane, 2 * group), rounded.scale);
-                    write_half(packed + scale_offset(lane, 2 * group + 1), rounded.minimum);
-                    std::byte* bytes = packed + scales_bytes(2 * groups);
-                    for (std::size_t i = 0; i < group_size; ++i) {
-                        const int shift = i % 8 < 4 ? 0 : 4;
-                        bytes[int4_offset(lane, begin + i)] |= static_cast<std::byte>(rounded.values[i] << shift);
-                    }
-                    break;
-                }
-            }
+    const std::size_t outputs = std::min(panel_width, weights.n_out - panel * panel_width);
+    if (precision == Precision::int4 || precision == Precision::int8) {
+        std::memset(packed, 0, panel_bytes(precision, weights.n_in));
+    }
+    for (std::size_t group = 0; group < groups; ++group) {
+        const Groups values = take_groups(weights, panel, group);
+        const std::size_t begin = group * group_size;
+        const std::size_t inputs = std::min(group_size, weights.n_in - begin);
+        switch (precision) {
+            case Precision::float32:
+                pack_float32(values, begin, inputs, packed);
+                break;
+            case Precision::bfloat16:
+                pack_bfloat16(values, begin, inputs, packed);
+                break;
+            case Precision::int8:
+                all_finite = pack_int8(values, group, packed, packed + scales_bytes(groups)) && all_finite;
+                break;
+            case Precision::int4:
+                all_finite = pack_int4(values, group, inputs, outputs, packed, packed + scales_bytes(2 * groups)) &&
+                             all_finite;
+                break;
         }
     }
     return all_finite;

@@ -28,9 +28,13 @@ std::size_t panel_count(std::size_t n_out);
 std::size_t panel_bytes(Precision precision, std::size_t n_in);
 std::size_t matrix_bytes(Precision precision, std::size_t n_out, std::size_t n_in);
 
-// float32 weights as a file has them: element (output, input) is data[output * output_stride + input * input_stride].
+// Weights as a file has them, float32 or in one of two 16-bit formats: element (output, input) is
+// data[output * output_stride + input * input_stride].
+enum class WeightType { float32, float16, bfloat16 };
+
 struct Weights {
-    const float* data;
+    WeightType type;
+    const void* data;
     std::size_t n_out;
     std::size_t n_in;
     std::size_t output_stride;

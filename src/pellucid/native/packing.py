@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from pellucid.checkpoint.float_types import Float32Array
+from pellucid.checkpoint.float_types import Float32Array, StoredArray
 from pellucid.checkpoint.layout import EMBEDDING, HEAD
 from pellucid.checkpoint.packed_layout import PANEL_WIDTH, ByteArray, matrix_precision
 from pellucid.errors import CheckpointError
@@ -32,8 +33,11 @@ class WeightSource(Protocol):
     def take(self, name: str) -> Float32Array:
         """The tensor, float32."""
 
-    def blocks(self, name: str) -> Iterator[Float32Array]:
-        """The tensor's elements in order, in pieces."""
+    def take_stored(self, name: str) -> StoredArray:
+        """The tensor; numbers stored in 16 bits may be as they are stored."""
+
+    def stored_blocks(self, name: str) -> Iterator[StoredArray]:
+        """As `take_stored`, the elements in order, in pieces, each good until the next."""
 
 
 def pack_weights(source: WeightSource, precision: str, runtime: Runtime) -> PackedTensors:
@@ -83,7 +87,7 @@ def _packed(
         if name in (EMBEDDING, HEAD):
             _pack_in_pieces(source, name, packed_as, runtime, packed)
         else:
-            pack(runtime, packed_as, source.take(name).T, packed)
+            pack(runtime, packed_as, source.take_stored(name).T, packed)
         return packed
     except ValueError as error:
         raise CheckpointError(f"{source.path}: tensor {name} cannot be packed as {packed_as}: {error}") from error
@@ -93,17 +97,18 @@ def _pack_in_pieces(source: WeightSource, name: str, precision: str, runtime: Ru
     """An embedding [vocab, n_embd], some rows at a time."""
     n_embd = source.shape(name)[1]
     done = 0
-    for rows in _whole_panels(source.blocks(name), n_embd):
+    for rows in _whole_panels(source.stored_blocks(name), n_embd):
         size = matrix_bytes(precision, len(rows), n_embd)
         pack(runtime, precision, rows, packed[done : done + size])
         done += size
 
 
-def _whole_panels(blocks: Iterator[Float32Array], n_embd: int) -> Iterator[Float32Array]:
+def _whole_panels(blocks: Iterator[StoredArray], n_embd: int) -> Iterator[npt.NDArray[Any]]:
     """An embedding's rows [n, n_embd], n a multiple of the panel's width in all pieces but the last."""
     panel = PANEL_WIDTH * n_embd
-    held = np.empty(0, np.float32)
+    held: npt.NDArray[Any] | None = None
     for block in blocks:
+        held = block[:0] if held is None else held
         # Only the panel that two blocks share is put together from both.
         missing = -held.size % panel
         held, rest = np.concatenate((held, block[:missing])), block[missing:]
@@ -115,7 +120,7 @@ def _whole_panels(blocks: Iterator[Float32Array], n_embd: int) -> Iterator[Float
             yield rest[:whole].reshape(-1, n_embd)
         if whole < rest.size:
             held = np.concatenate((held, rest[whole:]))
-    if held.size:
+    if held is not None and held.size:
         yield held.reshape(-1, n_embd)
 
 
