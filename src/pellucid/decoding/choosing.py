@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.decoding.distribution import Survey, draw, survey
+from pellucid.decoding.distribution import Survey, at_least_kth, draw, survey
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates, Pipeline, build_pipeline
 from pellucid.engine import FloatArray
@@ -71,7 +71,10 @@ def select(candidates: Candidates, generator: np.random.Generator | None) -> tup
 
 def likeliest(candidates: Candidates) -> int:
     """The place of the largest logit; the first among equals."""
-    place = int(candidates.logits.argmax())
+    if candidates.maxima is None:
+        place = int(candidates.logits.argmax())
+    else:
+        place = int(at_least_kth(candidates.logits, 1, candidates.maxima)[0])
     if candidates.logits[place] == -np.inf:
         raise DecodingError("no token is left to choose: the options exclude every one")
     return place

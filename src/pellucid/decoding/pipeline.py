@@ -20,10 +20,12 @@ class Candidates:
     """The tokens that may still be chosen.
 
     logits: float32 [n]; some may be -inf. ids: int64 [n], ascending; None where they are 0 to n - 1.
+    maxima: of a `Survey` of these logits, where one was made.
     """
 
     logits: FloatArray
     ids: IntArray | None = None
+    maxima: FloatArray | None = None
 
     def token(self, place: int) -> int:
         return place if self.ids is None else int(self.ids[place])
@@ -54,12 +56,12 @@ class Pipeline:
             logits = processor(history, logits)
             if observe is not None:
                 observe(processor, Candidates(logits))
-        candidates, warpers = Candidates(logits), self.warpers
+        maxima = None if survey is None or self.processors else survey.maxima
+        candidates, warpers = Candidates(logits, maxima=maxima), self.warpers
         # Where processors excluded every token there is no distribution to warp.
         is_empty = bool(self.processors and warpers) and logits.max() == -np.inf
         if observe is None and self._first_two is not None and not is_empty:
             # Both at once, where nobody looks in between.
-            maxima = None if survey is None or self.processors else survey.maxima
             places, left = self._first_two.left(logits, maxima)
             candidates, warpers = Candidates(left, places), warpers[2:]
         for warper in warpers:
