@@ -7,6 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pellucid import native
+from pellucid.cli.interrupts import import_torch
 from pellucid.cli.options import EngineName, Precision
 from pellucid.cli.terminal import waiting
 from pellucid.errors import OptionError
@@ -28,6 +30,8 @@ def load_model(
     with waiting(f"loading {model}") if is_local(model) else nullcontext():
         from pellucid.language_model import load
 
+        if engine is EngineName.torch or device != "cpu" or not native.is_built():
+            import_torch()
         return load(
             model,
             precision=None if precision is None else precision.value,

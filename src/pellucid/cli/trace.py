@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pellucid.cli.interrupts import import_torch
 from pellucid.cli.loading import load_model
 from pellucid.cli.options import (
     Device,
@@ -94,6 +95,8 @@ def trace(
         page, tensors = (
             None if path is None else files.enter_context(whole_file(path)) for path in (html, safetensors)
         )
+        with waiting("loading torch"):
+            import_torch()
         lm = load_model(model, precision, engine, device, threads)
         _check(lm, layer, names)
         activations = _json_activations(lm, prompt, names or [], limit) if json else {}
