@@ -55,6 +55,14 @@ def test_version_is_the_packages() -> None:
     assert done.stdout.decode() == f"pellucid {pellucid.__version__}\n"
 
 
+def test_the_package_runs_as_a_module() -> None:
+    arguments = ("tokens", "hello", "--json")
+    done = subprocess.run(
+        (sys.executable, "-m", "pellucid", *arguments), capture_output=True, env=ENVIRONMENT, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, pellucid_command(*arguments).stdout)
+
+
 def test_the_streamed_pieces_make_the_text(model_folder: Path) -> None:
     process = start("generate", "Käse", "-m", str(model_folder), "-n", "40", "--do-sample", "--seed", "1")
     assert process.stdout is not None
