@@ -9,8 +9,9 @@ Names are imported when they are first used: `import pellucid` itself imports ne
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from pellucid.lazy_names import first_use
 
 if TYPE_CHECKING:
     from pellucid.compat.auto import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
@@ -25,28 +26,31 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Each public name, the module it lives in, and the extra that module needs.
-_HOMES: dict[str, tuple[str, str | None]] = {
-    "AsyncTextIteratorStreamer": ("compat.streamers", None),
-    "AutoConfig": ("compat.auto", None),
-    "AutoModel": ("compat.auto", None),
-    "AutoModelForCausalLM": ("compat.auto", None),
-    "AutoTokenizer": ("compat.auto", None),
-    "GPT2Config": ("compat.pretrained", None),
-    "GPT2LMHeadModel": ("compat.models", "torch"),
-    "GPT2Model": ("compat.models", "torch"),
-    "GPT2Tokenizer": ("compat.pretrained", None),
-    "Generation": ("decoding.results", None),
-    "GenerationOptions": ("decoding.options", None),
-    "LanguageModel": ("language_model", None),
-    "PellucidError": ("errors", None),
-    "Prediction": ("decoding.results", None),
-    "Score": ("decoding.results", None),
-    "TextIteratorStreamer": ("compat.streamers", None),
-    "TextStreamer": ("compat.streamers", None),
-    "Trace": ("lens.trace", None),
-    "load": ("language_model", None),
+# Each public name and the module it lives in.
+_HOMES = {
+    "AsyncTextIteratorStreamer": "compat.streamers",
+    "AutoConfig": "compat.auto",
+    "AutoModel": "compat.auto",
+    "AutoModelForCausalLM": "compat.auto",
+    "AutoTokenizer": "compat.auto",
+    "GPT2Config": "compat.pretrained",
+    "GPT2LMHeadModel": "compat.models",
+    "GPT2Model": "compat.models",
+    "GPT2Tokenizer": "compat.pretrained",
+    "Generation": "decoding.results",
+    "GenerationOptions": "decoding.options",
+    "LanguageModel": "language_model",
+    "PellucidError": "errors",
+    "Prediction": "decoding.results",
+    "Score": "decoding.results",
+    "TextIteratorStreamer": "compat.streamers",
+    "TextStreamer": "compat.streamers",
+    "Trace": "lens.trace",
+    "load": "language_model",
 }
+
+# The extras that they need.
+_EXTRAS = {"GPT2LMHeadModel": "torch", "GPT2Model": "torch"}
 
 __all__ = [
     "AsyncTextIteratorStreamer",
@@ -73,16 +77,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, extra = _HOMES[name]
-    if extra is not None:
+    if name in _EXTRAS:
         from pellucid.extras import require
 
-        require(extra, f"pellucid.{name}")
-    value = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = value
-    return value
+        require(_EXTRAS[name], f"pellucid.{name}")
+    return first_use(__name__, name, _HOMES)
 
 
 def __dir__() -> list[str]:

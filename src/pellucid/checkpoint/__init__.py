@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pellucid.checkpoint.checkpoint import Checkpoint
 from pellucid.checkpoint.layout import canonical_name, expected_shapes
 from pellucid.checkpoint.opening import BUNDLED_MODELS, open_checkpoint, open_config, open_tokenizer
+from pellucid.lazy_names import first_use
 
 if TYPE_CHECKING:
     from pellucid.checkpoint.hub import PRESET_IDS, CachedModel, cached_models, is_cached
@@ -41,8 +41,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    return first_use(__name__, name, _HOMES)

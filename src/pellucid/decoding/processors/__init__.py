@@ -8,8 +8,9 @@ A class is imported when it is first named: most calls ask for none or a few.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from pellucid.lazy_names import first_use
 
 if TYPE_CHECKING:
     from pellucid.decoding.processors.boundaries import (
@@ -111,8 +112,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    return first_use(__name__, name, _HOMES)
