@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pellucid import native
 from pellucid.cli.interrupts import import_torch
 from pellucid.cli.options import EngineName, Precision
 from pellucid.cli.terminal import waiting
@@ -28,14 +27,17 @@ def load_model(
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise OptionError(f"device is {device!r}; it must be cpu or cuda, or one of several as cuda:1")
     with waiting(f"loading {model}") if is_local(model) else nullcontext():
+        from pellucid.engines import choose_engine
+
+        chosen = choose_engine(engine.value, "float32" if precision is None else precision.value, device)
+        if chosen == "torch":
+            import_torch()
         from pellucid.language_model import load
 
-        if engine is EngineName.torch or device != "cpu" or not native.is_built():
-            import_torch()
         return load(
             model,
             precision=None if precision is None else precision.value,
-            engine=engine.value,
+            engine=chosen,
             device=device,
             threads=threads,
         )
