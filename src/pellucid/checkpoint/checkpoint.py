@@ -98,17 +98,13 @@ class Checkpoint:
         """
         return self._tensor(name).read()
 
-    def blocks(self, name: str) -> Iterator[Float32Array]:
-        """One tensor's elements in order, as flat float32 arrays of about a megabyte, for what need not hold it
-        whole. Raises `CheckpointError` as `take` does."""
-        return self._tensor(name).blocks()
-
     def take_stored(self, name: str) -> StoredArray:
         """As `take`, but numbers stored as float16 or bfloat16 as they are."""
         return self._tensor(name).read_stored()
 
     def stored_blocks(self, name: str) -> Iterator[StoredArray]:
-        """As `blocks`, but numbers stored as float16 or bfloat16 as they are. A block is good until the next."""
+        """As `take_stored`, its elements in order, as flat arrays of about a megabyte, for what need not hold it whole.
+        A block is good until the next."""
         return self._tensor(name).stored_blocks()
 
     def _tensor(self, name: str) -> StoredTensor:

@@ -219,10 +219,9 @@ bool pack_int8(const Groups& groups, std::size_t group, std::byte* scales, std::
     return all_finite;
 }
 
-bool pack_int4(const Groups& groups, std::size_t group, std::size_t inputs, std::size_t outputs, std::byte* scales,
-                  std::byte* bytes) {
+bool pack_int4(const Groups& groups, std::size_t group, std::size_t inputs, std::byte* scales, std::byte* bytes) {
     bool all_finite = true;
-    for (std::size_t lane = 0; lane < outputs; ++lane) {
+    for (std::size_t lane = 0; lane < panel_width; ++lane) {
         const FourBits rounded = round_to_four_bits(groups[lane], inputs);
         all_finite = all_finite && finite(groups[lane]) && std::isfinite(rounded.scale) &&
                      std::isfinite(rounded.minimum);
@@ -240,7 +239,6 @@ bool pack_int4(const Groups& groups, std::size_t group, std::size_t inputs, std:
 bool pack_panel(Precision precision, const Weights& weights, std::size_t panel, std::byte* packed) {
     bool all_finite = true;
     const std::size_t groups = group_count(weights.n_in);
-    const std::size_t outputs = std::min(panel_width, weights.n_out - panel * panel_width);
     if (precision == Precision::int4 || precision == Precision::int8) {
         std::memset(packed, 0, panel_bytes(precision, weights.n_in));
     }
@@ -259,8 +257,7 @@ bool pack_panel(Precision precision, const Weights& weights, std::size_t panel, 
                 all_finite = pack_int8(values, group, packed, packed + scales_bytes(groups)) && all_finite;
                 break;
             case Precision::int4:
-                all_finite = pack_int4(values, group, inputs, outputs, packed, packed + scales_bytes(2 * groups)) &&
-                             all_finite;
+                all_finite = pack_int4(values, group, inputs, packed, packed + scales_bytes(2 * groups)) && all_finite;
                 break;
         }
     }
