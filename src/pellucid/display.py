@@ -1,46 +1,114 @@
-"""The table by which a value prints itself: results and records look their pictures up here, `views/` fills it.
+"""Registry: type to renderer; `views` fills it.
 
-So a value can have `__rich__` (terminals) and `_repr_html_` (notebooks) without knowing who draws it. The table is
-filled when the first value is looked at: most programs that decode show nothing.
+A result looks its renderer up here, so results do not import `views`. The registry is filled when the first value is
+displayed: a program that displays nothing does not import `views`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import singledispatch
+from html import escape
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
-# What fills the table when it is imported.
+import numpy as np
+
 _VIEWS = "pellucid.views"
+
+# Characters: of one field in a repr, and of all of them.
+_FIELD, _REPR = 40, 110
+
+Result = TypeVar("Result")
 
 
 @singledispatch
 def terminal(value: Any) -> Any:
-    """A rich renderable of a value; its plain repr where nothing is registered for its type."""
-    drawn = _looked_up(terminal, value)
-    return repr(value) if drawn is None else drawn(value)
+    """A rich renderable of a value; its repr if its type has no renderer."""
+    from rich.text import Text
+
+    draw = _renderer(terminal, value)
+    return Text(repr(value)) if draw is None else draw(value)
 
 
 @singledispatch
 def html(value: Any) -> str | None:
-    """An HTML fragment of a value; None, a notebook's word for "print it instead", where nothing is registered."""
-    drawn = _looked_up(html, value)
-    return None if drawn is None else drawn(value)
+    """An HTML fragment of a value: its plain text if its type has a renderer for terminals only, None if it has none.
+    A notebook shows the repr in place of None."""
+    draw = _renderer(html, value)
+    if draw is not None:
+        fragment: str | None = draw(value)
+        return fragment
+    return f"<pre>{escape(plain(value))}</pre>" if _renderer(terminal, value) is not None else None
 
 
-def _looked_up(table: Any, value: Any) -> Callable[[Any], Any] | None:
-    """What is registered for a value's type once the table is filled; None where nothing is."""
+def plain(value: Any, width: int | None = None) -> str:
+    """What a terminal shows of a value, without colour. width: columns; default: the terminal's, 80 without one."""
+    from rich.console import Console
+
+    console = Console(width=width, color_system=None, force_terminal=False, markup=False, highlight=False, emoji=False)
+    with console.capture() as capture:
+        console.print(terminal(value))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")
+
+
+def _renderer(registry: Any, value: Any) -> Callable[[Any], Any] | None:
+    """What is registered for a value's type; None if nothing is."""
     import_module(_VIEWS)
-    found: Callable[[Any], Any] = table.dispatch(type(value))
-    return None if found is table.dispatch(object) else found
+    found: Callable[[Any], Any] = registry.dispatch(type(value))
+    return None if found is registry.dispatch(object) else found
 
 
 class Displayed:
-    """Gives a class the look that is registered for it."""
+    """Base of results: `print` and notebooks show the registered view, `repr` is one short line."""
 
     def __rich__(self) -> Any:
         return terminal(self)
 
+    def __str__(self) -> str:
+        return plain(self)
+
+    def __repr__(self) -> str:
+        """The dataclass's fields, shortened; arrays are told by type and shape."""
+        shown: list[str] = []
+        for field in fields(self):  # type: ignore[arg-type]
+            if field.repr:
+                shown.append(f"{field.name}={_short(getattr(self, field.name))}")
+                if len(", ".join(shown)) > _REPR:
+                    shown[-1] = "..."
+                    break
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def _repr_html_(self) -> str | None:
         return html(self)
+
+
+class Results(list[Result]):
+    """A list of results that `print` and notebooks show one below the other."""
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        parts = [part for result in self for part in (Text(), terminal(result))]
+        return Group(*parts[1:])
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self))
+
+    def _repr_html_(self) -> str:
+        return "".join(html(result) or f"<pre>{escape(repr(result))}</pre>" for result in self)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, (tuple, list)) and len(value) > 8:
+        return f"<{len(value)} items>"
+    if isinstance(value, str) and len(value) > _FIELD:
+        return f"{value[:_FIELD]!r}..."
+    text = repr(value)
+    if len(text) <= _FIELD:
+        return text
+    return f"<{len(value)} items>" if hasattr(value, "__len__") else f"<{type(value).__name__}>"

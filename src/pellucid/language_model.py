@@ -18,6 +18,7 @@ from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.sequence import check_ids, check_prompts
 from pellucid.decoding.streaming import stream, stream_text
 from pellucid.decoding.task import DecodingTask
+from pellucid.display import Results
 from pellucid.engine import Engine
 from pellucid.engines import EngineName, Precision, choose_engine, load_native_engine, load_reference_model
 from pellucid.errors import ContextLengthError, OptionError
@@ -149,7 +150,7 @@ class LanguageModel(LooksInside, ModelInstruments):
         results = decoding.finish(decoding.start(task))
         found = generations(task, results, self._known_tokenizer, self.name)
         found = found if tracer is None else tracer.with_traces(found)
-        return found[0] if single and task.options.num_return_sequences == 1 else found
+        return found[0] if single and task.options.num_return_sequences == 1 else Results(found)
 
     def stream(
         self,
@@ -270,7 +271,7 @@ class LanguageModel(LooksInside, ModelInstruments):
         texts, single = self._prompts(text)
         context = [] if given is None else self._prompts(given)[0][0]
         scores = [self._score(ids, context) for ids in texts]
-        return scores[0] if single else scores
+        return scores[0] if single else Results(scores)
 
     def report(self, text: Prompt, path: str | Path, *, top: int = 5) -> None:
         """Write a page with every view of a text to a file: one HTML file that opens from disk and asks no network

@@ -142,9 +142,8 @@ def test_a_generations_trace_is_a_sequence_that_says_what_it_holds(demo: Languag
     trace = found.trace
     assert len(trace) == 3 and trace[-1].ids == found.ids[-2:-1] and isinstance(trace[:2], GenerationTrace)
     assert trace.nbytes == sum(step.nbytes for step in trace)
-    lines = repr(trace).splitlines()
-    assert lines[0].startswith("GenerationTrace of 'demo': 3 steps, 11 tokens, 9 activations, ")
-    assert "  blocks.0..7.resid_post  [1, 1, 192]" in lines
+    assert repr(trace).startswith("GenerationTrace of 'demo': 3 steps, 11 tokens, 9 activations, ")
+    assert "blocks.0..7.resid_post  [1, 1, 192]" in str(trace)
 
 
 @pytest.mark.parametrize(

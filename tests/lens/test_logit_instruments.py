@@ -216,7 +216,7 @@ def test_results_tell_their_shapes_and_become_json(tiny: LanguageModel) -> None:
     import json
 
     lens = tiny.trace([1, 2, 3]).logit_lens()
-    assert "entropy=float32[3, 3]" in repr(lens)
+    assert "top_ids=int64[3, 3, 5]" in repr(lens)
     told = json.loads(json.dumps(lens.to_dict()))
     assert np.array(told["top_logits"]).shape == (3, 3, 5)
     attribution = json.loads(json.dumps(tiny.trace([1, 2, 3]).logit_attribution(5).to_dict()))

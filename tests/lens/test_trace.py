@@ -146,11 +146,10 @@ def test_a_trace_says_what_it_is_of(demo: LanguageModel) -> None:
     assert trace.ids == demo.tokenizer.encode(TEXT)
     assert "".join(piece or "" for piece in trace.tokens) == TEXT
     assert (trace.model_name, trace.config, trace.model, trace.start) == ("demo", demo.config, demo.model, 0)
-    text = repr(trace)
-    assert text.splitlines()[0].startswith("Trace of 'demo': 9 tokens, 132 activations, ")
-    assert "reference engine, float32 weights" in text
-    assert "  blocks.0..7.attn.pattern    [1, 6, 9, 9]" in text.splitlines()
-    partial = repr(demo.trace(TEXT, ["blocks.[0125].mlp.out", "blocks.7.mlp.out"]))
+    assert repr(trace).startswith("Trace of 'demo': 9 tokens, 132 activations, ")
+    assert "reference engine, float32 weights" in repr(trace)
+    assert "  blocks.0..7.attn.pattern    [1, 6, 9, 9]" in str(trace).splitlines()
+    partial = str(demo.trace(TEXT, ["blocks.[0125].mlp.out", "blocks.7.mlp.out"]))
     assert "blocks.0..2,5,7.mlp.out" in partial
 
 

@@ -12,8 +12,8 @@ from rich.console import Console
 STEERING = {"\ufffd", "\x1b", "\u202e", "\r", "\x00", "\x07", "\x9b"}
 
 _EMPTY = {"br", "img", "hr"}
-_HARMLESS = {"div", "span", "b", "i", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "style"} | {
-    "svg", "g", "rect", "path", "text", "title", "image", "br"
+_HARMLESS = {"div", "p", "span", "b", "i", "table", "thead", "tbody", "tr", "th", "td", "details", "summary"} | {
+    "style", "svg", "g", "rect", "path", "text", "title", "image", "br"
 }  # fmt: skip
 
 

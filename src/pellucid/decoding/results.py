@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Generation(Displayed):
     """One decoded sequence.
 
@@ -59,7 +59,7 @@ class PredictedToken:
     rank: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction(Displayed):
     """The likeliest next tokens of a prompt, likeliest first, and the entropy (nats) of the whole distribution."""
 
@@ -98,7 +98,7 @@ class ScoredToken:
     entropy: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Score(Displayed):
     """How likely a model finds a text, token by token."""
 

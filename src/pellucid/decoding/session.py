@@ -34,7 +34,7 @@ from pellucid.tokenizer import GPT2Tokenizer
 Settle = Callable[[Mapping[str, Any], Sequence[Sequence[int]]], GenerationOptions]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NextToken(Displayed):
     """The distribution of a session's next token, before and after each processor of the options.
 

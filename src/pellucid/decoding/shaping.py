@@ -36,7 +36,7 @@ class ShapedDistribution:
     kept: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ShapedComparison(Displayed):
     """One distribution, and what several processors make of it.
 

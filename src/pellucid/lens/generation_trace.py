@@ -11,7 +11,7 @@ from pellucid.display import Displayed
 from pellucid.engine import FloatArray
 from pellucid.errors import TraceError
 from pellucid.lens.names import canonical, tail_of
-from pellucid.lens.trace import Trace, shape_lines
+from pellucid.lens.trace import Trace
 
 
 class GenerationTrace(Displayed, Sequence[Trace]):
@@ -101,5 +101,4 @@ class GenerationTrace(Displayed, Sequence[Trace]):
         first = self.steps[0]
         of = f" of {first.model_name!r}" if first.model_name else ""
         size = f"{len(self)} steps, {len(self.ids)} tokens, {len(self.names)} activations, {self.nbytes / 1e6:,.1f} MB"
-        head = f"GenerationTrace{of}: {size} (reference engine, {first.precision} weights); the last step holds"
-        return "\n".join([head, *shape_lines(self.steps[-1])])
+        return f"GenerationTrace{of}: {size} (reference engine, {first.precision} weights)"

@@ -29,11 +29,7 @@ AttributionMethod = Literal["integrated_gradients", "rollout"]
 
 
 class Measured(Displayed):
-    """What all results of instruments share: a repr that tells arrays by their shapes, and plain data for JSON."""
-
-    def __repr__(self) -> str:
-        shown = (f"{f.name}={_told(getattr(self, f.name))}" for f in fields(self) if f.repr)  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(shown)})"
+    """Base of the instruments' results: displayed, and plain data for JSON."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON has them: arrays as nested lists."""
@@ -351,14 +347,6 @@ def _grid(parts: list[LogitPart]) -> FloatArray:
     """Heads' parts, which come layer by layer, as [layer, head]."""
     layers = 1 + max(part.layer or 0 for part in parts)
     return np.array([part.value for part in parts], dtype=np.float32).reshape(layers, -1)
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype}{list(value.shape)}"
-    if isinstance(value, tuple) and len(value) > 8:
-        return f"<{len(value)} items>"
-    return repr(value)
 
 
 def _plain(value: Any) -> Any:

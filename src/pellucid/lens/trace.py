@@ -131,9 +131,6 @@ class Trace(TraceInstruments, Displayed, Mapping[str, FloatArray]):
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        return "\n".join([self._headline(), *shape_lines(self)])
-
-    def _headline(self) -> str:
         of = f"Trace of {self.model_name!r}" if self.model_name else "Trace"
         size = f"{len(self.ids)} tokens, {len(self)} activations, {self.nbytes / 1e6:,.1f} MB"
         gradients = "" if self.value is None else f", gradients of {self.value:.4g}"
@@ -195,27 +192,3 @@ def _tensor(held: Tensor | FloatArray) -> Tensor:
     import torch
 
     return torch.from_numpy(held)
-
-
-def shape_lines(trace: Trace) -> list[str]:
-    """Names and shapes, one activation of several blocks in one line."""
-    folded: dict[tuple[str, tuple[int, ...]], list[int | None]] = {}
-    for name in trace:
-        folded.setdefault((tail_of(name), trace[name].shape), []).append(layer_of(name))
-    rows = []
-    for (tail, shape), layers in folded.items():
-        numbers = [layer for layer in layers if layer is not None]
-        rows.append((f"blocks.{_ranges(numbers)}.{tail}" if numbers else tail, str(list(shape))))
-    width = max((len(name) for name, _ in rows), default=0)
-    return [f"  {name:<{width}}  {shape}" for name, shape in rows]
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, runs of them folded: "0..3,7"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)

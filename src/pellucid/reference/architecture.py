@@ -40,7 +40,7 @@ class Part:
         return self.name.count(".") + 1 if self.name else 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Architecture(Displayed):
     """A model taken apart by running it.
 

@@ -19,6 +19,7 @@ from pellucid.views import (
     sampling,
     tables,
     token_colours,
+    traces,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "sampling",
     "tables",
     "token_colours",
+    "traces",
 ]

@@ -33,7 +33,7 @@ Strategy = Literal[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record(Displayed):
     """What a decode did, for one result.
 
