@@ -154,6 +154,41 @@ def test_an_empty_prompt_starts_from_bos(lm: LanguageModel) -> None:
     assert one(lm.generate("a", max_new_tokens=3)).ids[0] != lm.config.bos_token_id
 
 
+def test_the_bos_of_an_empty_prompt_has_no_text(lm: LanguageModel) -> None:
+    for options in ({}, {"num_beams": 2}, {"stop_strings": ["e", "."]}):
+        g = one(lm.generate("", max_new_tokens=6, **options))
+        assert g.text == g.new_text != ""
+    written = one(lm.generate("a<|endoftext|>", max_new_tokens=2))
+    assert written.text == f"a<|endoftext|>{written.new_text}"
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"do_sample": True, "seed": 3}], ids=str)
+def test_the_end_of_text_that_ends_a_continuation_is_in_its_ids_only(
+    lm: LanguageModel, options: dict[str, Any]
+) -> None:
+    g = one(lm.generate(PROMPT, max_new_tokens=5, forced_eos_token_id=50256, **options))
+    assert (g.new_ids[-1], g.finish_reason) == (50256, "eos")
+    assert g.new_text == lm.tokenizer.decode(g.new_ids[:-1])
+    assert g.text == PROMPT + str(g.new_text)
+
+
+def test_a_forced_end_comes_at_the_default_length_too(lm: LanguageModel) -> None:
+    g = one(lm.generate(PROMPT, forced_eos_token_id=50256))
+    assert (len(g.new_ids), g.new_ids[-1], g.finish_reason) == (40, 50256, "eos")
+
+
+@pytest.mark.parametrize("ids", [[64, 50256], [50256], [64, 50256, 64, 50256], [0xA6, 50256]], ids=str)
+def test_a_stream_ends_before_the_end_of_text_as_the_generation_does(lm: LanguageModel, ids: list[int]) -> None:
+    def allowed(_: int, so_far: Any) -> list[int]:
+        return [ids[len(so_far) - 1]]
+
+    options: dict[str, Any] = {"max_new_tokens": len(ids), "prefix_allowed_tokens_fn": allowed}
+    options["eos_token_id"] = 50256 if 50256 not in ids[:-1] else 0
+    g = one(lm.generate([70], **options))
+    assert g.new_ids == ids
+    assert "".join(lm.stream([70], **options)) == g.new_text == lm.tokenizer.decode(ids[:-1])
+
+
 def test_byte_fragments_are_shown_as_bytes(lm: LanguageModel) -> None:
     fragment = lm.tokenizer.encode("語")[0]
     score = lm.score([fragment, fragment])

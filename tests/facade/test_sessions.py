@@ -46,6 +46,14 @@ def test_a_distribution_shows_before_and_after_the_processors(lm: LanguageModel)
     assert first - second == pytest.approx(2 * (looked.model.top[0].logprob - looked.model.top[1].logprob), abs=1e-4)
 
 
+def test_a_session_has_the_texts_of_its_generation(lm: LanguageModel) -> None:
+    session = lm.session("")
+    found = session.run(max_new_tokens=4, forced_eos_token_id=50256)
+    assert found.finish_reason == "eos"
+    assert (session.text, session.new_text, session.ids) == (found.text, found.new_text, found.ids)
+    assert "<|endoftext|>" not in str(session.text)
+
+
 def test_text_can_be_appended_and_taken_back(lm: LanguageModel) -> None:
     session = lm.session(PROMPT)
     before = session.distribution().logits

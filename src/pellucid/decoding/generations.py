@@ -49,11 +49,27 @@ def new_text(task: DecodingTask, result: GeneratedSequence, tokenizer: GPT2Token
     return _texts(task, result, tokenizer)[1]
 
 
+def text_ids(
+    prompt: Sequence[int], new_ids: Sequence[int], tokenizer: GPT2Tokenizer
+) -> tuple[Sequence[int], Sequence[int]]:
+    """The ids of prompt and continuation that have a text.
+
+    The bos that stands in for an empty prompt, and a special token that ends the continuation, are not text.
+    """
+    special = tokenizer.skipped_ids
+    if len(prompt) == 1 and prompt[0] in special:
+        prompt = ()
+    if new_ids and new_ids[-1] in special:
+        new_ids = new_ids[:-1]
+    return prompt, new_ids
+
+
 def _texts(task: DecodingTask, result: GeneratedSequence, tokenizer: GPT2Tokenizer) -> tuple[str, str]:
-    """Prompt and continuation, and the continuation."""
-    prompt, kept = task.prompts[result.prompt], _kept_bytes(task, result, tokenizer)
+    """The text of prompt and continuation, and of the continuation alone."""
+    prompt, new_ids = text_ids(task.prompts[result.prompt], result.new_ids, tokenizer)
+    kept = _kept_bytes(task, result, tokenizer)
     if kept is None:
-        return tokenizer.decode([*prompt, *result.new_ids]), tokenizer.decode(result.new_ids)
+        return tokenizer.decode([*prompt, *new_ids]), tokenizer.decode(new_ids)
     before = b"".join(map(tokenizer.token_bytes, prompt))
     return (before + kept).decode("utf-8", errors="replace"), kept.decode("utf-8", errors="replace")
 

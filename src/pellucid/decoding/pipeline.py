@@ -113,8 +113,7 @@ def _processors(options: GenerationOptions) -> Iterator[p.Processor]:
     if options.forced_bos_token_id is not None:
         yield p.ForcedBosToken(options.forced_bos_token_id)
     if options.forced_eos_token_id:
-        limit = options.max_new_tokens if options.max_length is None else None
-        yield p.ForcedEosToken(options.forced_eos_token_id, limit, options.max_length)
+        yield p.ForcedEosToken(options.forced_eos_token_id, options.max_new_tokens, options.max_length)
     if options.remove_invalid_values:
         yield p.RemoveInvalidValues()
     if options.exponential_decay_length_penalty is not None and eos:

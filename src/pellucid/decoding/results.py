@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 class Generation(Displayed):
     """One decoded sequence.
 
-    text: prompt and continuation; new_text: the continuation; both None for a model without a tokenizer.
-    ids, new_ids: the same in token ids. logprob: the sum of the new tokens' log-probabilities (nats) under the
-    model's own distribution. finish_reason: "length" (in tokens or in time), "stop" (a stop string, which the text
-    ends before, or a function) or "eos". record: what happened, where it was asked for. trace: the activations of
-    every step, a `pellucid.lens.generation_trace.GenerationTrace`, where they were asked for.
+    text: prompt and continuation; new_text: the continuation; both None for a model without a tokenizer. Neither has
+    the bos that stands in for an empty prompt, nor the end-of-text token that ends a continuation.
+    ids, new_ids: the same in token ids, with those. logprob: the sum of the new tokens' log-probabilities (nats)
+    under the model's own distribution. finish_reason: "length" (in tokens or in time), "stop" (a stop string, which
+    the text ends before, or a function) or "eos". record: what happened, where it was asked for. trace: the
+    activations of every step, a `pellucid.lens.generation_trace.GenerationTrace`, where they were asked for.
     """
 
     text: str | None

@@ -14,7 +14,7 @@ import numpy as np
 
 from pellucid.decoding.choosing import Choice, build_chooser
 from pellucid.decoding.distribution import log_normaliser
-from pellucid.decoding.generations import generations
+from pellucid.decoding.generations import generations, text_ids
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates
@@ -108,13 +108,20 @@ class Session:
 
     @property
     def text(self) -> str | None:
-        """Prompt and continuation; None for a model without a tokenizer."""
-        return None if self._tokenizer is None else self._tokenizer.decode(self.ids)
+        """Prompt and continuation, as `Generation.text`; None for a model without a tokenizer."""
+        return self._decoded(whole=True)
 
     @property
     def new_text(self) -> str | None:
-        """The continuation; None for a model without a tokenizer."""
-        return None if self._tokenizer is None else self._tokenizer.decode(self.new_ids)
+        """The continuation, as `Generation.new_text`; None for a model without a tokenizer."""
+        return self._decoded(whole=False)
+
+    def _decoded(self, *, whole: bool) -> str | None:
+        if self._tokenizer is None:
+            return None
+        length = self._history.prompt_length
+        prompt, new_ids = text_ids(self.ids[:length], self.new_ids, self._tokenizer)
+        return self._tokenizer.decode([*prompt, *new_ids] if whole else new_ids)
 
     def __repr__(self) -> str:
         shown = repr(self.text) if self._tokenizer is not None else str(self.ids)

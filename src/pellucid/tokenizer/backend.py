@@ -69,6 +69,14 @@ class Backend:
             return self.library.decode(ids, skip_special_tokens=skip_special_tokens)
         return byte_pairs.decode(ids, skip_special_tokens)
 
+    def special_ids(self) -> frozenset[int]:
+        """The ids of the special tokens, which decoding can skip."""
+        byte_pairs = self.byte_pairs
+        if byte_pairs is not None:
+            return frozenset((byte_pairs.end_of_text,))
+        added = self.library.get_added_tokens_decoder()
+        return frozenset(token_id for token_id, token in added.items() if token.special)
+
     def token(self, token_id: int) -> str | None:
         """The token of an id; None for an id that no token has."""
         byte_pairs = self.byte_pairs

@@ -61,6 +61,11 @@ class BytePairs:
     def __len__(self) -> int:
         return len(_CHARACTERS) + len(self._merges) + 1
 
+    @property
+    def end_of_text(self) -> int:
+        """The id of `<|endoftext|>`, the last one."""
+        return len(self) - 1
+
     def token(self, token_id: int) -> str | None:
         """The token of an id, in GPT-2's spelling of bytes; None for an id from `len(self)` on."""
         if token_id < len(_CHARACTERS):
@@ -75,8 +80,8 @@ class BytePairs:
 
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
         """The text of ids. Bytes that are no UTF-8 become U+FFFD."""
-        end_of_text = len(self) - 1
-        kept = [token_id for token_id in ids if not (skip_special_tokens and token_id == end_of_text)]
+        skipped = self.end_of_text if skip_special_tokens else None
+        kept = [token_id for token_id in ids if token_id != skipped]
         return b"".join(map(self.token_bytes, kept)).decode("utf-8", errors="replace")
 
     def encode(self, text: str) -> list[int] | None:

@@ -152,7 +152,7 @@ class Vocabulary:
     @property
     def skipped_ids(self) -> frozenset[int]:
         """The ids that decoding with `skip_special_tokens=True` leaves out."""
-        return frozenset(token_id for token_id, token in self.added_tokens_decoder.items() if token.special)
+        return self._parts.backend.special_ids()
 
     def add_tokens(self, tokens: str | AddedToken | Sequence[str | AddedToken], special_tokens: bool = False) -> int:
         """Have tokens found whole in text, at new ids at the end where the vocabulary lacks them; returns how many.
