@@ -2,6 +2,9 @@
 #   make run     the walk from a prompt to its continuations     PROMPT="..." MODEL=demo
 #   make test    the whole suite
 #   make lint    ruff and mypy
+#   make check   lint, test, sanitize, emulate and test-wheel, as continuous integration runs them
+#   make test-wheel  the built wheel in an environment without torch and Transformers, and the tests that need neither
+#   make wheels  wheels for CPython 3.11 to 3.14, where a container engine runs
 #   make bench   decoding speeds, and what decoding costs beside the model
 #   make bench-peers  the runtimes that make bench compares with, each in an environment of its own under build/peers
 #   make sanitize  the native engine under AddressSanitizer, UBSan and ThreadSanitizer
@@ -16,7 +19,7 @@ PEERS := ctranslate2 llama_cpp openvino
 NATIVE := CMakeLists.txt $(wildcard src/pellucid/native/*.cpp src/pellucid/native/*.hpp)
 INPUTS := pyproject.toml constraints.txt $(NATIVE)
 
-.PHONY: run test lint bench bench-peers sanitize emulate setup clean
+.PHONY: run test lint check test-wheel wheels bench bench-peers sanitize emulate setup clean
 
 run: .venv/.installed
 	@$(BIN)/pellucid walk "$(PROMPT)" --model "$(MODEL)"
@@ -28,6 +31,22 @@ lint: .venv/.developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check: lint test sanitize emulate test-wheel
+
+# A test that imports a package that is not installed, or is marked as needing one, is left out (tests/conftest.py).
+test-wheel: .venv/.developed
+	@rm -rf build/test-wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/test-wheel .
+	$(PYTHON) -m venv build/test-wheel/.venv
+	build/test-wheel/.venv/bin/python -m pip install --quiet build/test-wheel/*.whl pytest pytest-xdist hypothesis
+	build/test-wheel/.venv/bin/python -m pytest -n 2 --dist loadgroup
+
+wheels: .venv/bin/python
+	@docker info > /dev/null 2>&1 || podman info > /dev/null 2>&1 || \
+	  { echo "make wheels needs a running Docker or Podman: cibuildwheel builds Linux wheels in containers."; exit 1; }
+	$(BIN)/python -m pip install --quiet cibuildwheel
+	$(BIN)/python -m cibuildwheel --output-dir dist
 
 bench: .venv/.developed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decoder_cost.py

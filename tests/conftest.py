@@ -1,54 +1,91 @@
-"""What every test may use: pairs of a Pellucid model and the same weights in Transformers, the oracle."""
+"""Settings of the whole suite, and what is left out where torch or Transformers is not installed."""
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-# Two workers share the machine: each keeps to one thread, and nothing asks a hub.
+# Two workers share the machine: each keeps to one thread. Nothing asks the Hub. Both are read at import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from collections.abc import Callable
-from typing import Any
-
 import hypothesis
 import pytest
-import torch
-import transformers
 
-from pellucid import GPT2Config, GPT2LMHeadModel
+if TYPE_CHECKING:
+    from .pairs import Pair
 
-torch.set_num_threads(1)
-transformers.logging.set_verbosity_error()
 # No test is about speed, and the machine may be busy.
 hypothesis.settings.register_profile("pellucid", deadline=None)
 hypothesis.settings.load_profile("pellucid")
 
-Pair = tuple[GPT2LMHeadModel, transformers.GPT2LMHeadModel]
+OPTIONAL = ("torch", "transformers", "gguf", "matplotlib", "pandas", "nbformat", "nbclient", "jsonschema", "playwright")
 
 
-def build_pair(config: GPT2Config, seed: int = 0) -> Pair:
-    """A random model and its twin in Transformers, which share their weights in memory."""
-    torch.manual_seed(seed)
-    ours = GPT2LMHeadModel(config).eval()
-    # Biases and layer norms that differ from their neutral start, so that none can be left out unnoticed.
-    with torch.no_grad():
-        for name, parameter in ours.named_parameters():
-            if parameter.dim() == 1:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-            elif "lm_head" in name:
-                parameter.normal_(std=config.initializer_range)
-    fields = {name: value for name, value in config.to_dict().items() if name != "model_type"}
-    with torch.device("meta"):
-        theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**fields))
-    theirs.load_state_dict(ours.state_dict(), assign=True)
-    theirs.tie_weights()
-    return ours, theirs.eval()
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out a test module, or a folder by its `conftest.py`, that imports an optional package that is missing."""
+    module = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
+    return True if module.suffix == ".py" and module.exists() and missing_packages(module) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip a test marked `needs("package", ...)` where one of the packages is not installed."""
+    for item in items:
+        needed = {name for mark in item.iter_markers("needs") for name in mark.args}
+        missing = sorted(name for name in needed if not is_installed(name))
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"{', '.join(missing)} not installed"))
+
+
+def missing_packages(module: Path) -> set[str]:
+    """Optional packages that are not installed and that a module of the tests imports, itself or through another one
+    or the `conftest.py` beside it."""
+    unread, read = [module, module.with_name("conftest.py")], set[Path]()
+    missing = set[str]()
+    while unread:
+        path = unread.pop()
+        if path in read or not path.exists():
+            continue
+        read.add(path)
+        missing |= {name for name in imported_names(path) if name in OPTIONAL and not is_installed(name)}
+        unread += imported_modules(path)
+    return missing
+
+
+def imported_names(module: Path) -> Iterator[str]:
+    """The top-level packages that a module imports when it is imported."""
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module.split(".")[0]
+
+
+def imported_modules(module: Path) -> Iterator[Path]:
+    """Where the modules of the tests are that a module imports by a relative import."""
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = module.parents[node.level - 1]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from (folder.joinpath(*name.split(".")).with_suffix(".py") for name in names)
+
+
+@cache
+def is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 @pytest.fixture(scope="session")
 def pair() -> Callable[..., Pair]:
     """Builds a pair from fields of the configuration, over a small model's."""
+    from pellucid import GPT2Config
+
+    from .pairs import build_pair
 
     def build(seed: int = 0, **fields: Any) -> Pair:
         small = {
@@ -64,17 +101,3 @@ def pair() -> Callable[..., Pair]:
         return build_pair(GPT2Config(**{**small, **fields}), seed)
 
     return build
-
-
-def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The largest difference over the largest magnitude."""
-    ours, theirs = ours.detach().float(), theirs.detach().float()
-    return float((ours - theirs).abs().max() / theirs.abs().max())
-
-
-def left_padded(prompts: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """input_ids and attention_mask of prompts of unequal length."""
-    longest = max(map(len, prompts))
-    ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids), torch.tensor(mask)

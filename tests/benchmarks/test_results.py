@@ -100,6 +100,7 @@ def test_agreement_is_with_transformers_in_float32_else_with_our_own(results: Re
     assert again is not None and again.same == 4
 
 
+@pytest.mark.needs("matplotlib")
 def test_a_runtime_that_failed_has_its_cell_and_its_last_words(results: Results, tmp_path: Path) -> None:
     results.add(Contestant(OURS, "int8"), ALONE, 100)
     results.add(Contestant(OURS, "int8"), BATCH, 1000)

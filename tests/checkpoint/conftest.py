@@ -12,19 +12,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
-import transformers
 
 import pellucid
 from pellucid.checkpoint import Checkpoint, expected_shapes, open_checkpoint
 
+if TYPE_CHECKING:
+    import torch
+    import transformers
+
 
 def make_model(**config: Any) -> transformers.GPT2LMHeadModel:
     """A small random GPT-2 in which no parameter is zero or one, as fresh biases and layer norms are."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     sizes = {"vocab_size": 101, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4}
     ends = {"bos_token_id": 0, "eos_token_id": 0}
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**{**sizes, **ends, **config})).eval()

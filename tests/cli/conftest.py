@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
-import transformers
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+from pellucid.checkpoint import expected_shapes
 from pellucid.cli.app import app
+from pellucid.config import GPT2Config
 from pellucid.tokenizer import GPT2Tokenizer
 
 Run = Callable[..., Any]  # returns click's Result
@@ -20,11 +22,16 @@ Run = Callable[..., Any]  # returns click's Result
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GPT-2 of two layers that Transformers made, with weights large enough for uneven distributions."""
+    """A GPT-2 of two layers with weights large enough for uneven distributions."""
     folder = tmp_path_factory.mktemp("models") / "small"
-    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=1024, initializer_range=0.3)
-    torch.manual_seed(0)
-    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    folder.mkdir()
+    config = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=1024)
+    generator = np.random.default_rng(0)
+    weights = {
+        name: generator.normal(0.0, 0.3, shape).astype(np.float32) for name, shape in expected_shapes(config).items()
+    }
+    save_file(weights, folder / "model.safetensors")
+    (folder / "config.json").write_text(config.to_json())
     GPT2Tokenizer.bundled().save_pretrained(folder)
     return folder
 

@@ -121,6 +121,7 @@ def test_verify_of_a_model_without_published_results_is_bad_usage(run: Any) -> N
     assert "only for gpt2" in result.stderr
 
 
+@pytest.mark.needs("torch")
 def test_other_weights_do_not_verify_as_gpt2(run: Any, run_json: Any, model_folder: Path) -> None:
     result = run("verify", "gpt2", "-m", str(model_folder), "--json")
     found = json.loads(result.stdout)
@@ -158,6 +159,7 @@ def published_small(tmp_path: Path, model_folder: Path, monkeypatch: pytest.Monk
     return {"expected": tokenizer.decode(ids)}
 
 
+@pytest.mark.needs("transformers")
 def test_verify_is_status_0_when_all_pass(
     run: Any, run_json: Any, model_folder: Path, published_small: dict[str, Any]
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..conftest import left_padded
+from ..pairs import left_padded
 
 VOCAB, PAD = 211, 210
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .option_sets import PAD, beam_options, processor_options, random_prompts
 
 

@@ -15,7 +15,7 @@ import torch
 
 from pellucid.decoding.distribution import draw_several
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .option_sets import PAD, beam_options, processor_options, random_prompts, sampling_options
 
 SEED = 7

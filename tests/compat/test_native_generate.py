@@ -11,7 +11,7 @@ import torch
 from pellucid import native
 from pellucid.errors import OptionError
 
-from ..conftest import Pair, left_padded
+from ..pairs import Pair, left_padded
 
 pytestmark = pytest.mark.skipif(not native.is_built(), reason="a pure-Python build")
 

@@ -26,8 +26,8 @@ from pellucid import AsyncTextIteratorStreamer, TextIteratorStreamer, TextStream
 from pellucid.errors import OptionError
 from pellucid.tokenizer import GPT2Tokenizer
 
-from ..conftest import Pair
 from ..decoding.texts import first_merges, in_transformers
+from ..pairs import Pair
 
 PROMPT = "Hello"
 

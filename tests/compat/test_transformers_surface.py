@@ -22,7 +22,7 @@ from pellucid import (
 )
 from pellucid.errors import ContextLengthError, OptionError
 
-from ..conftest import Pair, left_padded, relative_difference
+from ..pairs import Pair, left_padded, relative_difference
 
 PROMPTS = [[5, 6, 7, 8, 9], [11, 12]]
 

@@ -16,7 +16,7 @@ from pellucid.decoding import GeneratedSequence, GenerationOptions, decode
 from pellucid.decoding.records.recording import Recorder
 from pellucid.reference.engine import ReferenceEngine
 
-from ..conftest import left_padded
+from ..pairs import left_padded
 
 FOLDER = Path(__file__).parent / "transformers_4_49"
 PAD = 66  # in no prompt, and suppressed wherever prompts differ in length

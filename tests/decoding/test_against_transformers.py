@@ -12,7 +12,7 @@ import torch
 from pellucid.decoding.distribution import softmax
 from pellucid.decoding.processors import Temperature
 
-from ..conftest import Pair, left_padded
+from ..pairs import Pair, left_padded
 
 BEAM_OPTIONS: list[dict[str, Any]] = [
     {"num_beams": 2},

@@ -16,7 +16,7 @@ from pellucid.decoding.options import GenerationOptions
 from pellucid.errors import DecodingError, OptionError
 from pellucid.reference.engine import ReferenceEngine
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .engines import ScriptedEngine
 
 PROMPT = [5, 6, 7]

@@ -16,7 +16,7 @@ from pellucid.decoding.search.hypotheses import Beam
 from pellucid.errors import ContextLengthError, OptionError
 from pellucid.reference.engine import ReferenceEngine
 
-from ..conftest import Pair
+from ..pairs import Pair
 
 PROMPTS = [[5, 6, 7], [11], [12, 13, 14, 15, 16, 17, 18]]
 WAYS: list[dict[str, Any]] = [

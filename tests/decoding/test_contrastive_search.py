@@ -15,7 +15,7 @@ from pellucid.decoding.records.recording import Recorder
 from pellucid.errors import ContextLengthError, DecodingError, OptionError
 from pellucid.reference.engine import ReferenceEngine
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .recorded import (
     FOLDER,
     RecordedCase,

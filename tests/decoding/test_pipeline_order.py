@@ -20,7 +20,7 @@ from pellucid.decoding.pipeline import build_pipeline, dense
 from pellucid.decoding.processors import Processor
 from pellucid.errors import DecodingError
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .generated import VOCAB, histories, logits_rows
 
 NAMES = {

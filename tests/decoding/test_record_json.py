@@ -25,7 +25,7 @@ from pellucid.decoding.records.values import ContrastiveCandidate, Distribution,
 from pellucid.errors import RecordError
 from pellucid.reference.engine import ReferenceEngine
 
-from ..conftest import Pair
+from ..pairs import Pair
 
 SCHEMA = json.loads((files("pellucid") / "assets" / "record.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

@@ -22,7 +22,7 @@ from pellucid.decoding.records.values import TOP
 from pellucid.errors import OptionError, RecordError
 from pellucid.reference.engine import ReferenceEngine
 
-from ..conftest import Pair
+from ..pairs import Pair
 
 PROMPTS = [[5, 6, 7], [11, 12]]
 

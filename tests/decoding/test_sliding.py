@@ -16,7 +16,7 @@ from pellucid.decoding.records.recording import Recorder
 from pellucid.errors import ContextLengthError
 from pellucid.reference.engine import ReferenceEngine
 
-from ..conftest import Pair
+from ..pairs import Pair
 
 PROMPT = list(range(5, 25))
 POSITIONS = 32

@@ -19,7 +19,7 @@ from pellucid.decoding.records.recording import Recorder
 from pellucid.errors import OptionError
 from pellucid.reference.engine import ReferenceEngine
 
-from ..conftest import Pair
+from ..pairs import Pair
 
 REPETITIVE = [[5, 6, 7, 8, 5, 6, 7, 8, 5, 6], [9, 9, 9], [11, 12, 13, 14]]
 

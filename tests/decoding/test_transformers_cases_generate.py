@@ -19,7 +19,7 @@ from pellucid.decoding.distribution import draw, softmax
 from pellucid.decoding.drafting import accepts, residual
 from pellucid.decoding.options import GenerationOptions
 
-from ..conftest import Pair, left_padded
+from ..pairs import Pair, left_padded
 from .engines import ScriptedEngine
 
 # Two rows of logits, and where each has its four largest, which together have at most 0.6 of the probability mass.

@@ -121,6 +121,7 @@ def test_any_way_of_steering_leads_to_what_the_model_says_there(lm: LanguageMode
     assert found.probability == pytest.approx(best.probability, abs=1e-4)
 
 
+@pytest.mark.needs("torch")
 def test_a_session_frees_its_slot_when_closed_or_forgotten() -> None:
     lm = pellucid.load("demo", engine="torch")  # whose slots can be counted
     sequences = lm.engine._sequences  # type: ignore[attr-defined]

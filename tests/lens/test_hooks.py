@@ -18,7 +18,7 @@ from pellucid.lens.names import activation_names, tail_of
 from pellucid.lens.tracing import trace_pass
 from pellucid.reference.engine import ReferenceEngine
 
-from ..conftest import Pair, relative_difference
+from ..pairs import Pair, relative_difference
 
 TEXT = "Once upon a time there was a little dog"
 

@@ -12,6 +12,8 @@ import pellucid
 from pellucid import LanguageModel
 from pellucid.errors import PellucidError
 
+pytestmark = pytest.mark.needs("torch")
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "indirect_object.py"
 
 

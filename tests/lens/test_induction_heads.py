@@ -13,6 +13,8 @@ import pytest
 import pellucid
 from pellucid import LanguageModel
 
+pytestmark = pytest.mark.needs("torch")
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "induction_heads.py"
 
 

@@ -18,7 +18,7 @@ from pellucid.lens.names import IN_BLOCK, activation_names
 from pellucid.lens.trace import Trace
 from pellucid.lens.tracing import trace_pass
 
-from ..conftest import Pair, relative_difference
+from ..pairs import Pair, relative_difference
 
 TOLERANCE = 1e-4
 TEXT = "Once upon a time there was a little dog"

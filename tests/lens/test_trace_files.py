@@ -17,6 +17,8 @@ from pellucid import Generation, LanguageModel
 from pellucid.errors import ActivationNameError, PellucidError, TraceError
 from pellucid.lens.trace import Trace
 
+pytestmark = pytest.mark.needs("torch")
+
 TEXT = "Once upon a time there was a little dog"
 
 

@@ -16,7 +16,7 @@ from pellucid.lens.names import activation_names
 from pellucid.lens.tracing import MEMORY_LIMIT, trace_bytes, trace_pass
 from pellucid.reference.model import GPT2LMHeadModel
 
-from ..conftest import Pair
+from ..pairs import Pair
 
 TEXT = "Once upon a time there was a little dog"
 

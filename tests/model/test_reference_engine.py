@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pellucid.errors import ContextLengthError
 from pellucid.reference.engine import ReferenceEngine
 
-from ..conftest import Pair, relative_difference
+from ..pairs import Pair, relative_difference
 
 
 @settings(max_examples=30, deadline=None)

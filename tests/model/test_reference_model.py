@@ -16,7 +16,7 @@ from pellucid.errors import ContextLengthError
 from pellucid.reference.engine import ReferenceEngine
 from pellucid.reference.model import GPT2LMHeadModel, GPT2Model
 
-from ..conftest import Pair, left_padded, relative_difference
+from ..pairs import Pair, left_padded, relative_difference
 
 TOLERANCE = 1e-4
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 
-from pellucid import GPT2LMHeadModel, native
+from pellucid import native
 from pellucid.checkpoint import Checkpoint, open_checkpoint
+
+if TYPE_CHECKING:
+    from pellucid import GPT2LMHeadModel
 
 collect_ignore_glob = [] if native.is_built() else ["test_*.py"]
 
 # What a model is made into: a checkpoint on disk.
-Stored = Callable[[GPT2LMHeadModel], Checkpoint]
+Stored = Callable[["GPT2LMHeadModel"], Checkpoint]
 
 
 @pytest.fixture
@@ -40,6 +42,8 @@ def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 def whole_logits(model: GPT2LMHeadModel, ids: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The reference's logits at all positions, [tokens, vocab]."""
+    import torch
+
     with torch.no_grad():
         return model(torch.tensor([ids])).logits[0].float().numpy()
 

@@ -16,7 +16,7 @@ from pellucid.checkpoint import open_checkpoint
 from pellucid.config import ACTIVATIONS
 from pellucid.native.engine import NativeEngine
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .conftest import Stored, relative, whole_logits
 
 VARIANTS: list[dict[str, Any]] = [

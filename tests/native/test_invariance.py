@@ -13,7 +13,7 @@ from pellucid.checkpoint import open_checkpoint
 from pellucid.engine import FloatArray
 from pellucid.native.engine import PRECISIONS, NativeEngine, Precision
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .conftest import Stored
 
 PROMPT = [(7 * i) % 211 for i in range(45)]

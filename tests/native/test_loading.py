@@ -18,7 +18,7 @@ from pellucid.native import processors
 from pellucid.native.engine import NativeEngine, Precision
 from pellucid.native.processors import usable_cores
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .conftest import Stored
 
 

@@ -25,7 +25,7 @@ from pellucid.native.engine import PRECISIONS, NativeEngine, Precision, make_run
 from pellucid.native.packing import aligned_empty
 from pellucid.native.quantize import quantize
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .conftest import Stored, relative, whole_logits
 
 IDS = [1, 5, 2, 9, 14, 3, 3, 8]

@@ -16,7 +16,7 @@ from pellucid.checkpoint import open_checkpoint
 from pellucid.decoding.distribution import log_softmax
 from pellucid.native.engine import NativeEngine, Precision
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .conftest import Stored, relative
 
 # Of the bundled model's own training texts, so that it has something to predict well.

@@ -18,7 +18,7 @@ from pellucid.engine import FloatArray
 from pellucid.errors import CacheFullError, ContextLengthError, OptionError
 from pellucid.native.engine import NativeEngine
 
-from ..conftest import Pair, build_pair
+from ..pairs import Pair, build_pair
 from .conftest import Stored
 
 PAGE = 16

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="CMake finds MSVC by itself")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="CMake finds MSVC by itself"),
+    pytest.mark.needs("scikit_build_core"),
+]
 
 PROJECT = Path(__file__).parents[2]
 

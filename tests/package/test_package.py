@@ -50,6 +50,7 @@ def test_the_tokenizer_config_and_options_need_no_torch() -> None:
     assert "torch" not in run_python(f"{code}; print(*sys.modules)").split()
 
 
+@pytest.mark.needs("torch")
 def test_every_public_name_is_there() -> None:
     for name in pellucid.__all__:
         assert getattr(pellucid, name) is not None

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import tokenizers
-import transformers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 import pellucid
@@ -48,6 +47,7 @@ def bundled() -> GPT2Tokenizer:
 @pytest.fixture(scope="session")
 def theirs(gpt2_folder: Path) -> Any:
     """Transformers' tokenizer of the same files, which no test changes."""
+    transformers = pytest.importorskip("transformers")
     return transformers.AutoTokenizer.from_pretrained(gpt2_folder)
 
 

@@ -17,7 +17,7 @@ from pellucid.errors import ContextLengthError, MissingExtraError, OptionError
 from pellucid.reference.architecture import Architecture, survey
 from pellucid.views.architecture import architecture_figure
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .reading import assert_readable, texts
 
 CONFIGS = [

@@ -27,7 +27,7 @@ from pellucid.views.record_text import kept, passage, probability
 from pellucid.views.records import record_view, records_view, step_view
 from pellucid.views.tables import percent
 
-from ..conftest import Pair
+from ..pairs import Pair
 from .fragments import Page, printed
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -20,7 +20,7 @@ import transformers
 
 from pellucid import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
-from ..conftest import relative_difference
+from ..pairs import relative_difference
 from .cells import CAUSAL_MODEL, CELLS, CONFIG, MODEL, PRINTED
 
 # The model is large, so that one worker runs all of this.
