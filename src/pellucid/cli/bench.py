@@ -11,7 +11,9 @@ from pellucid.cli.options import Json, Model, PrecisionOption, Threads
 from pellucid.cli.terminal import show, show_json, waiting
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from collections.abc import Callable
+
+    from rich.console import Group
 
     from pellucid.native.bandwidth import Measurement
 
@@ -49,29 +51,28 @@ def bench(
         show(_table(model, measured))
 
 
-def _table(model: str, measured: list[Measurement]) -> Table:
-    from rich import box
-    from rich.table import Table
+def _table(model: str, measured: list[Measurement]) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    from pellucid.views.columns import Column, ColumnsTable
+
+    def column(title: str, text: Callable[[Measurement], str], drop: int = 0) -> Column:
+        return Column(title, [text(one) for one in measured], right=True, drop=drop)
 
     first = measured[0]
-    table = Table(
-        title=f"{model} · {first.instruction_set} · {first.threads} threads",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
+    title = Text(f"{model} · {first.instruction_set} · {first.threads} threads", "italic")
+    return Group(
+        title,
+        ColumnsTable(
+            [
+                Column("precision", [one.precision for one in measured], style="bold"),
+                column("read per token", lambda one: f"{one.weight_bytes / 1e6:,.1f} MB", 4),
+                column("bandwidth", lambda one: f"{one.bandwidth / 1e9:,.1f} GB/s", 3),
+                column("limit", lambda one: f"{one.limit:,.0f}", 2),
+                column("tokens/s", lambda one: f"{one.tokens_per_second:,.0f}"),
+                column("of limit", lambda one: f"{one.of_limit:.0%}"),
+                column("prompt tokens/s", lambda one: f"{one.prompt_tokens_per_second:,.0f}", 1),
+            ]
+        ),
     )
-    table.add_column("precision", style="bold")
-    for title in ("read per token", "bandwidth", "limit", "tokens/s", "of limit", "prompt tokens/s"):
-        table.add_column(title, justify="right")
-    for one in measured:
-        table.add_row(
-            one.precision,
-            f"{one.weight_bytes / 1e6:,.1f} MB",
-            f"{one.bandwidth / 1e9:,.1f} GB/s",
-            f"{one.limit:,.0f}",
-            f"{one.tokens_per_second:,.0f}",
-            f"{one.of_limit:.0%}",
-            f"{one.prompt_tokens_per_second:,.0f}",
-        )
-    return table

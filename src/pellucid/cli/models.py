@@ -9,9 +9,8 @@ from pellucid.cli.options import Json
 from pellucid.cli.terminal import show, show_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from pellucid.config import GPT2Config
+    from pellucid.views.columns import ColumnsTable
 
 # Bytes of a weight, in the precisions where every one takes the same.
 _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -73,33 +72,28 @@ def _listed(name: str, config: GPT2Config, where: str | None, path: str | None, 
     return ListedModel(name, count, config.n_layer, config.n_head, config.n_embd, memory, where, path, size)
 
 
-def _table(listed: list[ListedModel]) -> Table:
-    from rich import box
-    from rich.table import Table
+def _table(listed: list[ListedModel]) -> ColumnsTable:
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("model", style="bold")
-    table.add_column("parameters", justify="right")
-    table.add_column("shape", justify="right", style="dim")  # all that 80 columns have room for
-    table.add_column("float32", justify="right")
-    table.add_column("16 bits", justify="right")
-    table.add_column("int8", justify="right")
-    table.add_column("int4", justify="right")
-    table.add_column("here")
-    for model in listed:
-        where = Text("-", "dim") if model.where is None else Text(model.where, "green")
-        table.add_row(
-            model.name,
-            f"{model.parameters:,}",
-            f"{model.n_layer} x {model.n_embd}",
-            readable_size(model.memory["float32"]),
-            readable_size(model.memory["bfloat16"]),
-            readable_size(model.memory["int8"]),
-            readable_size(model.memory["int4"]),
-            where,
-        )
-    return table
+    from pellucid.views.columns import Column, ColumnsTable
+
+    def memory(precision: str) -> list[str]:
+        return [readable_size(model.memory[precision]) for model in listed]
+
+    here = [Text("-", "dim") if model.where is None else Text(model.where, "green") for model in listed]
+    shapes = [f"{model.n_layer} x {model.n_embd}" for model in listed]
+    return ColumnsTable(
+        [
+            Column("model", [model.name for model in listed], style="bold", folds=True),
+            Column("parameters", [f"{model.parameters:,}" for model in listed], right=True, drop=1),
+            Column("shape", shapes, right=True, style="dim", drop=5),
+            Column("float32", memory("float32"), right=True),
+            Column("16 bits", memory("bfloat16"), right=True, drop=3),
+            Column("int8", memory("int8"), right=True, drop=2),
+            Column("int4", memory("int4"), right=True, drop=4),
+            Column("here", here),
+        ]
+    )
 
 
 def readable_size(size: int) -> str:

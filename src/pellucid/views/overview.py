@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 from pellucid import display
 from pellucid.errors import OptionError
 from pellucid.lens.overview import Overview, Sample, in_block
+from pellucid.views.columns import Column, ColumnsTable, Remainder
 from pellucid.views.labels import fitted
 from pellucid.views.panels.scales import number_text, share_text
 from pellucid.views.tables import visible
-from pellucid.views.walk_parts import Fitted, heading, indented, model_title, next_token_bars, token_cells
+from pellucid.views.walk_parts import heading, indented, model_title, next_token_bars, token_cells
 from pellucid.views.walk_readings import layer_says, looked_at_most, strongest_head
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
+
+    from pellucid.engine import FloatArray
 
 # Texts of more tokens are shown by their last ones.
 _SHOWN_TOKENS = 200
@@ -26,6 +28,8 @@ _SHOWN_TOKENS = 200
 _WORTH_SAYING = 0.001
 # What a line of a terminal has room for beside the numbers.
 _LOOKS_WIDTH, _NUMBER_WIDTH = 22, 9
+# Positions that a head of one block looks at.
+_MOST_LOOKS = 5
 
 
 @display.terminal.register(Overview)
@@ -41,10 +45,11 @@ def overview_view(overview: Overview) -> Group:
         indented(_samples([(name, overview.sample(name)) for name in ("embed", "pos_embed", "blocks.0.resid_pre")])),
         Text(),
         heading(
-            f"3  {overview.config.n_layer} blocks", "how long the stream is there, what each block adds to it, and"
+            f"3  {overview.config.n_layer} blocks",
+            "norm of the residual stream after each block, norms of what its attention and its MLP add, "
+            "and the prediction of the logit lens",
         ),
-        Text("   what the model would say next if it stopped after it", "dim"),
-        indented(Fitted(lambda room: _blocks(overview, room))),
+        indented(_blocks(overview)),
         Text(),
         heading("4  logits", f"the last layer norm, then a number for each of {overview.config.vocab_size:,} tokens"),
         indented(_samples([(name, overview.sample(name)) for name in ("ln_final.normalized", "logits")])),
@@ -72,7 +77,7 @@ def block_view(overview: Overview, layer: int) -> Group:
         indented(_samples(list(in_block(overview.samples, layer)))),
         Text(),
         heading("3  its heads", "how much each writes to the stream, and where it looks"),
-        indented(Fitted(lambda room: _heads(overview, layer, room))),
+        indented(_heads(overview, layer)),
         Text(),
         heading("4  logit lens", "what the model would say next if it stopped here"),
         indented(next_token_bars(layer_says(overview, layer))),
@@ -103,26 +108,27 @@ def _piece(row: Any) -> str:
     return visible(row.token, row.id)
 
 
-def _samples(samples: Sequence[tuple[str, Sample]]) -> Fitted:
-    """Activations with their shapes, how long they are, and as many of their numbers as fit."""
+def _samples(samples: Sequence[tuple[str, Sample]]) -> ColumnsTable:
+    """Activations with their shapes, their norms, and as many of their first numbers as fit."""
+    columns = [
+        Column("", [name for name, _ in samples], style="bold"),
+        Column("shape", [f"[{', '.join(map(str, sample.shape))}]" for _, sample in samples], style="cyan", drop=1),
+        Column("norm", [number_text(sample.norm) for _, sample in samples], right=True),
+    ]
 
-    def draw(room: int) -> Table:
+    def numbers(room: int) -> list[Text]:
         from rich.text import Text
 
-        table = _grid()
-        for style in ("bold", "cyan", "", "dim"):
-            table.add_column(justify="left" if style else "right", style=style, no_wrap=True)
-        table.add_row(Text("", "dim"), Text("shape", "dim"), Text("length", "dim"), "first numbers")
-        shapes = [f"[{', '.join(map(str, sample.shape))}]" for _, sample in samples]
-        taken = max(len(name) for name, _ in samples) + max(map(len, shapes)) + 8 + 6
-        fitting = max(1, min(len(samples[0][1].values), (room - taken - 2) // _NUMBER_WIDTH))
-        for (name, sample), shape in zip(samples, shapes, strict=True):
-            more = " …" if _row_length(sample) > fitting else ""
-            numbers = "".join(f"{value:{_NUMBER_WIDTH}.3f}" for value in sample.values[:fitting].tolist())
-            table.add_row(name, shape, number_text(sample.norm), numbers + more)
-        return table
+        count = max(1, (room - 2) // _NUMBER_WIDTH)
+        texts = []
+        for _, sample in samples:
+            shown = "".join(f"{value:{_NUMBER_WIDTH}.3f}" for value in sample.values[:count].tolist())
+            more = " …" if _row_length(sample) > min(count, len(sample.values)) else ""
+            texts.append(Text(shown + more, "dim"))
+        return texts
 
-    return Fitted(draw)
+    width = len(samples[0][1].values) * _NUMBER_WIDTH + 2
+    return ColumnsTable(columns, Remainder("first numbers", numbers, _NUMBER_WIDTH + 2, width, drop=2), ruled=False)
 
 
 def _row_length(sample: Sample) -> int:
@@ -130,29 +136,26 @@ def _row_length(sample: Sample) -> int:
     return sample.shape[-1] if sample.name.endswith("pattern") else math.prod(sample.shape[2:])
 
 
-def _blocks(overview: Overview, room: int) -> Table:
-    from rich.text import Text
-
-    table = _grid()
-    for justify in ("left", "right", "right", "right", "left", "left"):
-        table.add_column(justify=justify, no_wrap=True)
-    titles = ("layer", "stream", "attention", "MLP", "a head looks at", "would say next")
-    table.add_row(*(Text(title, "dim") for title in titles))
+def _blocks(overview: Overview) -> ColumnsTable:
     residual, last, layers = overview.residual, len(overview.ids) - 1, range(overview.config.n_layer)
-    looks = [_looks(overview, *strongest_head(overview, layer), _LOOKS_WIDTH) for layer in layers]
-    widest = max(len(titles[4]), *(look.cell_len for look in looks))
-    says_room = max(12, room - sum(len(title) + 2 for title in titles[:4]) - widest - 4)
-    table.add_row("input", number_text(float(residual.stream[0, last])), "", "", "", _says(overview, -1, says_room))
-    for layer in layers:
-        table.add_row(
-            Text(str(layer), "bold"),
-            number_text(float(residual.stream[2 * layer + 2, last])),
-            Text(number_text(float(residual.attention[layer, last])), "magenta"),
-            Text(number_text(float(residual.mlp[layer, last])), "magenta"),
-            looks[layer],
-            _says(overview, layer, says_room),
-        )
-    return table
+
+    def norms(of: FloatArray) -> list[str]:
+        return ["", *(number_text(float(of[layer, last])) for layer in layers)]
+
+    stream = [number_text(float(residual.stream[2 * layer, last])) for layer in range(len(layers) + 1)]
+    looked = [_looks(overview, *strongest_head(overview, layer), _LOOKS_WIDTH) for layer in layers]
+    columns = [
+        Column("layer", ["input", *map(str, layers)], style="bold"),
+        Column("stream", stream, right=True),
+        Column("attention", norms(residual.attention), right=True, style="magenta", drop=2),
+        Column("MLP", norms(residual.mlp), right=True, style="magenta", drop=2),
+        Column("a head looks at", ["", *looked], drop=1),
+    ]
+
+    def says(room: int) -> list[Text]:
+        return [_says(overview, layer, room) for layer in (-1, *layers)]
+
+    return ColumnsTable(columns, Remainder("would say next", says, least=18, most=80), ruled=False)
 
 
 def _looks(overview: Overview, head: int | None, key: int, weight: float, room: int) -> Text:
@@ -185,25 +188,29 @@ def _says(overview: Overview, layer: int, room: int) -> Text:
     return text
 
 
-def _heads(overview: Overview, layer: int, room: int) -> Table:
-    from rich.text import Text
+def _heads(overview: Overview, layer: int) -> ColumnsTable:
+    heads = range(overview.config.n_head)
+    columns = [
+        Column("head", list(map(str, heads)), style="bold"),
+        Column(
+            "writes",
+            [number_text(float(overview.heads.norms[layer, head, -1])) for head in heads],
+            right=True,
+            style="magenta",
+        ),
+    ]
 
-    table = _grid()
-    for justify in ("left", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True)
-    table.add_row(Text("head", "dim"), Text("writes", "dim"), Text("looks at most", "dim"))
-    shown = max(1, min(5, (room - 16) // (_LOOKS_WIDTH - 2)))
-    for head in range(overview.config.n_head):
-        looks = Text("  ").join(
-            _looks(overview, None, key, weight, _LOOKS_WIDTH - 2)
-            for key, weight in looked_at_most(overview, layer, head, shown)
-        )
-        norm = number_text(float(overview.heads.norms[layer, head, -1]))
-        table.add_row(Text(str(head), "bold"), Text(norm, "magenta"), looks)
-    return table
+    def looks(room: int) -> list[Text]:
+        from rich.text import Text
 
+        shown = max(1, min(_MOST_LOOKS, (room + 2) // _LOOKS_WIDTH))
+        return [
+            Text("  ").join(
+                _looks(overview, None, key, weight, _LOOKS_WIDTH - 2)
+                for key, weight in looked_at_most(overview, layer, head, shown)
+            )
+            for head in heads
+        ]
 
-def _grid() -> Table:
-    from rich.table import Table
-
-    return Table.grid(padding=(0, 2, 0, 0))
+    most = _MOST_LOOKS * _LOOKS_WIDTH - 2
+    return ColumnsTable(columns, Remainder("looks at most", looks, least=_LOOKS_WIDTH - 2, most=most), ruled=False)

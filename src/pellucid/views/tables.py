@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from pellucid import display
 from pellucid.decoding.results import Generation, Prediction, Score, ScoredToken
+from pellucid.views.columns import Column, ColumnsTable, Remainder, bar_cells
 from pellucid.views.panels.scales import probability_scale
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.style import Style
-    from rich.table import Table
     from rich.text import Text
 
 
-SCORE_TITLES = ("token", "id", "log-probability", "probability", "rank", "entropy")
+SCORE_TITLES = ("token", "id", "logprob", "probability", "rank", "entropy")
 
 
 def visible(token: str | None, token_id: int) -> str:
@@ -40,30 +41,17 @@ def _written_out(character: str) -> str:
 
 
 @display.terminal.register(Prediction)
-def prediction_table(prediction: Prediction) -> Table:
+def prediction_table(prediction: Prediction) -> ColumnsTable:
     """The likeliest next tokens with their probabilities and a bar for each."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("rank", justify="right", style="dim")
-    table.add_column("next token")
-    table.add_column("id", justify="right", style="dim")
-    table.add_column("probability", justify="right")
-    table.add_column("logit", justify="right", style="dim")
-    table.add_column("", no_wrap=True)
-    largest = max(row.probability for row in prediction)
-    for row in prediction:
-        table.add_row(
-            str(row.rank),
-            Text(visible(row.token, row.id), style="bold"),
-            str(row.id),
-            f"{row.probability:.2%}",
-            f"{row.logit:.2f}",
-            Text("█" * max(1, round(24 * row.probability / largest)), style="cyan"),
-        )
-    return table
+    shares = [row.probability for row in prediction]
+    columns = [
+        Column("rank", [str(row.rank) for row in prediction], right=True, style="dim", drop=1),
+        Column("next token", [visible(row.token, row.id) for row in prediction], style="bold", folds=True),
+        Column("id", [str(row.id) for row in prediction], right=True, style="dim", drop=2),
+        Column("probability", [percent(share) for share in shares], right=True),
+        Column("logit", [f"{row.logit:.2f}" for row in prediction], right=True, style="dim", drop=4),
+    ]
+    return ColumnsTable(columns, Remainder("", bar_cells(shares), least=6, most=24, drop=3))
 
 
 @display.terminal.register(Generation)
@@ -78,29 +66,28 @@ def generation_text(generation: Generation) -> Text:
 
 
 @display.terminal.register(Score)
-def score_table(score: Score) -> Table:
+def score_table(score: Score) -> Group:
     """Every token, coloured by its probability, with its log-probability, rank and entropy."""
-    from rich import box
-    from rich.table import Table
+    from rich.console import Group
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=f"perplexity {score.perplexity:.2f}")
-    for title in SCORE_TITLES:
-        table.add_column(title, justify="left" if title == "token" else "right")
-    for row, cells in zip(score, score_cells(score), strict=True):
-        table.add_row(Text(cells[0], style=_token_style(row)), *cells[1:])
-    return table
+    tokens, *numbers = zip(*score_cells(score), strict=True)
+    styled = [Text(token, _token_style(row)) for token, row in zip(tokens, score, strict=True)]
+    # In a narrow terminal the id goes first, then the entropy.
+    dropped = dict(zip(SCORE_TITLES[1:], (3, 1, 0, 0, 2), strict=True))
+    columns = [
+        Column(SCORE_TITLES[0], styled, folds=True),
+        *(
+            Column(title, cells, right=True, drop=dropped[title])
+            for title, cells in zip(SCORE_TITLES[1:], numbers, strict=True)
+        ),
+    ]
+    return Group(ColumnsTable(columns), Text(f"perplexity {score.perplexity:.2f}", "dim italic"))
 
 
 def score_cells(score: Score) -> list[tuple[str, ...]]:
-    return [
-        (
-            visible(row.token, row.id),
-            str(row.id),
-            *_score_numbers(row.logprob, row.rank, row.entropy),
-        )
-        for row in score
-    ]
+    """The cells of each token's row, under `SCORE_TITLES`."""
+    return [(visible(row.token, row.id), str(row.id), *_score_numbers(row)) for row in score]
 
 
 def _token_style(row: ScoredToken) -> Style:
@@ -110,10 +97,10 @@ def _token_style(row: ScoredToken) -> Style:
     return Style(bold=True) + colour
 
 
-def _score_numbers(logprob: float | None, rank: int | None, entropy: float | None) -> tuple[str, str, str, str]:
-    if logprob is None or rank is None or entropy is None:
+def _score_numbers(row: ScoredToken) -> tuple[str, str, str, str]:
+    if row.logprob is None or row.rank is None or row.entropy is None:
         return "", "", "", ""
-    return f"{logprob:.3f}", percent(exp(logprob)), str(rank), f"{entropy:.2f}"
+    return f"{row.logprob:.3f}", percent(exp(row.logprob)), str(row.rank), f"{row.entropy:.2f}"
 
 
 @display.html.register(Generation)

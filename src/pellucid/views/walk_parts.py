@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pellucid.config import GPT2Config
 from pellucid.decoding.results import PredictedToken
-from pellucid.views.tables import visible
+from pellucid.views.columns import Column, ColumnsTable, Remainder, bar_cells
+from pellucid.views.tables import percent, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.measure import Measurement
-    from rich.table import Table
     from rich.text import Text
 
 _BAR_WIDTH = 32
@@ -81,19 +81,12 @@ def token_cells(tokens: Sequence[str | None], ids: Sequence[int]) -> Fitted:
     return Fitted(draw)
 
 
-def next_token_bars(rows: Sequence[PredictedToken]) -> Table:
+def next_token_bars(rows: Sequence[PredictedToken]) -> ColumnsTable:
     """Likely next tokens with their probabilities and a bar for each."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(justify="right", style="dim")
-    table.add_column(justify="right")
-    table.add_column(no_wrap=True)
-    largest = max(row.probability for row in rows)
-    for row in rows:
-        bar = "█" * max(1, round(_BAR_WIDTH * row.probability / largest))
-        piece = Text(visible(row.token, row.id))
-        table.add_row(piece, str(row.id), f"{row.probability:.2%}", Text(bar, style="cyan"))
-    return table
+    shares = [row.probability for row in rows]
+    columns = [
+        Column("", [visible(row.token, row.id) for row in rows], style="bold", folds=True),
+        Column("", [str(row.id) for row in rows], right=True, style="dim", drop=1),
+        Column("", [percent(share) for share in shares], right=True),
+    ]
+    return ColumnsTable(columns, Remainder("", bar_cells(shares), least=6, most=_BAR_WIDTH, drop=2), ruled=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pellucid.views.columns import blocks
 from pellucid.views.labels import fitted, running_text, width
 from pellucid.views.panels.picture import Bars, Grid, Panel, Picture, TokenText
 from pellucid.views.panels.scales import BLUE, ORANGE, Scale
@@ -87,10 +88,10 @@ class BarChart:
             hue = bar.hue or (BLUE if bar.value >= 0 else ORANGE)
             mark = f"rgb({hue[0]},{hue[1]},{hue[2]})"
             if bar.value < 0:
-                blocks = max(1, round(length * left))
-                line.append(" " * (left - blocks)).append("█" * blocks, mark).append(" " * right)
+                filled = max(1, round(length * left))
+                line.append(" " * (left - filled)).append("█" * filled, mark).append(" " * right)
             else:
-                line.append(" " * left).append(fitted(_blocks(length * right), right), mark)
+                line.append(" " * left).append(fitted(blocks(length * right), right), mark)
             line.append(" ").append(fitted(panel.text(bar.value), numbers, right=True))
             if notes:
                 line.append("  ").append(bar.note, "dim")
@@ -107,14 +108,6 @@ class BarChart:
         highest = max(0.0, max(bar.value for bar in self._panel.bars))
         left = min(room - 1, max(1, round(room * lowest / (lowest + highest)))) if highest else room
         return left, room - left
-
-
-def _blocks(length: float) -> str:
-    """A bar of so many columns, to an eighth; never none for what is not 0."""
-    if length <= 0:
-        return ""
-    eighths = max(1, round(length * 8))
-    return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
 
 
 class GridTable:

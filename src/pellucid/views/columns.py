@@ -1,0 +1,155 @@
+"""A table for terminals that drops columns where the width does not suffice, the least needed first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+_BETWEEN = 2
+# Columns of a terminal. A longer text may be folded before other columns are dropped.
+_FOLDED = 24
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. title: its head. cells: one for each row. right: whether it is flush right. style: of its cells.
+
+    drop: the column with the largest number is dropped first; 0 keeps it at any width. folds: whether cells may take
+    several lines.
+    """
+
+    title: str
+    cells: Sequence[str | Text]
+    right: bool = False
+    style: str = ""
+    drop: int = 0
+    folds: bool = False
+
+    @property
+    def natural(self) -> int:
+        return max(map(_width, [self.title, *self.cells]))
+
+    @property
+    def needed(self) -> int:
+        return min(self.natural, _FOLDED) if self.folds else self.natural
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """The last column, which takes the width that the others leave, between `least` and `most`.
+
+    draw: its cells for a width. drop: as of `Column`.
+    """
+
+    title: str
+    draw: Callable[[int], Sequence[str | Text]]
+    least: int
+    most: int
+    drop: int = 0
+
+
+class ColumnsTable:
+    """Columns of equally many cells, under their titles. ruled: whether a line divides titles and cells; without it,
+    titles are dim."""
+
+    def __init__(self, columns: Sequence[Column], last: Remainder | None = None, *, ruled: bool = True) -> None:
+        self._columns = columns
+        self._last = last
+        self._ruled = ruled
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        from rich.measure import Measurement
+
+        return Measurement(1, options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._table(options.max_width)
+
+    def _table(self, room: int) -> Table:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        columns, rest = self._kept(room)
+        headed = any(column.title for column in columns) or (rest > 0 and self._last is not None and self._last.title)
+        table = Table(
+            box=box.SIMPLE_HEAD if self._ruled else None,
+            show_header=bool(headed),
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, 1, 0, 0) if self._ruled else (0, _BETWEEN, 0, 0),
+            header_style="bold" if self._ruled else "not bold dim",
+        )
+        cells: list[Sequence[Any]] = []
+        for column in columns:
+            table.add_column(
+                column.title,
+                justify="right" if column.right else "left",
+                style=column.style,
+                overflow="fold",
+                no_wrap=not column.folds,
+            )
+            cells.append([Text(cell) if isinstance(cell, str) else cell for cell in column.cells])
+        if self._last is not None and rest:
+            table.add_column(self._last.title, no_wrap=True)
+            cells.append(self._last.draw(rest))
+        for row in zip(*cells, strict=True):
+            table.add_row(*row)
+        return table
+
+    def _kept(self, room: int) -> tuple[list[Column], int]:
+        """The columns that are shown, and the width of the last one; 0 if it is dropped."""
+        columns, last = list(self._columns), self._last
+        while True:
+            taken = sum(column.needed for column in columns) + _BETWEEN * (len(columns) - 1)
+            left = 0 if last is None else room - taken - _BETWEEN
+            if last is None and taken <= room:
+                return columns, 0
+            if last is not None and left >= last.least:
+                natural = sum(column.natural - column.needed for column in columns)
+                return columns, max(last.least, min(last.most, left - natural))
+            droppable: list[Column | Remainder] = [one for one in (*columns, last) if one is not None and one.drop]
+            if not droppable:
+                return columns, max(0, left)
+            first = max(droppable, key=lambda one: one.drop)
+            if first is last:
+                last = None
+            else:
+                columns = [column for column in columns if column is not first]
+
+
+def bar_cells(shares: Sequence[float]) -> Callable[[int], Sequence[Text]]:
+    """Bars for a `Remainder`: the largest share takes the whole width. A share of less than 0.01% has no bar."""
+
+    def draw(room: int) -> Sequence[Text]:
+        from rich.text import Text
+
+        largest = max(shares, default=0.0)
+        return [Text(blocks(room * share / largest) if share >= _VISIBLE else "", style="cyan") for share in shares]
+
+    return draw
+
+
+# What `percent` writes as 0.01%.
+_VISIBLE = 5e-5
+
+
+def blocks(length: float) -> str:
+    """A bar of so many columns, to an eighth; never empty if the length is positive."""
+    if length <= 0:
+        return ""
+    eighths = max(1, round(length * 8))
+    return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
+
+
+def _width(cell: str | Text) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(cell) if isinstance(cell, str) else cell.cell_len
