@@ -22,7 +22,7 @@ import numpy as np
 import pellucid
 from pellucid.decoding import decode
 from pellucid.decoding.options import GenerationOptions
-from pellucid.engine import FloatArray, StepOutput
+from pellucid.engine import FloatArray, Slot, StepOutput
 
 STEPS, RUNS = 200, 9
 TEXT = (
@@ -67,22 +67,25 @@ class InstantEngine:
     n_positions: int = 4096
     capacity: int | None = None
     seconds: float = 0.0
-    _lengths: dict[int, int] = field(default_factory=dict)
-    _opened: int = 0
+    _lengths: dict[Slot, int] = field(default_factory=dict)
     _next: int = 0
 
     @property
     def vocab_size(self) -> int:
         return self.table.shape[1]
 
-    def prefill(self, ids: Sequence[int]) -> int:
-        self._opened += 1
-        self._lengths[self._opened] = len(ids)
-        return self._opened
+    @property
+    def open_slots(self) -> int:
+        return len(self._lengths)
+
+    def open(self) -> Slot:
+        slot = object()
+        self._lengths[slot] = 0
+        return slot
 
     def step(
         self,
-        slots: Sequence[int],
+        slots: Sequence[Slot],
         tokens: Sequence[Sequence[int]],
         *,
         all_positions: bool = False,
@@ -98,19 +101,19 @@ class InstantEngine:
         self.seconds += time.perf_counter() - begun
         return StepOutput(logits)
 
-    def length(self, slot: int) -> int:
+    def length(self, slot: Slot) -> int:
         return self._lengths[slot]
 
-    def truncate(self, slot: int, length: int) -> None:
+    def truncate(self, slot: Slot, length: int) -> None:
         self._lengths[slot] = length
 
-    def fork(self, slot: int) -> int:
-        self._opened += 1
-        self._lengths[self._opened] = self._lengths[slot]
-        return self._opened
+    def fork(self, slot: Slot) -> Slot:
+        twin = object()
+        self._lengths[twin] = self._lengths[slot]
+        return twin
 
-    def drop(self, slot: int) -> None:
-        del self._lengths[slot]
+    def drop(self, slot: Slot) -> None:
+        self._lengths.pop(slot, None)
 
 
 def milliseconds_per_step(case: Case, table: FloatArray) -> float:
@@ -132,7 +135,7 @@ def logits_of_a_text() -> FloatArray:
     """Float32 [tokens, vocab], from the bundled model."""
     lm = pellucid.load("demo")
     ids = lm.tokenizer.encode(TEXT)
-    slot = lm.engine.prefill(())
+    slot = lm.engine.open()
     return lm.engine.step([slot], [ids], all_positions=True).logits
 
 

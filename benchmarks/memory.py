@@ -84,7 +84,8 @@ def measured(folder: Path, threads: int | None) -> dict[str, float]:
     loaded = time.perf_counter() - start
     config = engine.config
     length = config.n_positions
-    slot = engine.prefill((np.arange(length - DECODED) % config.vocab_size).tolist())
+    slot = engine.open()
+    engine.step([slot], [(np.arange(length - DECODED) % config.vocab_size).tolist()])
     for token in range(DECODED):
         engine.step([slot], [[token]])
     after = resident()

@@ -75,7 +75,7 @@ def compare(name: str, checkpoint: Checkpoint, windows: list[list[int]]) -> None
 
 def log_probabilities(engine: NativeEngine, ids: list[int]) -> FloatArray:
     """Of each next token, [len(ids) - 1, vocab]."""
-    slot = engine.prefill(())
+    slot = engine.open()
     try:
         return log_softmax(engine.step([slot], [ids[:-1]], all_positions=True).logits)
     finally:

@@ -51,7 +51,8 @@ class Pellucid:
         buffer = aligned_empty(self._bytes_read // 64 * 64)
         buffer.fill(1)
         runtime = make_runtime(self._engine.threads)
-        slot = self._engine.prefill(list(range(32)))
+        slot = self._engine.open()
+        self._engine.step([slot], [list(range(32))])
         self._engine.step([slot], [[0]])
         reads, steps = [], []
         for token in range(40):

@@ -1,19 +1,23 @@
-"""The seam between decoding and the model: what an engine does, and in what form it answers.
+"""The protocol between decoding and a model: what an engine does, and in what form it answers.
 
-A strategy asks an engine for logits and answers with tokens. It holds each sequence by a *slot*, the number
-of that sequence's place in the engine's cache, and never sees keys, values, weights or devices.
+A strategy asks an engine for logits and answers with tokens. It holds each sequence by a *slot*, a handle for the
+sequence's place in the engine's cache, and never sees keys, values, weights or devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
+
+Slot: TypeAlias = Hashable
+"""A handle for a sequence in an engine's cache, opaque to callers. It keeps the engine alive, and drops the sequence
+when it is garbage collected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,7 @@ class StepOutput:
 class Engine(Protocol):
     """A GPT-2 that keeps the keys and values of several sequences and extends them step by step.
 
-    All methods raise `KeyError` for a slot that is not in use.
+    All methods but `drop` raise `KeyError` for a slot that was dropped, and all of them for another engine's slot.
     """
 
     @property
@@ -47,12 +51,16 @@ class Engine(Protocol):
     def capacity(self) -> int | None:
         """How many tokens the cache holds over all slots; None where only the machine's memory bounds it."""
 
-    def prefill(self, ids: Sequence[int]) -> int:
-        """Open a slot that holds `ids` (none is fine) and return its number."""
+    @property
+    def open_slots(self) -> int:
+        """How many slots are open."""
+
+    def open(self) -> Slot:
+        """Open a slot, which holds no tokens yet."""
 
     def step(
         self,
-        slots: Sequence[int],
+        slots: Sequence[Slot],
         tokens: Sequence[Sequence[int]],
         *,
         all_positions: bool = False,
@@ -60,20 +68,21 @@ class Engine(Protocol):
     ) -> StepOutput:
         """Append to each slot its tokens, at least one, and return the logits of what comes next.
 
-        slots: distinct slot numbers; tokens: for each of them the ids to append.
+        slots: distinct slots, at least one; tokens: for each of them the ids to append.
 
         Raises `ContextLengthError` before anything is appended when a slot would pass `n_positions`, and
         `CacheFullError` when the cache has no room for the tokens of all slots.
         """
 
-    def length(self, slot: int) -> int:
+    def length(self, slot: Slot) -> int:
         """How many tokens the slot holds."""
 
-    def truncate(self, slot: int, length: int) -> None:
+    def truncate(self, slot: Slot, length: int) -> None:
         """Forget all but the slot's first `length` tokens."""
 
-    def fork(self, slot: int) -> int:
+    def fork(self, slot: Slot) -> Slot:
         """Open another slot that holds the same tokens."""
 
-    def drop(self, slot: int) -> None:
-        """Close a slot and free what it held."""
+    def drop(self, slot: Slot) -> None:
+        """Close a slot and free its memory, without waiting for the slot to be garbage collected. Dropping it again
+        does nothing."""

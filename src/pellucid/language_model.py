@@ -307,7 +307,7 @@ class LanguageModel(LooksInside, ModelInstruments):
         return Score(tuple(rows))
 
     def _logits(self, ids: list[int], *, all_positions: bool) -> np.ndarray[Any, np.dtype[np.float32]]:
-        slot = self.engine.prefill(())
+        slot = self.engine.open()
         try:
             return self.engine.step([slot], [ids], all_positions=all_positions).logits
         finally:

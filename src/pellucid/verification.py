@@ -149,7 +149,7 @@ class LogitRows:
     def replay(self, lm: LanguageModel) -> Iterator[Check]:
         ids = lm.tokenizer.encode(self.prompt)
         check_prompts(lm.engine, [ids], GenerationOptions(max_new_tokens=2))
-        slot = lm.engine.prefill(())
+        slot = lm.engine.open()
         try:
             rows = lm.engine.step([slot], [ids], all_positions=True).logits  # [seq, vocab]
             after = lm.engine.step([slot], [[int(rows[-1].argmax())]]).logits[0]  # [vocab]

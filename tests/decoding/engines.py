@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pellucid.engine import StepOutput
+from pellucid.engine import Slot, StepOutput
 
 
 class ScriptedEngine:
@@ -21,18 +21,21 @@ class ScriptedEngine:
         self.vocab_size, self.n_positions = vocab_size, n_positions
         self.capacity = None
         self.steps = 0
-        self.slots: dict[int, list[int]] = {}
+        self.slots: dict[Slot, list[int]] = {}
         self._logits_after = logits_after
-        self._opened = 0
 
-    def prefill(self, ids: Sequence[int]) -> int:
-        self._opened += 1
-        self.slots[self._opened] = list(ids)
-        return self._opened
+    @property
+    def open_slots(self) -> int:
+        return len(self.slots)
+
+    def open(self) -> Slot:
+        slot = object()
+        self.slots[slot] = []
+        return slot
 
     def step(
         self,
-        slots: Sequence[int],
+        slots: Sequence[Slot],
         tokens: Sequence[Sequence[int]],
         *,
         all_positions: bool = False,
@@ -47,17 +50,19 @@ class ScriptedEngine:
             rows += [self._logits_after(self.slots[slot][:end]) for end in range(first, len(self.slots[slot]) + 1)]
         return StepOutput(np.array(rows, dtype=np.float32))
 
-    def length(self, slot: int) -> int:
+    def length(self, slot: Slot) -> int:
         return len(self.slots[slot])
 
-    def truncate(self, slot: int, length: int) -> None:
+    def truncate(self, slot: Slot, length: int) -> None:
         del self.slots[slot][length:]
 
-    def fork(self, slot: int) -> int:
-        return self.prefill(self.slots[slot])
+    def fork(self, slot: Slot) -> Slot:
+        twin = object()
+        self.slots[twin] = list(self.slots[slot])
+        return twin
 
-    def drop(self, slot: int) -> None:
-        del self.slots[slot]
+    def drop(self, slot: Slot) -> None:
+        self.slots.pop(slot, None)
 
 
 def writing(*scripts: tuple[Sequence[int], Sequence[int]], vocab_size: int) -> ScriptedEngine:

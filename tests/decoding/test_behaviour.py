@@ -53,7 +53,7 @@ def test_no_slot_is_left_behind(engine: ReferenceEngine, options: dict[str, Any]
     steps = start(prepare(engine, PROMPTS, GenerationOptions(max_new_tokens=5)))
     next(steps)
     steps.close()
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def test_the_same_seed_gives_the_same_tokens_and_another_gives_others(engine: ReferenceEngine) -> None:
@@ -164,7 +164,7 @@ def test_bad_prompts_are_named_before_any_work(
 ) -> None:
     with pytest.raises(OptionError, match=said):
         decode(engine, prompts, GenerationOptions(**options))
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def test_a_beam_that_ends_gives_its_place_to_a_reserve(engine: ReferenceEngine) -> None:

@@ -140,13 +140,13 @@ def test_the_record_is_a_consistent_tree(changes: dict[str, Any]) -> None:
 def test_no_slot_is_left_behind(changes: dict[str, Any]) -> None:
     engine = recorded_engine()
     decode(engine, PROMPTS, options(**changes))
-    assert not engine._sequences
+    assert engine.open_slots == 0
     steps = start(prepare(engine, PROMPTS, options(**changes)))
     next(steps)
     next(steps)
-    assert engine._sequences
+    assert engine.open_slots > 0
     steps.close()
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def token_bytes(token: int) -> bytes:

@@ -114,12 +114,12 @@ def test_a_prompt_gives_in_a_batch_what_it_gives_alone(changes: dict[str, Any]) 
 def test_no_slot_is_left_behind() -> None:
     engine = recorded_engine()
     decode(engine, PROMPTS, options(eos_token_id=(0, 33, 48)))
-    assert not engine._sequences
+    assert engine.open_slots == 0
     steps = start(prepare(engine, PROMPTS, options()))
     next(steps)
-    assert len(engine._sequences) == len(PROMPTS)
+    assert engine.open_slots == len(PROMPTS)
     steps.close()
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def test_no_slot_is_left_behind_where_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_no_slot_is_left_behind_where_the_engine_fails(monkeypatch: pytest.Monke
     monkeypatch.setattr(engine, "step", fail)
     with pytest.raises(KeyboardInterrupt):
         next(steps)
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def test_a_step_asks_the_engine_once_and_decides_a_token_for_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_the_last_tokens_candidates_need_positions_too() -> None:
     engine = recorded_engine()
     with pytest.raises(ContextLengthError, match="49 positions with penalty_alpha.*has 48"):
         start(prepare(engine, [prompt], options(max_new_tokens=9)))
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def test_stop_strings_criteria_and_time_end_it() -> None:

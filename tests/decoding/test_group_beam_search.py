@@ -121,13 +121,13 @@ def test_the_record_shows_the_penalty_of_every_group_but_the_first() -> None:
 def test_no_slot_is_left_behind(changes: dict[str, Any]) -> None:
     engine = recorded_engine()
     decode(engine, PROMPTS, options(**changes))
-    assert not engine._sequences
+    assert engine.open_slots == 0
     steps = start(prepare(engine, PROMPTS, options(**changes)))
     next(steps)
     next(steps)
-    assert engine._sequences
+    assert engine.open_slots > 0
     steps.close()
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def test_stop_strings_criteria_and_time_end_hypotheses() -> None:

@@ -103,7 +103,7 @@ def test_a_record_replays_to_the_same_tokens_and_recording_changes_none(
     if "seed" in options or not options.get("do_sample"):
         plain = decode(engine, PROMPTS, GenerationOptions.from_kwargs(options, eos_token_id=(0,)))
         assert [result.new_ids for result in plain] == [list(record.new_ids) for record in records]
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def test_a_step_tells_the_models_distribution_and_what_each_processor_left(engine: ReferenceEngine) -> None:
@@ -133,7 +133,7 @@ def test_a_step_tells_the_models_distribution_and_what_each_processor_left(engin
 
 
 def logprobs_after(engine: ReferenceEngine, ids: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    slot = engine.prefill(())
+    slot = engine.open()
     logits = engine.step([slot], [ids]).logits[0]
     engine.drop(slot)
     return log_softmax(logits)
@@ -201,7 +201,7 @@ def test_a_record_streams_step_by_step(engine: ReferenceEngine) -> None:
     stopped = stream_record(prepare(engine, PROMPTS[:1], settled, recorder=Recorder()), None, None)
     next(stopped)
     del stopped
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def test_functions_are_named_and_must_be_given_again(engine: ReferenceEngine) -> None:

@@ -34,7 +34,7 @@ def by_hand(engine: ReferenceEngine, prompt: list[int], count: int) -> tuple[lis
         if len(window) > POSITIONS:
             window = ids[:1] + ids[-POSITIONS // 2 :]
             slides.append(step)
-        slot = engine.prefill(())
+        slot = engine.open()
         token = int(engine.step([slot], [window]).logits[0].argmax())
         engine.drop(slot)
         ids.append(token)
@@ -52,7 +52,7 @@ def test_greedy_decoding_goes_on_from_the_first_token_and_the_latest_half(engine
     steps = recorder.rows[0].steps
     assert [step.step for step in steps if step.slid is not None] == slides
     assert {step.slid for step in steps if step.slid is not None} == {POSITIONS // 2 + 1}
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def test_a_prompt_longer_than_the_positions_slides_at_once(engine: ReferenceEngine) -> None:
@@ -81,7 +81,7 @@ def test_a_prompt_slides_in_a_batch_as_alone(engine: ReferenceEngine, options: d
         settled = settled.replace(seed=4)
     alone = [result for prompt in prompts for result in decode(engine, [prompt], settled)]
     assert [result.new_ids for result in together] == [result.new_ids for result in alone]
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 def test_speculation_that_slides_gives_plain_tokens(engine: ReferenceEngine) -> None:
@@ -104,7 +104,7 @@ def test_without_sliding_it_is_an_error_before_any_work(engine: ReferenceEngine)
         decode(engine, [PROMPT], GenerationOptions(max_new_tokens=14))
     with pytest.raises(ContextLengthError, match="60 tokens .* shorten it"):
         decode(engine, [PROMPT * 3], GenerationOptions(max_new_tokens=1))
-    assert not engine._sequences
+    assert engine.open_slots == 0
 
 
 @given(length=st.integers(1, 200), n_positions=st.integers(1, 64))

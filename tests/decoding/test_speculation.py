@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,8 +56,8 @@ def test_greedy_tokens_are_those_of_plain_decoding(
     looked_up = plain.replace(prompt_lookup_num_tokens=drafts, max_matching_ngram_size=3)
     assert new_ids(engine, looked_up) == expected
     assert new_ids(engine, plain.replace(num_assistant_tokens=drafts), assistant=assistant) == expected
-    assert not engine._sequences
-    assert not assistant._sequences
+    assert engine.open_slots == 0
+    assert assistant.open_slots == 0
 
 
 def test_prompt_lookup_draws_the_tokens_of_plain_sampling(engine: ReferenceEngine) -> None:
@@ -147,7 +146,7 @@ def _joint(engine: ReferenceEngine, prompt: list[int], options: GenerationOption
     from pellucid.decoding.pipeline import build_pipeline
 
     def next_tokens(ids: list[int]) -> dict[int, float]:
-        slot = engine.prefill(())
+        slot = engine.open()
         candidates = build_pipeline(options)(TokenHistory(ids), engine.step([slot], [ids]).logits[0])
         engine.drop(slot)
         assert candidates.ids is not None
@@ -171,5 +170,5 @@ def test_what_cannot_be_combined_is_told_before_any_work(
             decode(engine, [[5]], GenerationOptions(**options), assistant=assistant)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="prompt_lookup_num_tokens cannot be combined with num_beams"):
         GenerationOptions(prompt_lookup_num_tokens=3, num_beams=2)
-    assert not engine._sequences
-    np.testing.assert_equal(len(assistant._sequences), 0)
+    assert engine.open_slots == 0
+    assert assistant.open_slots == 0

@@ -122,10 +122,10 @@ def test_the_torch_model_is_there_beside_either_engine() -> None:
     for engine in ("auto", "torch"):
         lm = pellucid.load("demo", engine=engine)  # type: ignore[arg-type]
         assert lm.model is lm.model
-        slot = lm.engine.prefill([1])
+        slot = lm.engine.open()
         with torch.no_grad():
             expected = lm.model(torch.tensor([[1, 2]])).logits[0, -1].numpy()
-        logits = lm.engine.step([slot], [[2]]).logits[0]
+        logits = lm.engine.step([slot], [[1, 2]]).logits[0]
         assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
 
 

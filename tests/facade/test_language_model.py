@@ -52,7 +52,7 @@ def test_logits_and_tokens_of_the_bundled_model_equal_transformers(
         ids = torch.tensor([lm.tokenizer.encode(prompt)])
         with torch.no_grad():
             expected = oracle(ids).logits[0].numpy()
-        got = lm.engine.step([lm.engine.prefill(())], [ids[0].tolist()], all_positions=True).logits
+        got = lm.engine.step([lm.engine.open()], [ids[0].tolist()], all_positions=True).logits
         assert np.abs(got - expected).max() / np.abs(expected).max() < 1e-4
         for options in ({}, {"num_beams": 3}):
             call = {"max_new_tokens": 30, "do_sample": False, "pad_token_id": 50256, **options}
@@ -102,9 +102,9 @@ def test_a_stream_can_be_stopped_and_leaves_nothing() -> None:
     lm = pellucid.load("demo", engine="torch")
     stream = lm.stream(PROMPT)
     next(stream)
-    assert len(lm.engine._sequences) == 1  # type: ignore[attr-defined]
+    assert lm.engine.open_slots == 1
     stream.close()  # type: ignore[attr-defined]
-    assert not lm.engine._sequences  # type: ignore[attr-defined]
+    assert lm.engine.open_slots == 0
 
 
 def test_a_prediction_is_the_softmax_over_the_whole_vocabulary(

@@ -123,17 +123,16 @@ def test_any_way_of_steering_leads_to_what_the_model_says_there(lm: LanguageMode
 
 @pytest.mark.needs("torch")
 def test_a_session_frees_its_slot_when_closed_or_forgotten() -> None:
-    lm = pellucid.load("demo", engine="torch")  # whose slots can be counted
-    sequences = lm.engine._sequences  # type: ignore[attr-defined]
+    lm = pellucid.load("demo", engine="torch")
     gc.collect()
-    before = len(sequences)
+    before = lm.engine.open_slots
     with lm.session(PROMPT) as session:
         twin = session.fork()
-        assert len(sequences) == before + 2
-    assert len(sequences) == before + 1
+        assert lm.engine.open_slots == before + 2
+    assert lm.engine.open_slots == before + 1
     del twin, session
     gc.collect()
-    assert len(sequences) == before
+    assert lm.engine.open_slots == before
 
 
 def test_a_session_ends_with_the_positions(lm: LanguageModel) -> None:

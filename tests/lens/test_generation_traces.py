@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import pellucid
 from pellucid import Generation, LanguageModel, native
+from pellucid.engine import Slot
 from pellucid.errors import ActivationNameError, OptionError, TraceError
 from pellucid.lens.generation_trace import GenerationTrace
 from pellucid.lens.names import activation_names
@@ -172,18 +173,18 @@ def test_a_decode_that_could_slide_but_need_not_is_traced(demo: LanguageModel) -
 def test_any_life_of_slots_leaves_the_readings_of_their_tokens(tiny: LanguageModel, data: st.DataObject) -> None:
     """Whatever is appended, forked, cut and closed: a slot's trace is that of the tokens it holds."""
     engine = TracingEngine(tiny.model, ["resid_post", "attn.pattern", "attn.k"])
-    contents: dict[int, list[int]] = {}
+    contents: dict[Slot, list[int]] = {}
     token = st.integers(0, tiny.config.vocab_size - 1)
     closed: list[list[int]] = []
     for _ in range(data.draw(st.integers(1, 8))):
         if not contents or data.draw(st.booleans()):
-            contents[engine.prefill(())] = []
-        slots = data.draw(st.lists(st.sampled_from(sorted(contents)), min_size=1, unique=True))
+            contents[engine.open()] = []
+        slots = data.draw(st.lists(st.sampled_from(list(contents)), min_size=1, unique=True))
         tokens = [data.draw(st.lists(token, min_size=1, max_size=3)) for _ in slots]
         engine.step(slots, tokens)
         for slot, ids in zip(slots, tokens, strict=True):
             contents[slot] = contents[slot] + ids
-        slot = data.draw(st.sampled_from(sorted(contents)))
+        slot = data.draw(st.sampled_from(list(contents)))
         match data.draw(st.sampled_from(["nothing", "fork", "truncate", "drop"])):
             case "fork":
                 contents[engine.fork(slot)] = contents[slot]

@@ -81,4 +81,4 @@ def test_a_trace_of_what_is_not_computed_is_refused(trained: GPT2LMHeadModel, gr
 def test_a_trace_of_a_decode_that_does_not_compute_it_is_refused(trained: GPT2LMHeadModel) -> None:
     engine = TracingEngine(trained.eval(), ["attn.pattern"])
     with pytest.raises(TraceError, match=r"the pass does not compute blocks\.0\.attn\.pattern"):
-        engine.prefill(IDS[0].tolist())
+        engine.step([engine.open()], IDS.tolist())

@@ -245,7 +245,7 @@ def test_a_trace_beside_the_native_engine_has_its_weights_and_says_so(precision:
     trace = lm.trace(TEXT, ["logits"])
     assert trace.precision == precision and f"{precision} weights" in repr(trace)
     assert type(lm.engine).__name__ == "NativeEngine"
-    slot = lm.engine.prefill(())
+    slot = lm.engine.open()
     theirs = lm.engine.step([slot], [trace.ids], all_positions=True).logits
     difference = np.abs(trace["logits"][0] - theirs).max() / np.abs(theirs).max()
     exact = pellucid.load("demo", engine="torch").trace(TEXT, "logits")["logits"][0]

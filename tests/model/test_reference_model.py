@@ -17,6 +17,7 @@ from pellucid.reference.engine import ReferenceEngine
 from pellucid.reference.model import GPT2LMHeadModel, GPT2Model
 
 from ..pairs import Pair, left_padded, relative_difference
+from ..slots import opened
 
 TOLERANCE = 1e-4
 
@@ -281,7 +282,7 @@ def test_the_engine_answers_with_the_models_own_logits(pair: Callable[..., Pair]
     ours, _ = pair()
     assert isinstance(ours, GPT2LMHeadModel)
     engine = ReferenceEngine(ours)
-    slot = engine.prefill([5, 6, 7])
+    slot = opened(engine, [5, 6, 7])
     step = engine.step([slot], [[8, 9]], all_positions=True, hidden=True)
     with torch.no_grad():
         out = ours(torch.tensor([[5, 6, 7, 8, 9]]), output_hidden_states=True)

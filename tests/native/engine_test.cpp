@@ -99,44 +99,50 @@ using Ids = std::vector<std::int32_t>;
 
 std::vector<float> logits_alone(Engine& engine, const Ids& ids, std::size_t vocab_size) {
     std::vector<float> logits(vocab_size);
-    const KvCache::Slot slot = engine.open();
-    engine.step(std::span(&slot, 1), std::span(&ids, 1), {false, logits.data(), nullptr});
-    engine.drop(slot);
+    const std::unique_ptr<Slot> slot = engine.open();
+    const KvCache::Id id = slot->id();
+    engine.step(std::span(&id, 1), std::span(&ids, 1), {false, logits.data(), nullptr});
     return logits;
 }
 
 // Random steps, forks, cuts and drops by one thread, which shares the engine with others.
 void live(Engine& engine, Engine& checker, const ModelConfig& config, unsigned seed) {
+    struct Sequence {
+        std::unique_ptr<Slot> slot;
+        Ids ids;
+    };
     std::mt19937 generator(seed);
     const auto below = [&](std::size_t n) { return static_cast<std::size_t>(generator()) % n; };
-    std::map<KvCache::Slot, Ids> contents;
+    std::vector<Sequence> sequences;
     for (int turn = 0; turn < 30; ++turn) {
-        if (contents.empty() || below(3) == 0) contents[engine.open()] = {};
-        const auto chosen = std::next(contents.begin(), static_cast<long>(below(contents.size())));
-        const KvCache::Slot slot = chosen->first;
+        if (sequences.empty() || below(3) == 0) sequences.push_back({engine.open(), {}});
+        const std::size_t chosen = below(sequences.size());
+        const Slot& slot = *sequences[chosen].slot;
         switch (below(5)) {
             case 0:
-                contents[engine.fork(slot)] = contents[slot];
+                sequences.push_back({engine.fork(slot), sequences[chosen].ids});
                 break;
             case 1: {
-                const std::size_t length = below(contents[slot].size() + 1);
+                const std::size_t length = below(sequences[chosen].ids.size() + 1);
                 engine.truncate(slot, length);
-                contents[slot].resize(length);
+                sequences[chosen].ids.resize(length);
                 break;
             }
             case 2:
-                engine.drop(slot);
-                contents.erase(slot);
+                if (below(2) == 0) engine.drop(*sequences[chosen].slot);
+                sequences.erase(sequences.begin() + static_cast<long>(chosen));
                 break;
             default: {
-                std::vector<KvCache::Slot> slots;
+                std::vector<Sequence*> batch;
+                std::vector<KvCache::Id> slots;
                 std::vector<Ids> tokens;
-                for (const auto& [other, ids] : contents) {
-                    if (other != slot && below(2) == 0) continue;
+                for (Sequence& sequence : sequences) {
+                    if (sequence.slot.get() != &slot && below(2) == 0) continue;
                     Ids added(1 + below(20));
                     for (std::int32_t& id : added) id = static_cast<std::int32_t>(below(config.vocab_size));
-                    if (ids.size() + added.size() > config.n_positions) continue;
-                    slots.push_back(other);
+                    if (sequence.ids.size() + added.size() > config.n_positions) continue;
+                    batch.push_back(&sequence);
+                    slots.push_back(engine.id_of(*sequence.slot));
                     tokens.push_back(added);
                 }
                 std::vector<float> logits(slots.size() * config.vocab_size);
@@ -145,8 +151,8 @@ void live(Engine& engine, Engine& checker, const ModelConfig& config, unsigned s
                 } catch (const CacheFull&) {
                     break;
                 }
-                for (std::size_t i = 0; i < slots.size(); ++i) {
-                    Ids& ids = contents[slots[i]];
+                for (std::size_t i = 0; i < batch.size(); ++i) {
+                    Ids& ids = batch[i]->ids;
                     ids.insert(ids.end(), tokens[i].begin(), tokens[i].end());
                     const std::vector<float> expected = logits_alone(checker, ids, config.vocab_size);
                     expect(std::equal(expected.begin(), expected.end(), &logits[i * config.vocab_size]),
@@ -154,23 +160,26 @@ void live(Engine& engine, Engine& checker, const ModelConfig& config, unsigned s
                 }
             }
         }
-        for (const auto& [other, ids] : contents) expect(engine.length(other) == ids.size(), "lengths");
+        for (const Sequence& sequence : sequences) {
+            expect(engine.length(*sequence.slot) == sequence.ids.size(), "lengths");
+        }
     }
-    for (const auto& [slot, ids] : contents) engine.drop(slot);
 }
 
 void check(const ModelConfig& config, Precision precision, const std::string& instruction_set) {
     const auto runtime = std::make_shared<Runtime>(instruction_set, 3);
     const RandomTensors tensors(config, precision, runtime->pool());
     const FindTensor find = [&](const std::string& name) { return tensors.find(name); };
-    Engine engine(runtime, config, precision, find, 40 * page_positions);
-    const auto alone = std::make_shared<Runtime>(instruction_set, 1);
-    Engine first_checker(alone, config, precision, find, 2 * config.n_positions);
-    Engine second_checker(std::make_shared<Runtime>(instruction_set, 2), config, precision, find,
-                          2 * config.n_positions);
-    std::thread other([&] { live(engine, second_checker, config, 11); });
-    live(engine, first_checker, config, 5);
+    const auto engine = std::make_shared<Engine>(runtime, config, precision, find, 40 * page_positions);
+    const auto checker = [&](std::size_t threads) {
+        return std::make_shared<Engine>(std::make_shared<Runtime>(instruction_set, threads), config, precision, find,
+                                        2 * config.n_positions);
+    };
+    const auto first_checker = checker(1), second_checker = checker(2);
+    std::thread other([&] { live(*engine, *second_checker, config, 11); });
+    live(*engine, *first_checker, config, 5);
     other.join();
+    expect(engine->open_slots() == 0, "slots that are gone are not counted");
 }
 
 // The kernels of one instruction set against the plain C++ ones: they differ by rounding alone.
@@ -181,8 +190,8 @@ void compare_with_portable(const ModelConfig& config, Precision precision, const
         const auto runtime = std::make_shared<Runtime>(name, 1);
         const RandomTensors tensors(config, precision, runtime->pool());
         const FindTensor find = [&](const std::string& tensor) { return tensors.find(tensor); };
-        Engine engine(runtime, config, precision, find, config.n_positions);
-        logits.push_back(logits_alone(engine, ids, config.vocab_size));
+        const auto engine = std::make_shared<Engine>(runtime, config, precision, find, config.n_positions);
+        logits.push_back(logits_alone(*engine, ids, config.vocab_size));
     }
     float largest = 0.0f, difference = 0.0f;
     for (std::size_t i = 0; i < config.vocab_size; ++i) {
@@ -227,11 +236,11 @@ void compare_exactly(const std::string& instruction_set, const std::string& othe
             const auto runtime = std::make_shared<Runtime>(name, 2);
             const RandomTensors tensors(config, precision, runtime->pool());
             const FindTensor find = [&](const std::string& tensor) { return tensors.find(tensor); };
-            Engine engine(runtime, config, precision, find, config.n_positions);
+            const auto engine = std::make_shared<Engine>(runtime, config, precision, find, config.n_positions);
             Ids ids;
             while (ids.size() < config.n_positions) {
                 ids.push_back(static_cast<std::int32_t>(ids.size() * ids.size() % config.vocab_size));
-                logits[name].push_back(logits_alone(engine, ids, config.vocab_size));
+                logits[name].push_back(logits_alone(*engine, ids, config.vocab_size));
             }
         }
         expect(logits[instruction_set] == logits[other], "two instruction sets' logits are the same bits");

@@ -17,6 +17,7 @@ from pellucid.config import ACTIVATIONS
 from pellucid.native.engine import NativeEngine
 
 from ..pairs import Pair
+from ..slots import opened
 from .conftest import Stored, relative, whole_logits
 
 VARIANTS: list[dict[str, Any]] = [
@@ -45,7 +46,7 @@ def test_logits_equal_the_references(
     engine = NativeEngine.load(stored(model), threads=2)
     assert engine.instruction_set == instruction_set
     ids = [token % model.config.vocab_size for token in range(1, 60, 3)]
-    logits = engine.step([engine.prefill(())], [ids], all_positions=True).logits
+    logits = engine.step([engine.open()], [ids], all_positions=True).logits
     assert (logits.dtype, logits.shape) == (np.float32, (len(ids), model.config.vocab_size))
     assert relative(logits, whole_logits(model, ids)) < 2e-5
 
@@ -68,14 +69,14 @@ def test_logits_of_a_model_of_any_size_equal_the_references(
     engine = NativeEngine.load(stored(model), threads=data.draw(st.integers(1, 3), "threads"))
     count = data.draw(st.integers(1, fields["n_positions"]), "tokens")
     ids = data.draw(st.lists(st.integers(0, fields["vocab_size"] - 1), min_size=count, max_size=count))
-    output = engine.step([engine.prefill(())], [ids], all_positions=True, hidden=True)
+    output = engine.step([engine.open()], [ids], all_positions=True, hidden=True)
     assert np.abs(output.logits - whole_logits(model, ids)).max() < 1e-4 * max(1, np.abs(output.logits).max())
 
 
 def test_the_hidden_state_is_the_one_behind_the_logits(pair: Callable[..., Pair], stored: Stored) -> None:
     model, _ = pair()
     engine = NativeEngine.load(stored(model))
-    output = engine.step([engine.prefill([5])], [[1, 2, 3]], all_positions=True, hidden=True)
+    output = engine.step([opened(engine, [5])], [[1, 2, 3]], all_positions=True, hidden=True)
     assert output.hidden is not None
     assert output.hidden.shape == (3, model.config.n_embd)
     head = model.lm_head.weight.detach().numpy()
@@ -86,8 +87,8 @@ def test_the_bundled_model_gives_the_references_logits_and_tokens(instruction_se
     reference = pellucid.load("demo", engine="torch")
     engine = NativeEngine.load(open_checkpoint("demo"), threads=2)
     ids = reference.tokenizer.encode("Once upon a time there was a fox who lived in a wood. " * 6)
-    expected = reference.engine.step([reference.engine.prefill(())], [ids], all_positions=True).logits
-    logits = engine.step([engine.prefill(())], [ids], all_positions=True).logits
+    expected = reference.engine.step([reference.engine.open()], [ids], all_positions=True).logits
+    logits = engine.step([engine.open()], [ids], all_positions=True).logits
     assert relative(logits, expected) < 1e-5
     assert (logits.argmax(axis=1) == expected.argmax(axis=1)).all()
 
@@ -98,5 +99,5 @@ def test_weights_of_other_types_and_formats_are_read_as_they_are(pair: Callable[
     half.half().save_pretrained(tmp_path)
     engine = NativeEngine.load(open_checkpoint(tmp_path))
     ids = [1, 2, 3]
-    logits = engine.step([engine.prefill(())], [ids], all_positions=True).logits
+    logits = engine.step([engine.open()], [ids], all_positions=True).logits
     assert relative(logits, whole_logits(half.float(), ids)) < 1e-5

@@ -14,6 +14,7 @@ from pellucid.engine import FloatArray
 from pellucid.native.engine import PRECISIONS, NativeEngine, Precision
 
 from ..pairs import Pair
+from ..slots import opened
 from .conftest import Stored
 
 PROMPT = [(7 * i) % 211 for i in range(45)]
@@ -26,7 +27,7 @@ def precision(request: pytest.FixtureRequest) -> Precision:
 
 def alone(engine: NativeEngine, ids: list[int]) -> FloatArray:
     """Logits at all positions of a sequence given in one piece."""
-    slot = engine.prefill(())
+    slot = engine.open()
     try:
         return engine.step([slot], [ids], all_positions=True).logits
     finally:
@@ -40,8 +41,8 @@ def test_a_sequence_is_the_same_in_any_company(
     engine = NativeEngine.load(checkpoint, precision=precision, threads=2)
     expected = alone(engine, PROMPT)
 
-    others = [engine.prefill([3, 1, 4, 1, 5][: 1 + i]) for i in range(6)]
-    slot = engine.prefill(PROMPT[:20])
+    others = [opened(engine, [3, 1, 4, 1, 5][: 1 + i]) for i in range(6)]
+    slot = opened(engine, PROMPT[:20])
     batch = [*others[:3], slot, *others[3:]]
     for position in range(20, 45):
         tokens = [[position % 7] if other != slot else [PROMPT[position]] for other in batch]
@@ -55,7 +56,7 @@ def test_a_prompt_is_the_same_in_any_pieces(
     engine = NativeEngine.load(stored(pair(n_embd=80, n_head=5)[0]), precision=precision, threads=2)
     expected = alone(engine, PROMPT)
     for pieces in ([1] * 45, [44, 1], [16, 16, 13], [3, 5, 30, 7], [2] * 22 + [1]):
-        slot, start = engine.prefill(()), 0
+        slot, start = engine.open(), 0
         for count in pieces:
             logits = engine.step([slot], [PROMPT[start : start + count]], all_positions=True).logits
             assert np.array_equal(logits, expected[start : start + count])
@@ -67,7 +68,7 @@ def test_a_shared_beginning_is_the_same_as_an_own_one(
 ) -> None:
     engine = NativeEngine.load(stored(pair()[0]), precision=precision, threads=2)
     expected, other = alone(engine, PROMPT), alone(engine, PROMPT[:21] + PROMPT[:24])
-    trunk = engine.prefill(PROMPT[:21])
+    trunk = opened(engine, PROMPT[:21])
     branches = [engine.fork(trunk) for _ in range(3)]
     engine.drop(trunk)
     for position in range(21, 45):
@@ -91,7 +92,7 @@ def test_threads_do_not_change_a_bit(pair: Callable[..., Pair], stored: Stored, 
 def test_a_prompt_longer_than_one_pass_is_the_same_as_in_steps(precision: Precision) -> None:
     engine = NativeEngine.load(open_checkpoint("demo"), precision=precision, threads=2)
     ids = [(31 * i) % 50257 for i in range(300)]
-    whole, short, long = engine.prefill(()), engine.prefill([9]), engine.prefill(ids[:250])
+    whole, short, long = engine.open(), opened(engine, [9]), opened(engine, ids[:250])
     together = engine.step([short, whole], [[8, 7], ids], all_positions=True).logits
     assert together.shape == (302, 50257)
     stepped = [engine.step([long], [[token]]).logits[0] for token in ids[250:]]
@@ -106,7 +107,7 @@ def test_any_batch_of_pieces_gives_each_sequence_its_own_bits(
     engine = NativeEngine.load(stored(pair(n_embd=24, n_head=2, n_inner=17)[0]), precision="int8", threads=2)
     ids = [[(i * 13 + j * j) % 211 for j in range(sum(counts))] for i, counts in enumerate(sizes)]
     expected = [alone(engine, sequence) for sequence in ids]
-    slots, done = [engine.prefill(()) for _ in sizes], [0] * len(sizes)
+    slots, done = [engine.open() for _ in sizes], [0] * len(sizes)
     for turn in range(3):
         rows = [row for row, counts in enumerate(sizes) if turn < len(counts)]
         if not rows:

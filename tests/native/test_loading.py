@@ -19,6 +19,7 @@ from pellucid.native.engine import NativeEngine, Precision
 from pellucid.native.processors import usable_cores
 
 from ..pairs import Pair
+from ..slots import opened
 from .conftest import Stored
 
 
@@ -84,7 +85,7 @@ def test_weights_that_a_precision_cannot_hold_are_refused(
 
 
 def _next_logits(engine: NativeEngine) -> bytes:
-    return engine.step([engine.prefill([1, 2])], [[3]]).logits.tobytes()
+    return engine.step([opened(engine, [1, 2])], [[3]]).logits.tobytes()
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
@@ -123,7 +124,7 @@ print((peak - before) * 1024 / engine.weight_bytes)
 def test_the_bundled_checkpoint_needs_no_torch_for_the_native_engine() -> None:
     code = (
         "import sys\nfrom pellucid.checkpoint import open_checkpoint\nfrom pellucid.native.engine import NativeEngine\n"
-        "engine = NativeEngine.load(open_checkpoint('demo'))\nengine.step([engine.prefill([1])], [[2]])\n"
+        "engine = NativeEngine.load(open_checkpoint('demo'))\nengine.step([engine.open()], [[1, 2]])\n"
         "print('torch' in sys.modules)"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -102,7 +102,7 @@ def test_a_quantized_model_is_the_one_quantized_at_load(
     assert packed.packed is not None
     engines = [NativeEngine.load(checkpoint, precision=precision), NativeEngine.load(packed)]
     assert engines[1].precision == precision
-    first, second = (engine.step([engine.prefill(())], [IDS], all_positions=True).logits for engine in engines)
+    first, second = (engine.step([engine.open()], [IDS], all_positions=True).logits for engine in engines)
     assert np.array_equal(first, second)
 
 
@@ -113,7 +113,7 @@ def test_the_reference_reads_the_weights_that_the_engine_multiplies_with(
     quantize(stored(pair(initializer_range=0.1)[0]), tmp_path / "packed", precision)
     model = pellucid.GPT2LMHeadModel.from_pretrained(tmp_path / "packed")
     engine = NativeEngine.load(open_checkpoint(tmp_path / "packed"))
-    logits = engine.step([engine.prefill(())], [IDS], all_positions=True).logits
+    logits = engine.step([engine.open()], [IDS], all_positions=True).logits
     # What is left is the rounding of activations, and of the cache.
     bound = {"float32": 1e-5, "bfloat16": 1e-3}.get(precision, 0.03)
     assert relative(logits, whole_logits(model, IDS)) < bound
@@ -133,7 +133,7 @@ def test_other_precisions_of_a_packed_model_are_those_of_its_weights(
     packed = open_checkpoint(tmp_path / "packed")
     exact = NativeEngine.load(packed, precision="float32")
     model = pellucid.GPT2LMHeadModel.from_pretrained(tmp_path / "packed")
-    assert relative(exact.step([exact.prefill(())], [IDS], all_positions=True).logits, whole_logits(model, IDS)) < 1e-5
+    assert relative(exact.step([exact.open()], [IDS], all_positions=True).logits, whole_logits(model, IDS)) < 1e-5
     with pytest.raises(OptionError, match="is packed as int8; to have it as int4, quantize the original"):
         NativeEngine.load(packed, precision="int4")
     with pytest.raises(OptionError, match="is packed already, as int8"):

@@ -36,7 +36,7 @@ def test_the_bundled_model_loses_little(precision: Precision, loss: float, diver
     checkpoint = open_checkpoint("demo")
     ids = checkpoint.tokenizer().encode(TEXT)
     exact, rounded = (
-        log_softmax(engine.step([engine.prefill(())], [ids[:-1]], all_positions=True).logits)
+        log_softmax(engine.step([engine.open()], [ids[:-1]], all_positions=True).logits)
         for engine in (NativeEngine.load(checkpoint), NativeEngine.load(checkpoint, precision=precision))
     )
     targets = (np.arange(len(ids) - 1), ids[1:])
@@ -54,7 +54,7 @@ def test_outlier_channels_do_not_drown_the_others(
     checkpoint = stored(model)
     ids = [(17 * i) % 211 for i in range(40)]
     exact, rounded = (
-        engine.step([engine.prefill(())], [ids], all_positions=True).logits
+        engine.step([engine.open()], [ids], all_positions=True).logits
         for engine in (NativeEngine.load(checkpoint), NativeEngine.load(checkpoint, precision=precision))
     )
     assert relative(rounded, exact) < bound
@@ -79,7 +79,7 @@ def test_the_torch_model_beside_a_rounded_engine_has_the_engines_weights() -> No
     ids = lm.tokenizer.encode(TEXT)
     with torch.no_grad():
         expected = lm.model(torch.tensor([ids])).logits[0].numpy()
-    logits = lm.engine.step([lm.engine.prefill(())], [ids], all_positions=True).logits
+    logits = lm.engine.step([lm.engine.open()], [ids], all_positions=True).logits
     exact = pellucid.load("demo").engine
-    original = exact.step([exact.prefill(())], [ids], all_positions=True).logits
+    original = exact.step([exact.open()], [ids], all_positions=True).logits
     assert relative(logits, expected) < 0.4 * relative(logits, original)

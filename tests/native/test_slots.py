@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from pellucid import GPT2Config
-from pellucid.engine import FloatArray
+from pellucid.engine import FloatArray, Slot
 from pellucid.errors import CacheFullError, ContextLengthError, OptionError
 from pellucid.native.engine import NativeEngine
 
 from ..pairs import Pair, build_pair
+from ..slots import opened
 from .conftest import Stored
 
 PAGE = 16
@@ -39,28 +40,24 @@ class Cache(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.engine = type(self).build()
-        self.contents: dict[int, list[int]] = {}
+        self.contents: dict[Slot, list[int]] = {}
         self.logits: dict[tuple[int, ...], FloatArray] = {}
 
     def expected(self, ids: list[int]) -> FloatArray:
         key = tuple(ids)
         if key not in self.logits:
             fresh = type(self).build()
-            self.logits[key] = fresh.step([fresh.prefill(())], [ids]).logits[0]
+            self.logits[key] = fresh.step([fresh.open()], [ids]).logits[0]
         return self.logits[key]
 
-    @rule(target=slots, ids=st.lists(st.integers(0, 6), max_size=19))
-    def prefill(self, ids: list[int]) -> int:
-        try:
-            slot = self.engine.prefill(ids)
-        except CacheFullError:
-            slot = self.engine.prefill(())
-            ids = []
-        self.contents[slot] = ids
+    @rule(target=slots)
+    def open(self) -> Slot:
+        slot = self.engine.open()
+        self.contents[slot] = []
         return slot
 
     @rule(chosen=st.lists(st.tuples(slots, tokens), min_size=1, max_size=4, unique_by=lambda pair: pair[0]))
-    def step(self, chosen: list[tuple[int, list[int]]]) -> None:
+    def step(self, chosen: list[tuple[Slot, list[int]]]) -> None:
         batch, tokens = [slot for slot, _ in chosen], [ids for _, ids in chosen]
         too_long = any(len(self.contents[slot]) + len(ids) > 64 for slot, ids in chosen)
         try:
@@ -81,19 +78,19 @@ class Cache(RuleBasedStateMachine):
             assert np.array_equal(row, self.expected(self.contents[slot]))
 
     @rule(target=slots, slot=slots)
-    def fork(self, slot: int) -> int:
+    def fork(self, slot: Slot) -> Slot:
         twin = self.engine.fork(slot)
         self.contents[twin] = self.contents[slot]
         return twin
 
     @rule(slot=slots, data=st.data())
-    def truncate(self, slot: int, data: st.DataObject) -> None:
+    def truncate(self, slot: Slot, data: st.DataObject) -> None:
         length = data.draw(st.integers(0, len(self.contents[slot])))
         self.engine.truncate(slot, length)
         self.contents[slot] = self.contents[slot][:length]
 
     @rule(slot=consumes(slots))
-    def drop(self, slot: int) -> None:
+    def drop(self, slot: Slot) -> None:
         self.engine.drop(slot)
         del self.contents[slot]
 
@@ -113,10 +110,10 @@ class Cache(RuleBasedStateMachine):
         pages, full = self.engine.capacity // PAGE, []
         while pages:
             taken = min(pages, 4)
-            full.append(self.engine.prefill([0] * taken * PAGE))
+            full.append(opened(self.engine, [0] * taken * PAGE))
             pages -= taken
         with pytest.raises(CacheFullError):
-            self.engine.step([self.engine.prefill(())], [[0]])
+            self.engine.step([self.engine.open()], [[0]])
 
 
 def test_any_life_of_slots_gives_the_logits_of_their_tokens(stored: Stored) -> None:
@@ -132,12 +129,12 @@ def test_any_life_of_slots_gives_the_logits_of_their_tokens(stored: Stored) -> N
 def test_a_full_cache_is_one_clear_error_and_changes_nothing(pair: Callable[..., Pair], stored: Stored) -> None:
     engine = NativeEngine.load(stored(pair()[0]), threads=1, capacity=40)
     assert engine.capacity == 48  # whole pages
-    first, second = engine.prefill([1] * 30), engine.prefill([2] * 16)
+    first, second = opened(engine, [1] * 30), opened(engine, [2] * 16)
     with pytest.raises(CacheFullError, match="cache is full.*16 positions more.*48.*0 free.*drop a slot"):
         engine.step([first, second], [[3], [4]])
     assert (engine.length(first), engine.length(second)) == (30, 16)
     with pytest.raises(CacheFullError):
-        engine.prefill([1])
+        opened(engine, [1])
     engine.step([first], [[3, 4]])
     engine.drop(second)
     engine.step([first], [[5]])
@@ -146,7 +143,7 @@ def test_a_full_cache_is_one_clear_error_and_changes_nothing(pair: Callable[...,
 
 def test_twins_share_pages_until_one_writes(pair: Callable[..., Pair], stored: Stored) -> None:
     engine = NativeEngine.load(stored(pair()[0]), threads=1, capacity=48)
-    trunk = engine.prefill([1] * 20)
+    trunk = opened(engine, [1] * 20)
     twins = [engine.fork(trunk) for _ in range(5)]  # 2 pages, held six times
     assert [engine.length(twin) for twin in twins] == [20] * 5
     engine.step([twins[0]], [[2]])  # its last page becomes its own: the third
@@ -155,44 +152,6 @@ def test_twins_share_pages_until_one_writes(pair: Callable[..., Pair], stored: S
     for twin in [trunk, *twins[2:]]:
         engine.drop(twin)
     engine.step([twins[1]], [[2]])  # alone on the shared page by now
-
-
-def test_a_step_past_the_positions_changes_nothing(pair: Callable[..., Pair], stored: Stored) -> None:
-    engine = NativeEngine.load(stored(pair(n_positions=8)[0]))
-    full, other = engine.prefill([1] * 8), engine.prefill([1])
-    with pytest.raises(ContextLengthError, match="8 \\+ 1 tokens.*8 positions"):
-        engine.step([other, full], [[1], [1]])
-    assert (engine.length(full), engine.length(other)) == (8, 1)
-
-
-def test_a_closed_slot_is_unknown(engine: NativeEngine) -> None:
-    slot = engine.prefill([1])
-    engine.drop(slot)
-    for call in (engine.drop, engine.fork, engine.length, lambda slot: engine.step([slot], [[1]])):
-        with pytest.raises(KeyError):
-            call(slot)
-
-
-def test_malformed_steps_are_refused(engine: NativeEngine) -> None:
-    slot = engine.prefill([1])
-    for slots, tokens in (([slot, slot], [[1], [1]]), ([slot], [[]]), ([slot], [[1], [2]]), ([slot], [[211]])):
-        with pytest.raises(ValueError, match="slot"):
-            engine.step(slots, tokens)
-    with pytest.raises(ValueError, match="cannot be cut to 2"):
-        engine.truncate(slot, 2)
-    with pytest.raises(ValueError, match="cannot be cut to -1"):
-        engine.truncate(slot, -1)
-    with pytest.raises(ValueError, match="ids are 0 to 210"):
-        engine.prefill([-1])
-    assert engine.length(slot) == 1
-
-
-def test_a_failed_prefill_leaves_no_slot(engine: NativeEngine) -> None:
-    first = engine.prefill(())
-    with pytest.raises(ContextLengthError):
-        engine.prefill([1] * 65)
-    with pytest.raises(KeyError):
-        engine.length(first + 1)
 
 
 def test_a_cache_of_no_tokens_is_refused(pair: Callable[..., Pair], stored: Stored) -> None:
@@ -204,13 +163,13 @@ def test_several_threads_and_engines_do_not_disturb_each_other(pair: Callable[..
     checkpoint = stored(pair()[0])
     engines = [NativeEngine.load(checkpoint, threads=threads) for threads in (1, 2, 3)]
     prompts = [[seed, 2 * seed, 3 * seed] for seed in range(1, 9)]
-    expected = [engines[0].step([engines[0].prefill(())], [ids]).logits for ids in prompts]
+    expected = [engines[0].step([engines[0].open()], [ids]).logits for ids in prompts]
     wrong: list[int] = []
 
     def work(number: int) -> None:
         engine = engines[number % len(engines)]
         for _ in range(20):
-            slot = engine.prefill(())
+            slot = engine.open()
             if not np.array_equal(engine.step([slot], [prompts[number]]).logits, expected[number]):
                 wrong.append(number)
             engine.drop(slot)
@@ -228,7 +187,7 @@ def test_engines_come_and_go(pair: Callable[..., Pair], stored: Stored) -> None:
     before = threading.active_count()
     for _ in range(20):
         engine = NativeEngine.load(checkpoint, threads=4)
-        engine.step([engine.prefill([1])], [[2]])
+        engine.step([opened(engine, [1])], [[2]])
         del engine
     gc.collect()
     assert threading.active_count() == before

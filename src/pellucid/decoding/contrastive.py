@@ -8,7 +8,6 @@ Of each candidate the model tells its last hidden state h, so each is read befor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +22,7 @@ from pellucid.decoding.records.values import ContrastiveCandidate
 from pellucid.decoding.sequence import ChosenToken, GeneratedSequence, Run, Step
 from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.task import DecodingTask
-from pellucid.engine import Engine, FloatArray
+from pellucid.engine import Engine, FloatArray, Slot
 from pellucid.errors import ContextLengthError, DecodingError, OptionError
 
 # Prompts are read by so many tokens at a time: all states are wanted, and with each come logits [vocab].
@@ -78,7 +77,7 @@ class Row:
     """
 
     number: int
-    slots: list[int]
+    slots: list[Slot]
     history: TokenHistory
     recorder: RowRecorder | None
     states: UnitVectors = field(default_factory=UnitVectors)
@@ -104,7 +103,7 @@ def _steps(task: DecodingTask) -> Run:
         for prompt, ids in enumerate(task.prompts):
             recorder = None if task.recorder is None else task.recorder.row(prompt, None)
             # A slot that is held already has read the prompt, but its hidden states are needed: it is read anew.
-            rows.append(Row(prompt, [task.engine.prefill(())], TokenHistory(ids, prompt), recorder))
+            rows.append(Row(prompt, [task.engine.open()], TokenHistory(ids, prompt), recorder))
         _read_prompts(task.engine, rows)
         while rows:
             shortlists = [_shortlist(task, row) for row in rows]
@@ -116,8 +115,7 @@ def _steps(task: DecodingTask) -> Run:
             rows = [row for row in rows if row.finish_reason is None]
     finally:
         for slot in (slot for row in rows for slot in row.slots):
-            with suppress(KeyError):  # dropped already where dropping was interrupted
-                task.engine.drop(slot)
+            task.engine.drop(slot)
     finished.sort(key=lambda row: row.number)
     return [
         GeneratedSequence(row.number, row.history.new_ids.tolist(), row.logprob, row.finish_reason or "length")

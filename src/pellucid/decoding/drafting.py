@@ -15,7 +15,7 @@ from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates, dense
 from pellucid.decoding.task import DecodingTask
-from pellucid.engine import Engine, FloatArray
+from pellucid.engine import Engine, FloatArray, Slot
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ class Assistant:
     chooser: Chooser
     num_tokens: int
     eos_token_id: tuple[int, ...]
-    _slots: dict[int, int] = field(default_factory=dict)
+    _slots: dict[int, Slot] = field(default_factory=dict)
     _read: dict[int, IntArray] = field(default_factory=dict)
 
     def propose(self, row: int, history: TokenHistory, room: int, generator: np.random.Generator | None) -> Draft:
@@ -116,7 +116,7 @@ class Assistant:
     def _catch_up(self, row: int, history: TokenHistory) -> FloatArray:
         """Logits [vocab] of what follows the history: forget what is not in it, read what is."""
         if row not in self._slots:
-            self._slots[row], self._read[row] = self.engine.prefill(()), history.ids[:0].copy()
+            self._slots[row], self._read[row] = self.engine.open(), history.ids[:0].copy()
         slot, read, ids = self._slots[row], self._read[row], history.ids
         common = min(len(read), len(ids) - 1)
         differs = np.flatnonzero(read[:common] != ids[:common])

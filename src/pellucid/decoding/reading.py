@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pellucid.decoding.history import TokenHistory
-from pellucid.engine import Engine, StepOutput
+from pellucid.engine import Engine, Slot, StepOutput
 
 
 class Place(Protocol):
     """A sequence and the slot that an engine holds it in."""
 
-    slot: int
+    slot: Slot
     history: TokenHistory
 
 
@@ -38,7 +38,9 @@ def read(
             if engine.length(place.slot) + len(tokens[number]) > engine.n_positions:
                 kept = kept_ids(place.history.ids.tolist(), engine.n_positions)
                 engine.drop(place.slot)
-                place.slot, tokens[number] = engine.prefill(kept[:-1]), kept[-1:]
+                place.slot, tokens[number] = engine.open(), kept[-1:]
+                if len(kept) > 1:
+                    engine.step([place.slot], [kept[:-1]])
                 if slid is not None:
                     slid(place, len(kept))
     return engine.step([place.slot for place in places], tokens, all_positions=all_positions, hidden=hidden)

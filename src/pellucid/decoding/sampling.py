@@ -25,7 +25,7 @@ from pellucid.decoding.reading import Place, read
 from pellucid.decoding.sequence import ChosenToken, GeneratedSequence, Run
 from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.task import DecodingTask
-from pellucid.engine import FloatArray
+from pellucid.engine import FloatArray, Slot
 
 if TYPE_CHECKING:
     from pellucid.decoding.records.recording import RowRecorder
@@ -37,7 +37,7 @@ class Row:
     """A sequence being written: its last token is chosen and not yet read by the engine."""
 
     number: int
-    slot: int
+    slot: Slot
     history: TokenHistory
     generator: np.random.Generator | None
     recorder: RowRecorder | None
@@ -91,7 +91,7 @@ def run(task: DecodingTask) -> Run:
     ]
 
 
-def _row(task: DecodingTask, number: int, slot: int) -> Row:
+def _row(task: DecodingTask, number: int, slot: Slot) -> Row:
     prompt = number // task.options.num_return_sequences
     history = TokenHistory(task.prompts[prompt], prompt)
     generator = task.generator(number)

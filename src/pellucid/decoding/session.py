@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -88,13 +87,8 @@ class Session:
         self._history = TokenHistory(prompt_ids)
         self._settled({})  # bad options are told before any work
         self._steps: list[TokenStep] = []
-        self._hold(engine.prefill(()))
+        self._slot = engine.open()
         self._logits: FloatArray | None = engine.step([self._slot], [list(prompt_ids)]).logits[0]
-
-    def _hold(self, slot: int) -> None:
-        self._slot = slot
-        self._release = weakref.finalize(self, self._engine.drop, slot)
-        self._release.atexit = False
 
     @property
     def ids(self) -> list[int]:
@@ -172,7 +166,7 @@ class Session:
         twin = object.__new__(Session)
         twin.__dict__.update(self.__dict__)
         twin._history, twin._steps, twin._options = self._history.copy(), list(self._steps), dict(self._options)
-        twin._hold(self._engine.fork(self._slot))
+        twin._slot = self._engine.fork(self._slot)
         return twin
 
     def run(self, **options: Any) -> Generation:
@@ -209,7 +203,7 @@ class Session:
 
     def close(self) -> None:
         """Free the session's part of the cache. It cannot be used afterwards."""
-        self._release()
+        self._engine.drop(self._slot)
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.options.contradictions import check_with_assistant
 from pellucid.decoding.sequence import check_prompts
 from pellucid.decoding.stopping import Stopping, build_stopping
-from pellucid.engine import Engine
+from pellucid.engine import Engine, Slot
 from pellucid.errors import OptionError
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ class DecodingTask:
     draw_keys: Sequence[DrawKey]
     assistant: Engine | None = None
     recorder: Recorder | None = None
-    held: int | None = None
+    held: Slot | None = None
 
-    def open(self, prompt: int) -> tuple[int, Sequence[int]]:
+    def open(self, prompt: int) -> tuple[Slot, Sequence[int]]:
         """A new slot for a prompt, and the ids that are to be read into it."""
         ids = self.prompts[prompt]
         if self.held is None:
-            return self.engine.prefill(()), ids
+            return self.engine.open(), ids
         slot = self.engine.fork(self.held)
         shared = min(self.engine.length(slot), len(ids) - 1)
         self.engine.truncate(slot, shared)
@@ -65,7 +65,7 @@ def prepare(
     assistant: Engine | None = None,
     recorder: Recorder | None = None,
     draw_keys: Sequence[DrawKey] | None = None,
-    held: int | None = None,
+    held: Slot | None = None,
 ) -> DecodingTask:
     """Check everything that can be checked before any work.
 

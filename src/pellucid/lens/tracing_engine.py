@@ -13,13 +13,14 @@ from torch import Tensor
 
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.results import Generation
-from pellucid.engine import StepOutput
+from pellucid.engine import Slot, StepOutput
 from pellucid.errors import OptionError
 from pellucid.lens.generation_trace import GenerationTrace
 from pellucid.lens.names import Names, select, size_of, tail_of
 from pellucid.lens.sites import known_names, visiting
 from pellucid.lens.trace import Trace
 from pellucid.lens.tracing import MEMORY_LIMIT, check_memory
+from pellucid.reference.cache import CachedSequence
 from pellucid.reference.engine import ReferenceEngine
 from pellucid.reference.model import GPT2LMHeadModel
 
@@ -77,8 +78,7 @@ class TracingEngine(ReferenceEngine):
         self.names = select(names, known_names(model))
         self.memory_limit = MEMORY_LIMIT if memory_limit is None else memory_limit
         self._about = about
-        self._readings: dict[int, Reading] = {}
-        self._ended: list[Reading] = []  # of slots that were closed, for a result may have come of each
+        self._readings: dict[int, Reading] = {}  # by slot number; kept when slots are dropped, for results to come
         self._newest: list[Reading] = []
 
     def check(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> None:
@@ -110,7 +110,7 @@ class TracingEngine(ReferenceEngine):
 
     def step(
         self,
-        slots: Sequence[int],
+        slots: Sequence[Slot],
         tokens: Sequence[Sequence[int]],
         *,
         all_positions: bool = False,
@@ -120,7 +120,9 @@ class TracingEngine(ReferenceEngine):
         with watching:
             return super().step(slots, tokens, all_positions=all_positions, hidden=hidden)
 
-    def _append(self, slots: Sequence[int], tokens: Sequence[Sequence[int]], all_positions: bool) -> Tensor:
+    def _forward(
+        self, slots: Sequence[Slot], tokens: Sequence[Sequence[int]]
+    ) -> tuple[dict[int, CachedSequence], Tensor]:
         starts = [self.length(slot) for slot in slots]
         kept: dict[str, Tensor] = {}
 
@@ -129,38 +131,38 @@ class TracingEngine(ReferenceEngine):
 
         names = [name for name in self.names if name != "logits"]
         with visiting(self.model, dict.fromkeys(names, keep)):
-            states = super()._append(slots, tokens, all_positions)
+            longer, states = super()._forward(slots, tokens)
         self._newest = []
         for row, (slot, start, ids) in enumerate(zip(slots, starts, tokens, strict=True)):
+            number = self._number(slot)
             activations = {name: _row_of(kept[name], row, start + len(ids), name) for name in names}
-            reading = Reading(self._readings.get(slot), start, tuple(ids), activations)
-            self._readings[slot] = reading
+            # A step that failed after this one's pass left its reading behind: the slot holds `start` tokens.
+            before = self._readings[number].cut(start) if number in self._readings else None
+            reading = Reading(before, start, tuple(ids), activations)
+            self._readings[number] = reading
             self._newest.append(reading)
-        return states
+        return longer, states
 
     def _keep_logits(self, activation: Tensor, name: str) -> None:
         """The head reads what the newest pass gave."""
         for row, reading in enumerate(self._newest):
             reading.activations[name] = _row_of(activation, row, reading.end, name)
 
-    def truncate(self, slot: int, length: int) -> None:
+    def truncate(self, slot: Slot, length: int) -> None:
         super().truncate(slot, length)
-        left = self._readings[slot].cut(length) if slot in self._readings else None
+        number = self._number(slot)
+        left = self._readings[number].cut(length) if number in self._readings else None
         if left is None:
-            self._readings.pop(slot, None)
+            self._readings.pop(number, None)
         else:
-            self._readings[slot] = left
+            self._readings[number] = left
 
-    def fork(self, slot: int) -> int:
+    def fork(self, slot: Slot) -> Slot:
         twin = super().fork(slot)
-        if slot in self._readings:
-            self._readings[twin] = self._readings[slot]
+        number = self._number(slot)
+        if number in self._readings:
+            self._readings[self._number(twin)] = self._readings[number]
         return twin
-
-    def drop(self, slot: int) -> None:
-        super().drop(slot)
-        if slot in self._readings:
-            self._ended.append(self._readings.pop(slot))
 
     def with_traces(self, generations: Sequence[Generation]) -> list[Generation]:
         """Generations that this engine decoded, each with its trace."""
@@ -168,10 +170,10 @@ class TracingEngine(ReferenceEngine):
 
     def trace_of(self, ids: Sequence[int]) -> GenerationTrace:
         """The trace of a sequence that a slot has read, or the beginning of one. Raises `KeyError` for any other."""
-        for ended in [*self._ended, *self._readings.values()]:
-            chain = ended.chain()
+        for read in self._readings.values():
+            chain = read.chain()
             if [token for reading in chain for token in reading.ids][: len(ids)] == list(ids):
-                left = ended.cut(len(ids))
+                left = read.cut(len(ids))
                 return GenerationTrace([self._trace(reading) for reading in ([] if left is None else left.chain())])
         raise KeyError(f"no slot has read {list(ids)}")
 

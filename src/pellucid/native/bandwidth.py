@@ -57,7 +57,9 @@ def measure(engine: NativeEngine, *, rounds: int = 5, steps: int = 12, prompt_to
     bandwidths, speeds, prompt_speeds = [], [], []
     for _ in range(rounds):
         bandwidths.append(read_bandwidth(runtime, buffer, _READS))
-        slot = engine.prefill(prompt[:context])
+        slot = engine.open()
+        if context > 0:
+            engine.step([slot], [prompt[:context]])
         for token in range(_WARM_UP):
             engine.step([slot], [[token % engine.vocab_size]])
         start = time.perf_counter()
@@ -66,7 +68,9 @@ def measure(engine: NativeEngine, *, rounds: int = 5, steps: int = 12, prompt_to
         speeds.append(steps / (time.perf_counter() - start))
         engine.drop(slot)
         start = time.perf_counter()
-        engine.drop(engine.prefill(prompt))
+        slot = engine.open()
+        engine.step([slot], [prompt])
+        engine.drop(slot)
         prompt_speeds.append(prompt_tokens / (time.perf_counter() - start))
     bandwidth = statistics.median(bandwidths)
     return Measurement(

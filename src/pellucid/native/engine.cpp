@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 #include <unordered_set>
+#include <utility>
 
 namespace pellucid {
 
@@ -13,36 +14,63 @@ Engine::Engine(std::shared_ptr<Runtime> runtime, const ModelConfig& config, Prec
       model_(config, precision, find),
       cache_({config.n_layer, config.n_head, config.head_dim(), precision != Precision::float32}, capacity_tokens) {}
 
-KvCache::Slot Engine::open() {
-    const std::lock_guard lock(mutex_);
-    return cache_.open();
+std::unique_lock<std::mutex> Engine::lock() {
+    std::unique_lock held(mutex_);
+    empty_queue();
+    return held;
 }
 
-KvCache::Slot Engine::fork(KvCache::Slot slot) {
-    const std::lock_guard lock(mutex_);
-    return cache_.fork(slot);
+void Engine::empty_queue() noexcept {
+    dropped_.take_all([this](KvCache::Id id) { cache_.drop(id); });
 }
 
-void Engine::drop(KvCache::Slot slot) {
-    const std::lock_guard lock(mutex_);
-    cache_.drop(slot);
+void Engine::drop_later(std::unique_ptr<DropQueue::Entry> entry) noexcept {
+    dropped_.add(std::move(entry));
+    open_slots_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-void Engine::truncate(KvCache::Slot slot, std::size_t length) {
-    const std::lock_guard lock(mutex_);
-    cache_.truncate(slot, length);
+std::unique_ptr<Slot> Engine::open() {
+    std::unique_ptr<Slot> slot(new Slot(shared_from_this()));
+    const auto held = lock();
+    slot->hold(cache_.open());
+    open_slots_.fetch_add(1, std::memory_order_relaxed);
+    return slot;
 }
 
-std::size_t Engine::length(KvCache::Slot slot) {
-    const std::lock_guard lock(mutex_);
-    return cache_.length(slot);
+std::unique_ptr<Slot> Engine::fork(const Slot& slot) {
+    std::unique_ptr<Slot> twin(new Slot(shared_from_this()));
+    const auto held = lock();
+    twin->hold(cache_.fork(id_of(slot)));
+    open_slots_.fetch_add(1, std::memory_order_relaxed);
+    return twin;
 }
 
-void Engine::check(std::span<const KvCache::Slot> slots, std::span<const std::vector<std::int32_t>> tokens) const {
+void Engine::drop(Slot& slot) {
+    id_of(slot);
+    slot.drop();
+    if (const std::unique_lock held(mutex_, std::try_to_lock); held) empty_queue();
+}
+
+void Engine::truncate(const Slot& slot, std::size_t length) {
+    const auto held = lock();
+    cache_.truncate(id_of(slot), length);
+}
+
+std::size_t Engine::length(const Slot& slot) {
+    const auto held = lock();
+    return cache_.length(id_of(slot));
+}
+
+KvCache::Id Engine::id_of(const Slot& slot) const {
+    if (&slot.engine() != this) throw UnknownSlot("the slot is another engine's");
+    return slot.id();
+}
+
+void Engine::check(std::span<const KvCache::Id> slots, std::span<const std::vector<std::int32_t>> tokens) const {
     const ModelConfig& config = model_.config();
-    const std::unordered_set<KvCache::Slot> distinct(slots.begin(), slots.end());
-    if (distinct.size() != slots.size() || slots.size() != tokens.size()) {
-        throw std::invalid_argument("a step needs distinct slots and one list of tokens for each");
+    const std::unordered_set<KvCache::Id> distinct(slots.begin(), slots.end());
+    if (slots.empty() || distinct.size() != slots.size() || slots.size() != tokens.size()) {
+        throw std::invalid_argument("a step needs at least one slot, distinct slots, and one list of tokens for each");
     }
     for (std::size_t i = 0; i < slots.size(); ++i) {
         const std::size_t length = cache_.length(slots[i]), count = tokens[i].size();
@@ -62,9 +90,9 @@ void Engine::check(std::span<const KvCache::Slot> slots, std::span<const std::ve
     }
 }
 
-void Engine::step(std::span<const KvCache::Slot> slots, std::span<const std::vector<std::int32_t>> tokens,
+void Engine::step(std::span<const KvCache::Id> slots, std::span<const std::vector<std::int32_t>> tokens,
                   const Outputs& outputs) {
-    const std::lock_guard lock(mutex_);
+    const auto held = lock();
     check(slots, tokens);
     std::vector<Segment> segments;
     std::vector<KvCache::Growth> growths;

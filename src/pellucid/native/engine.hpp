@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -9,6 +10,7 @@
 #include "kv_cache.hpp"
 #include "model.hpp"
 #include "runtime.hpp"
+#include "slot.hpp"
 
 namespace pellucid {
 
@@ -17,8 +19,11 @@ public:
     using std::invalid_argument::invalid_argument;
 };
 
-// A model, its cache and its threads, to be used from any thread: calls follow one another.
-class Engine {
+// A model, its cache and its threads, to be used from any thread: calls follow one another. Held by a shared_ptr,
+// because its slots keep it alive.
+//
+// Methods raise UnknownSlot for a slot that was dropped or is another engine's.
+class Engine : public std::enable_shared_from_this<Engine> {
 public:
     Engine(std::shared_ptr<Runtime> runtime, const ModelConfig& config, Precision precision, const FindTensor& find,
            std::size_t capacity_tokens);
@@ -26,26 +31,39 @@ public:
     std::size_t capacity() const { return cache_.capacity(); }
     const char* instruction_set() const { return runtime_->kernels().name; }
     std::size_t threads() const { return runtime_->pool().threads(); }
+    std::size_t open_slots() const { return open_slots_.load(std::memory_order_relaxed); }
 
-    KvCache::Slot open();
-    KvCache::Slot fork(KvCache::Slot slot);
-    void drop(KvCache::Slot slot);
-    void truncate(KvCache::Slot slot, std::size_t length);
-    std::size_t length(KvCache::Slot slot);
+    std::unique_ptr<Slot> open();
+    std::unique_ptr<Slot> fork(const Slot& slot);
+    // Drops a slot before its destructor does. Does not wait for another thread's step: the memory is then free for
+    // the next one.
+    void drop(Slot& slot);
+    void truncate(const Slot& slot, std::size_t length);
+    std::size_t length(const Slot& slot);
+
+    // What `step` knows a slot by.
+    KvCache::Id id_of(const Slot& slot) const;
 
     // Appends tokens[i], one or more, to slots[i] and writes what `outputs` asks for.
     // Raises before anything is appended: UnknownSlot, ContextTooLong, CacheFull, or std::invalid_argument for slots
     // that are not distinct, lists of tokens that do not match them, and ids that the model does not have.
-    void step(std::span<const KvCache::Slot> slots, std::span<const std::vector<std::int32_t>> tokens,
+    void step(std::span<const KvCache::Id> slots, std::span<const std::vector<std::int32_t>> tokens,
               const Outputs& outputs);
 
 private:
-    void check(std::span<const KvCache::Slot> slots, std::span<const std::vector<std::int32_t>> tokens) const;
+    friend class Slot;
+
+    std::unique_lock<std::mutex> lock();
+    void empty_queue() noexcept;
+    void drop_later(std::unique_ptr<DropQueue::Entry> entry) noexcept;
+    void check(std::span<const KvCache::Id> slots, std::span<const std::vector<std::int32_t>> tokens) const;
 
     std::mutex mutex_;
     std::shared_ptr<Runtime> runtime_;
     Model model_;
     KvCache cache_;
+    DropQueue dropped_;
+    std::atomic<std::size_t> open_slots_{0};
 };
 
 }  // namespace pellucid

@@ -10,7 +10,7 @@ import numpy as np
 
 from pellucid.checkpoint import Checkpoint
 from pellucid.config import ACTIVATIONS, GPT2Config
-from pellucid.engine import FloatArray, StepOutput
+from pellucid.engine import FloatArray, Slot, StepOutput
 from pellucid.errors import OptionError
 from pellucid.native import ISA_VARIABLE
 from pellucid.native._native import Engine, ModelConfig, Runtime
@@ -117,19 +117,17 @@ class NativeEngine:
         begin with the same tokens, by `fork`, share the pages of those."""
         return self._engine.capacity
 
-    def prefill(self, ids: Sequence[int]) -> int:
-        slot = self._engine.open()
-        if ids:
-            try:
-                self._engine.step([slot], [list(ids)], False, None, None)
-            except BaseException:
-                self._engine.drop(slot)
-                raise
-        return slot
+    @property
+    def open_slots(self) -> int:
+        """How many slots are open."""
+        return self._engine.open_slots
+
+    def open(self) -> Slot:
+        return self._engine.open()
 
     def step(
         self,
-        slots: Sequence[int],
+        slots: Sequence[Slot],
         tokens: Sequence[Sequence[int]],
         *,
         all_positions: bool = False,
@@ -143,18 +141,18 @@ class NativeEngine:
         self._engine.step(list(slots), appended, all_positions, logits, states)
         return StepOutput(logits, states)
 
-    def length(self, slot: int) -> int:
+    def length(self, slot: Slot) -> int:
         return self._engine.length(slot)
 
-    def truncate(self, slot: int, length: int) -> None:
+    def truncate(self, slot: Slot, length: int) -> None:
         if length < 0:
-            raise ValueError(f"slot {slot} cannot be cut to {length} tokens")
+            raise ValueError(f"{slot} cannot be cut to {length} tokens")
         self._engine.truncate(slot, length)
 
-    def fork(self, slot: int) -> int:
+    def fork(self, slot: Slot) -> Slot:
         return self._engine.fork(slot)
 
-    def drop(self, slot: int) -> None:
+    def drop(self, slot: Slot) -> None:
         self._engine.drop(slot)
 
 

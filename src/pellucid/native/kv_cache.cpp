@@ -46,13 +46,13 @@ KvCache::KvCache(const CacheShape& shape, std::size_t capacity_tokens)
     for (std::size_t page = owners_.size(); page-- > 0;) free_.push_back(memory_.get() + page * shape_.page_bytes());
 }
 
-const KvCache::Sequence& KvCache::find(Slot slot) const {
-    const auto found = sequences_.find(slot);
-    if (found == sequences_.end()) throw UnknownSlot("no slot " + std::to_string(slot) + " is in use");
+const KvCache::Sequence& KvCache::find(Id id) const {
+    const auto found = sequences_.find(id);
+    if (found == sequences_.end()) throw UnknownSlot("slot " + std::to_string(id) + " was dropped");
     return found->second;
 }
 
-KvCache::Sequence& KvCache::find(Slot slot) { return const_cast<Sequence&>(std::as_const(*this).find(slot)); }
+KvCache::Sequence& KvCache::find(Id id) { return const_cast<Sequence&>(std::as_const(*this).find(id)); }
 
 std::uint32_t& KvCache::owners(const std::byte* page) {
     return owners_[static_cast<std::size_t>(page - memory_.get()) / shape_.page_bytes()];
@@ -69,26 +69,26 @@ void KvCache::release(std::byte* page) {
     if (--owners(page) == 0) free_.push_back(page);
 }
 
-KvCache::Slot KvCache::open() {
-    sequences_.emplace(next_slot_, Sequence{});
-    return next_slot_++;
+KvCache::Id KvCache::open() {
+    sequences_.emplace(next_id_, Sequence{});
+    return next_id_++;
 }
 
-KvCache::Slot KvCache::fork(Slot slot) {
-    sequences_.emplace(next_slot_, Sequence(find(slot)));
-    for (const std::byte* page : find(slot).pages) ++owners(page);
-    return next_slot_++;
+KvCache::Id KvCache::fork(Id id) {
+    sequences_.emplace(next_id_, Sequence(find(id)));
+    for (const std::byte* page : find(id).pages) ++owners(page);
+    return next_id_++;
 }
 
-void KvCache::drop(Slot slot) {
-    for (std::byte* page : find(slot).pages) release(page);
-    sequences_.erase(slot);
+void KvCache::drop(Id id) {
+    for (std::byte* page : find(id).pages) release(page);
+    sequences_.erase(id);
 }
 
-void KvCache::truncate(Slot slot, std::size_t length) {
-    Sequence& sequence = find(slot);
+void KvCache::truncate(Id id, std::size_t length) {
+    Sequence& sequence = find(id);
     if (length > sequence.length) {
-        throw std::invalid_argument("slot " + std::to_string(slot) + " holds " + std::to_string(sequence.length) +
+        throw std::invalid_argument("slot " + std::to_string(id) + " holds " + std::to_string(sequence.length) +
                                     " tokens; it cannot be cut to " + std::to_string(length));
     }
     while (sequence.pages.size() > pages_for(length)) {
@@ -104,7 +104,7 @@ std::size_t KvCache::pages_needed(std::span<const Growth> growths) {
     std::size_t needed = 0;
     std::unordered_map<const std::byte*, std::uint32_t> left;  // owners, as copies are made
     for (const Growth& growth : growths) {
-        const Sequence& sequence = find(growth.slot);
+        const Sequence& sequence = find(growth.id);
         needed += pages_for(sequence.length + growth.count) - sequence.pages.size();
         if (sequence.length % page_positions == 0) continue;
         const std::byte* last = sequence.pages.back();
@@ -126,7 +126,7 @@ void KvCache::grow(std::span<const Growth> growths) {
                         " free; drop a slot, or load the model with a larger cache");
     }
     for (const Growth& growth : growths) {
-        Sequence& sequence = find(growth.slot);
+        Sequence& sequence = find(growth.id);
         if (sequence.length % page_positions != 0 && owners(sequence.pages.back()) > 1) {
             std::byte* copy = take_page();
             std::memcpy(copy, sequence.pages.back(), shape_.page_bytes());

@@ -46,10 +46,10 @@ public:
 // that was freed last is used first, so that no more is resident than once was needed.
 class KvCache {
 public:
-    using Slot = std::int64_t;
+    using Id = std::int64_t;
 
     struct Growth {
-        Slot slot;
+        Id id;
         std::size_t count;  // tokens
     };
 
@@ -58,18 +58,18 @@ public:
     const CacheShape& shape() const { return shape_; }
     std::size_t capacity() const { return owners_.size() * page_positions; }
 
-    Slot open();
-    Slot fork(Slot slot);
-    void drop(Slot slot);
-    void truncate(Slot slot, std::size_t length);
-    std::size_t length(Slot slot) const { return find(slot).length; }
+    Id open();
+    Id fork(Id id);
+    void drop(Id id);
+    void truncate(Id id, std::size_t length);
+    std::size_t length(Id id) const { return find(id).length; }
 
     // Gives each slot room for its new tokens, in pages that are its own to write, and counts them in.
     // Raises CacheFull before anything has changed.
     void grow(std::span<const Growth> growths);
 
     // Valid until the next call of a method that is not const.
-    std::span<std::byte* const> pages(Slot slot) const { return find(slot).pages; }
+    std::span<std::byte* const> pages(Id id) const { return find(id).pages; }
 
 private:
     struct Sequence {
@@ -83,8 +83,8 @@ private:
         void operator()(std::byte* memory) const { ::operator delete[](memory, std::align_val_t{memory_alignment}); }
     };
 
-    const Sequence& find(Slot slot) const;
-    Sequence& find(Slot slot);
+    const Sequence& find(Id id) const;
+    Sequence& find(Id id);
     std::uint32_t& owners(const std::byte* page);
     std::byte* take_page();
     void release(std::byte* page);
@@ -94,8 +94,8 @@ private:
     std::unique_ptr<std::byte[], Free> memory_;
     std::vector<std::uint32_t> owners_;  // of each page
     std::vector<std::byte*> free_;
-    std::unordered_map<Slot, Sequence> sequences_;
-    Slot next_slot_ = 0;
+    std::unordered_map<Id, Sequence> sequences_;
+    Id next_id_ = 0;
 };
 
 }  // namespace pellucid

@@ -59,7 +59,7 @@ struct Block {
 
 // Tokens of one sequence that a pass computes. The cache has room for them, and their slot's length counts them.
 struct Segment {
-    KvCache::Slot slot;
+    KvCache::Id slot;
     std::span<const std::int32_t> tokens;
     std::size_t first_position;
 };

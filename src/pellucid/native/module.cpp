@@ -5,6 +5,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
@@ -31,6 +32,7 @@ using pellucid::KvCache;
 using pellucid::ModelConfig;
 using pellucid::Precision;
 using pellucid::Runtime;
+using pellucid::Slot;
 using pellucid::WeightType;
 
 using Row = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
@@ -127,13 +129,17 @@ std::shared_ptr<Engine> make_engine(std::shared_ptr<Runtime> runtime, const Mode
     return std::make_shared<Engine>(std::move(runtime), config, precision_named(precision), find, capacity);
 }
 
-void step(Engine& engine, const std::vector<KvCache::Slot>& slots,
-          const std::vector<std::vector<std::int32_t>>& tokens, bool all_positions,
-          const std::optional<FloatRows>& logits, const std::optional<FloatRows>& hidden) {
+void step(Engine& engine, const std::vector<const Slot*>& slots, const std::vector<std::vector<std::int32_t>>& tokens,
+          bool all_positions, const std::optional<FloatRows>& logits, const std::optional<FloatRows>& hidden) {
+    std::vector<KvCache::Id> ids;
+    for (const Slot* slot : slots) {
+        if (slot == nullptr) throw nb::type_error("None is not a slot");
+        ids.push_back(engine.id_of(*slot));
+    }
     const pellucid::Outputs outputs{all_positions, logits ? logits->data() : nullptr,
                                     hidden ? hidden->data() : nullptr};
     const nb::gil_scoped_release released;
-    engine.step(slots, tokens, outputs);
+    engine.step(ids, tokens, outputs);
 }
 
 // C++ errors as the ones that the rest of Pellucid raises.
@@ -210,15 +216,19 @@ NB_MODULE(_native, module) {
             "activation"_a, "layer_norm_epsilon"_a, "scale_attn_weights"_a, "scale_attn_by_inverse_layer_idx"_a,
             "tie_word_embeddings"_a);
 
+    nb::class_<Slot>(module, "Slot", "A sequence's place in an engine's cache; drops itself.")
+        .def("__repr__", [](const Slot& slot) { return "<slot " + std::to_string(slot.id()) + ">"; });
+
     nb::class_<Engine>(module, "Engine", "A model, its cache and its threads.")
         .def(nb::new_(&make_engine), "runtime"_a, "config"_a, "precision"_a, "tensors"_a, "capacity"_a,
              nb::keep_alive<0, 5>())
         .def_prop_ro("capacity", &Engine::capacity)
         .def_prop_ro("instruction_set", &Engine::instruction_set)
         .def_prop_ro("threads", &Engine::threads)
+        .def_prop_ro("open_slots", &Engine::open_slots)
         .def("open", &Engine::open, nb::call_guard<nb::gil_scoped_release>())
         .def("fork", &Engine::fork, "slot"_a, nb::call_guard<nb::gil_scoped_release>())
-        .def("drop", &Engine::drop, "slot"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("drop", &Engine::drop, "slot"_a)
         .def("truncate", &Engine::truncate, "slot"_a, "length"_a, nb::call_guard<nb::gil_scoped_release>())
         .def("length", &Engine::length, "slot"_a, nb::call_guard<nb::gil_scoped_release>())
         .def("step", &step, "slots"_a, "tokens"_a, "all_positions"_a, "logits"_a.none(), "hidden"_a.none());

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from pellucid.engine import FloatArray, StepOutput
+from pellucid.engine import FloatArray, Slot, StepOutput
 from pellucid.errors import ContextLengthError
 from pellucid.reference.cache import CachedSequence, gather
 from pellucid.reference.model import GPT2LMHeadModel
+
+
+class ReferenceSlot(NamedTuple):
+    """A sequence's place in a `ReferenceEngine`; drops the sequence when it is garbage collected."""
+
+    engine: ReferenceEngine
+    number: int
+
+    def __repr__(self) -> str:
+        return f"<slot {self.number}>"
+
+    def __del__(self) -> None:
+        self.engine.drop(self)
 
 
 class ReferenceEngine:
@@ -41,50 +55,62 @@ class ReferenceEngine:
     def capacity(self) -> int | None:
         return None
 
-    def prefill(self, ids: Sequence[int]) -> int:
-        slot = next(self._numbers)
-        self._sequences[slot] = self._empty
-        if ids:
-            try:
-                self._append([slot], [ids], all_positions=False)
-            except BaseException:
-                self.drop(slot)
-                raise
-        return slot
+    @property
+    def open_slots(self) -> int:
+        return len(self._sequences)
+
+    def open(self) -> Slot:
+        return self._hold(self._empty)
 
     def step(
         self,
-        slots: Sequence[int],
+        slots: Sequence[Slot],
         tokens: Sequence[Sequence[int]],
         *,
         all_positions: bool = False,
         hidden: bool = False,
     ) -> StepOutput:
-        if len(set(slots)) != len(slots) or len(slots) != len(tokens):
-            raise ValueError("a step needs distinct slots and one list of tokens for each")
-        for slot, ids in zip(slots, tokens, strict=True):
-            if not ids:
-                raise ValueError(f"no token given for slot {slot}")
-            if self.length(slot) + len(ids) > self.n_positions:
-                raise ContextLengthError(
-                    f"{self.length(slot)} + {len(ids)} tokens do not fit in the model's {self.n_positions} positions"
-                )
+        self._check(slots, tokens)
         states: list[torch.Tensor] = [torch.empty(0)] * len(slots)
         logits = list(states)
+        longer: dict[int, CachedSequence] = {}
         for count in sorted({len(ids) for ids in tokens}):
             rows = [row for row, ids in enumerate(tokens) if len(ids) == count]
-            group = self._append([slots[row] for row in rows], [tokens[row] for row in rows], all_positions)
+            sequences, group = self._forward([slots[row] for row in rows], [tokens[row] for row in rows])
+            longer.update(sequences)
+            if not all_positions:
+                group = group[:, -1:]
             with torch.inference_mode():
                 group_logits = self.model.lm_head(group)  # [rows, 1 or count, vocab]
             for row, state, row_logits in zip(rows, group, group_logits, strict=True):
                 states[row], logits[row] = state, row_logits
         # Logits of many positions are large: where all rows were read together, they are in order already.
         together = group_logits.flatten(0, 1) if len(group) == len(slots) else torch.cat(logits)
-        return StepOutput(_to_numpy(together), _to_numpy(torch.cat(states)) if hidden else None)
+        output = StepOutput(_to_numpy(together), _to_numpy(torch.cat(states)) if hidden else None)
+        self._sequences.update(longer)  # one operation, so that an interrupt leaves all slots extended or none
+        return output
 
-    def _append(self, slots: Sequence[int], tokens: Sequence[Sequence[int]], all_positions: bool) -> torch.Tensor:
-        """Run equally many tokens for each slot; return the slots' states, [rows, 1 or count, n_embd]."""
-        sequences = [self._sequences[slot] for slot in slots]
+    def _check(self, slots: Sequence[Slot], tokens: Sequence[Sequence[int]]) -> None:
+        if not slots or len(set(slots)) != len(slots) or len(slots) != len(tokens):
+            raise ValueError("a step needs at least one slot, distinct slots, and one list of tokens for each")
+        for slot, ids in zip(slots, tokens, strict=True):
+            if not ids:
+                raise ValueError(f"no token given for {slot}")
+            if self.length(slot) + len(ids) > self.n_positions:
+                raise ContextLengthError(
+                    f"{self.length(slot)} + {len(ids)} tokens do not fit in the model's {self.n_positions} positions"
+                )
+            for token in ids:
+                if not 0 <= token < self.vocab_size:
+                    raise ValueError(f"{slot} is given id {token}; this model's ids are 0 to {self.vocab_size - 1}")
+
+    def _forward(
+        self, slots: Sequence[Slot], tokens: Sequence[Sequence[int]]
+    ) -> tuple[dict[int, CachedSequence], torch.Tensor]:
+        """Run equally many tokens for each slot; return what each slot then holds, and the states behind the tokens,
+        [rows, count, n_embd]."""
+        numbers = [self._number(slot) for slot in slots]
+        sequences = [self._sequences[number] for number in numbers]
         device = self.model.transformer.wte.weight.device
         with torch.inference_mode():
             past = gather(sequences)
@@ -98,28 +124,48 @@ class ReferenceEngine:
                 position_ids=lengths[:, None] + torch.arange(count, device=device),
                 use_cache=True,
             )
-        for row, (slot, sequence) in enumerate(zip(slots, sequences, strict=True)):
-            self._sequences[slot] = CachedSequence(output.past_key_values, row, sequence.length + count)
-        states: torch.Tensor = output.last_hidden_state  # [rows, count, n_embd]
-        return states if all_positions else states[:, -1:]
+        longer = {
+            number: CachedSequence(output.past_key_values, row, sequence.length + count)
+            for row, (number, sequence) in enumerate(zip(numbers, sequences, strict=True))
+        }
+        return longer, output.last_hidden_state
 
-    def length(self, slot: int) -> int:
-        return self._sequences[slot].length
+    def length(self, slot: Slot) -> int:
+        return self._sequences[self._number(slot)].length
 
-    def truncate(self, slot: int, length: int) -> None:
-        sequence = self._sequences[slot]
+    def truncate(self, slot: Slot, length: int) -> None:
+        number = self._number(slot)
+        sequence = self._sequences[number]
         if not 0 <= length <= sequence.length:
-            raise ValueError(f"slot {slot} holds {sequence.length} tokens; it cannot be cut to {length}")
+            raise ValueError(f"{slot} holds {sequence.length} tokens; it cannot be cut to {length}")
         if length < sequence.length:
-            self._sequences[slot] = sequence.truncated(length)
+            self._sequences[number] = sequence.truncated(length)
 
-    def fork(self, slot: int) -> int:
-        twin = next(self._numbers)
-        self._sequences[twin] = self._sequences[slot]
-        return twin
+    def fork(self, slot: Slot) -> Slot:
+        return self._hold(self._sequences[self._number(slot)])
 
-    def drop(self, slot: int) -> None:
-        del self._sequences[slot]
+    def drop(self, slot: Slot) -> None:
+        self._sequences.pop(self._owned(slot).number, None)
+
+    def _hold(self, sequence: CachedSequence) -> ReferenceSlot:
+        # The slot first, so that an interrupt before it is returned drops the sequence again.
+        slot = ReferenceSlot(self, next(self._numbers))
+        self._sequences[slot.number] = sequence
+        return slot
+
+    def _owned(self, slot: Slot) -> ReferenceSlot:
+        if not isinstance(slot, ReferenceSlot):
+            raise TypeError(f"{slot!r} is not a slot of this engine")
+        if slot.engine is not self:
+            raise KeyError(f"{slot} is another engine's")
+        return slot
+
+    def _number(self, slot: Slot) -> int:
+        """The number of a slot that is open."""
+        number = self._owned(slot).number
+        if number not in self._sequences:
+            raise KeyError(f"{slot} was dropped")
+        return number
 
 
 def _to_numpy(tensor: torch.Tensor) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +14,7 @@ from pellucid.decoding.records.recording import TreeRecorder
 from pellucid.decoding.sequence import GeneratedSequence, Run
 from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.task import DecodingTask
-from pellucid.engine import Engine, FloatArray
+from pellucid.engine import Engine, FloatArray, Slot
 from pellucid.errors import DecodingError
 
 ZERO = np.float32(0)
@@ -26,7 +25,7 @@ class Beam:
     """A running hypothesis: its slot in the engine, its tokens, the score it is ranked by, the sum of its
     tokens' log-probabilities under the model's own distribution, and its place in the record's tree."""
 
-    slot: int
+    slot: Slot
     history: TokenHistory
     score: np.float32 = ZERO
     logprob: float = 0.0
@@ -130,8 +129,7 @@ def run_searches(task: DecodingTask, make: Callable[[DecodingTask, int, Beam], S
                 logits = read(engine, beams, newest, slide=slide, slid=slid).logits
     finally:
         for beam in (beam for search in searches for beam in search.beams):
-            with suppress(KeyError):  # given up already where moving was interrupted
-                engine.drop(beam.slot)
+            engine.drop(beam.slot)
     return [
         GeneratedSequence(prompt, best.new_ids, best.logprob, best.finish_reason, score=best.score)
         for prompt, search in enumerate(searches)

@@ -1,0 +1,15 @@
+"""Slots as tests want them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pellucid.engine import Engine, Slot
+
+
+def opened(engine: Engine, ids: Sequence[int]) -> Slot:
+    """A new slot that holds some ids."""
+    slot = engine.open()
+    if ids:
+        engine.step([slot], [ids])
+    return slot
