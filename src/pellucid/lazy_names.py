@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used."""
+"""Lazy imports of a package's names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 
 def first_use(package: str, name: str, homes: Mapping[str, str]) -> Any:
-    """What a package's `__getattr__` gives for a name: its value in the module that `homes` says, relative to the
-    package, which has it from then on. Raises `AttributeError` for a name without a home."""
+    """Import a name for a package's `__getattr__`, and set it on the package.
+
+    homes: name to the module that defines it, relative to the package. Raises `AttributeError` for other names.
+    """
     if name not in homes:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     value = getattr(import_module(f"{package}.{homes[name]}"), name)

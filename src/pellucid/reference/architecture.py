@@ -1,4 +1,4 @@
-"""What a live model is made of: each module's weights, and the shapes that flow through it in a real pass."""
+"""A model's modules with their weights, and the shapes of their inputs and outputs in a real forward pass."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Part:
-    """One module, as it is and as it ran.
+    """One module.
 
     name: its path from the model, "" for the model itself. kind: its class.
-    weights: the shapes of its own parameters by name, those of modules inside it left out.
-    parameter_count: distinct parameters in it and in all modules inside it.
-    inputs, outputs: shapes of the tensors that went in and came out, in order.
+    weights: the shapes of its own parameters by name, without those of its submodules.
+    parameter_count: distinct parameters in it and in its submodules.
+    inputs, outputs: shapes of its input and output tensors, in order.
     """
 
     name: str
@@ -36,17 +36,17 @@ class Part:
 
     @property
     def depth(self) -> int:
-        """How many modules it lies in."""
+        """How many modules contain it."""
         return self.name.count(".") + 1 if self.name else 0
 
 
 @dataclass(frozen=True, repr=False)
 class Architecture(Displayed):
-    """A model taken apart by running it.
+    """The modules of a model.
 
-    parts: every module that ran or holds one that did, in the order of the module tree.
-    tied: whether the head's weight and the token embedding's are one tensor.
-    attention_scale: what the first block's attention scores are multiplied by.
+    parts: all modules, in the order of the module tree.
+    tied: whether the head and the token embedding share their weight.
+    attention_scale: the factor on the first block's attention scores.
     """
 
     parts: tuple[Part, ...]
@@ -70,7 +70,7 @@ class Architecture(Displayed):
 
     @property
     def parameter_count(self) -> int:
-        """Distinct parameters of the whole model; a tied head counts once."""
+        """Distinct parameters of the model. A tied head counts once."""
         return self[""].parameter_count
 
 
@@ -129,7 +129,7 @@ def _shapes(value: Any) -> tuple[Shape, ...]:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in a module's arguments or output, which nests them in tuples, dicts and outputs with `to_tuple`."""
+    """The tensors in a module's arguments or output: tuples, lists, dicts and outputs with `to_tuple` are searched."""
     from torch import Tensor
 
     if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""The reference engine's cache: keys and values of many sequences, in the batches they were computed in."""
+"""The reference engine's key/value cache. A sequence is a row of the batch that computed it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pellucid.reference.output import PastKeyValues
 class CachedSequence:
     """One sequence's keys and values: the last `length` columns of one row of a batch.
 
-    A forward pass over a batch of unequal sequences pads them on the left, so what belongs to a sequence
-    always ends at the batch's last column. Several sequences refer to one batch; none of them changes it.
+    Batches are padded on the left, so a sequence always ends at the last column. Several sequences share one batch
+    and none of them changes it.
     """
 
     batch: PastKeyValues  # n_layer pairs of [rows, n_head, columns, head_dim]
@@ -24,7 +24,7 @@ class CachedSequence:
     length: int
 
     def truncated(self, length: int) -> CachedSequence:
-        """The first `length` tokens of this sequence, in a batch of their own."""
+        """A copy of the first `length` tokens, in a batch of its own."""
         start = self.batch[0][0].size(-2) - self.length
         rows, columns = slice(self.row, self.row + 1), slice(start, start + length)
         kept = tuple((key[rows, :, columns].clone(), value[rows, :, columns].clone()) for key, value in self.batch)
@@ -32,10 +32,10 @@ class CachedSequence:
 
 
 def gather(sequences: Sequence[CachedSequence]) -> PastKeyValues:
-    """One batch with a row for each sequence, padded on the left to the longest.
+    """One batch with a row per sequence, padded on the left to the longest.
 
-    Rows of one batch are selected, or taken as they are where they are that batch; only sequences of
-    different batches are copied one by one.
+    Sequences of one batch are selected by index, or the batch is returned as it is if it has just these rows.
+    Sequences of different batches are copied one by one.
     """
     first = sequences[0].batch
     if all(sequence.batch is first for sequence in sequences):

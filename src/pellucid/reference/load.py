@@ -1,4 +1,4 @@
-"""From a checkpoint to a PyTorch model, with little more memory than the weights take."""
+"""Loading a checkpoint into a PyTorch model, with little more memory than the weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Model = TypeVar("Model", GPT2Model, GPT2LMHeadModel)
 
 
 class Weights(Protocol):
-    """What a checkpoint is to a model: a configuration, and its tensors by their names."""
+    """What a model is loaded from: a configuration, and tensors by name. A `Checkpoint` is one."""
 
     @property
     def config(self) -> GPT2Config: ...
@@ -34,10 +34,10 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Model:
-    """Build a model and give it a checkpoint's weights, in evaluation mode.
+    """A model with a checkpoint's weights, in evaluation mode.
 
-    The model is made without storage and adopts the tensors as they are read, the largest first, so that
-    nothing is held twice.
+    The model is built on the meta device and adopts each tensor as it is read, the largest first, so no tensor is
+    held twice.
     """
     with torch.device("meta"), _WithoutDraws():
         model = model_class(checkpoint.config)
@@ -50,15 +50,14 @@ def load_model(
             tensors[name] = torch.from_numpy(checkpoint.take(name)).to(device=device, dtype=dtype)
     if isinstance(model, GPT2LMHeadModel) and checkpoint.config.tie_word_embeddings:
         tensors["lm_head.weight"] = tensors["transformer.wte.weight"]
-    # The class's own load_state_dict, so that a subclass may accept more forms than this one.
+    # Not `model.load_state_dict`: a subclass overrides it to accept other names.
     nn.Module.load_state_dict(model, tensors, assign=True)
     tie_weights(model)
     return model.eval()
 
 
 class _WithoutDraws(TorchFunctionMode):
-    """Leaves weights that are about to be replaced undrawn. On the meta device a draw does nothing either, but
-    torch imports its compiler for it: 70 MB and a second."""
+    """Skips random initialization. A draw on the meta device makes torch import its compiler: 70 MB and a second."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -69,11 +68,11 @@ class _WithoutDraws(TorchFunctionMode):
 
 
 def hub_name(name: str) -> str:
-    """A tensor's name in a model with a head, from its name in the one without."""
+    """A tensor's name in `GPT2LMHeadModel`, from its name in `GPT2Model`."""
     return name if name == "lm_head.weight" else f"transformer.{name}"
 
 
 def tie_weights(model: nn.Module) -> None:
-    """Make the head's weight the embedding's again, where the configuration ties them."""
+    """Make the head use the embedding's weight if the configuration ties them."""
     if isinstance(model, GPT2LMHeadModel) and model.config.tie_word_embeddings:
         model.lm_head.weight = model.transformer.wte.weight

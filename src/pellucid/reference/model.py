@@ -1,11 +1,11 @@
-"""GPT-2, to be read from top to bottom.
+"""GPT-2, from top to bottom.
 
-Radford et al., "Language Models are Unsupervised Multitask Learners" (2019). A token's embedding and its
-position's are added; each block adds to that stream what its attention gathers from earlier positions and
-what its MLP makes of it; a final layer norm and the head turn the stream into logits over the vocabulary.
+Radford et al., "Language Models are Unsupervised Multitask Learners" (2019). The residual stream of a position starts
+as the sum of its token embedding and its position embedding. Each block adds the output of its attention, then the
+output of its MLP. A final layer norm and the head turn the stream into logits over the vocabulary.
 
-Sizes in the shape comments: batch, seq (the tokens of this call), past (tokens already in the cache),
-total = past + seq, n_embd, n_head, head_dim = n_embd / n_head, inner (4 * n_embd), vocab.
+Sizes in the shape comments: batch, seq (tokens of this call), past (tokens in the cache), total = past + seq, n_embd,
+n_head, head_dim = n_embd / n_head, inner (4 * n_embd), vocab.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LayerPast = tuple[Tensor, Tensor]
 
 
 class Conv1D(nn.Module):
-    """A linear layer whose weight lies [in, out], the transpose of `nn.Linear`'s: OpenAI's layout on disk."""
+    """A linear layer with a weight of shape [in, out], the transpose of `nn.Linear`'s: the layout of OpenAI's files."""
 
     def __init__(self, out_features: int, in_features: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Conv1D(nn.Module):
 
 
 class NewGELUActivation(nn.Module):
-    """GELU by its tanh approximation (Hendrycks & Gimpel, 2016), the one GPT-2 was trained with."""
+    """The tanh approximation of GELU (Hendrycks & Gimpel, 2016), with which GPT-2 was trained."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x, approximate="tanh")
@@ -81,15 +81,14 @@ class GPT2Attention(nn.Module):
         return x.transpose(1, 2).reshape(batch, seq, self.n_head * self.head_dim)  # [batch, seq, n_embd]
 
     def softmax(self, scores: Tensor) -> Tensor:
-        """Scores as weights that sum to 1 over the keys, [batch, n_head, seq, total]."""
+        """Softmax over the keys, [batch, n_head, seq, total]."""
         return F.softmax(scores, dim=-1)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, head_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """What each query gathers from the values [batch, n_head, seq, head_dim], and the weights it gathers
-        them with [batch, n_head, seq, total]."""
-        if self.reorder_and_upcast_attn:  # scores in float32, scaled before the product: Mistral's stability fix
+        """The weighted values [batch, n_head, seq, head_dim] and the weights [batch, n_head, seq, total]."""
+        if self.reorder_and_upcast_attn:  # scores in float32, scaled before the product (Stanford CRFM's Mistral)
             with torch.autocast(query.device.type, enabled=False):
                 scores = (query.float() * self.scale) @ key.float().transpose(-1, -2)
         else:
@@ -97,7 +96,7 @@ class GPT2Attention(nn.Module):
         if attention_mask is not None:
             scores = scores + attention_mask
 
-        # Query i stands at position past + i and sees the keys up to its own position.
+        # Query i is at position past + i. It attends to the keys at positions 0 to past + i.
         seq, total = scores.shape[-2:]
         visible = torch.ones(seq, total, dtype=torch.bool, device=scores.device).tril(total - seq)
         scores = torch.where(visible, scores, torch.finfo(scores.dtype).min)
@@ -120,13 +119,13 @@ class GPT2Attention(nn.Module):
         if layer_past is not None:
             key = torch.cat((layer_past[0], key), dim=-2)  # [batch, n_head, total, head_dim]
             value = torch.cat((layer_past[1], value), dim=-2)
-        gathered, weights = self.attend(query, key, value, attention_mask, head_mask)
-        out = self.resid_dropout(self.c_proj(self.merge_heads(gathered)))  # [batch, seq, n_embd]
+        z, weights = self.attend(query, key, value, attention_mask, head_mask)
+        out = self.resid_dropout(self.c_proj(self.merge_heads(z)))  # [batch, seq, n_embd]
         return out, (key, value), weights
 
 
 class GPT2MLP(nn.Module):
-    """Two linear layers with an activation between them, on each position by itself."""
+    """Two linear layers with an activation between them, applied to each position."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
@@ -141,7 +140,7 @@ class GPT2MLP(nn.Module):
 
 
 class GPT2Block(nn.Module):
-    """Attention, then the MLP, each behind a layer norm and added to the stream."""
+    """Attention, then the MLP. Each reads the normalized residual stream and adds its output to it."""
 
     def __init__(self, config: GPT2Config, layer_idx: int) -> None:
         super().__init__()
@@ -157,15 +156,13 @@ class GPT2Block(nn.Module):
         attention_mask: Tensor | None = None,
         head_mask: Tensor | None = None,
     ) -> tuple[Tensor, LayerPast, Tensor]:
-        """One step along the stream.
-
+        """
         hidden_states: [batch, seq, n_embd].
         layer_past: this layer's cached keys and values, each [batch, n_head, past, head_dim].
-        attention_mask: added to the scores, [batch, 1, 1, total]: 0 where a key may be seen, else the
-            smallest number of its type.
+        attention_mask: added to the scores, [batch, 1, 1, total]: 0 for a visible key, else the dtype's minimum.
         head_mask: multiplied with the attention weights, [1, n_head, 1, 1].
 
-        Returns the new stream, the keys and values of all `total` positions, and the attention weights
+        Returns the new hidden states, the keys and values of all `total` positions, and the attention weights
         [batch, n_head, seq, total].
         """
         attn_out, present, weights = self.attn(self.ln_1(hidden_states), layer_past, attention_mask, head_mask)
@@ -175,7 +172,7 @@ class GPT2Block(nn.Module):
 
 
 class GPT2Model(nn.Module):
-    """The transformer without its head: token ids to hidden states."""
+    """The transformer without its head: token ids in, hidden states out."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
@@ -188,14 +185,14 @@ class GPT2Model(nn.Module):
         initialize(self, config)
 
     def get_head_mask(self, head_mask: Tensor | None, n_layer: int) -> Sequence[Tensor | None]:
-        """One mask a layer, [1, n_head, 1, 1], from none, [n_head] or [n_layer, n_head]."""
+        """One mask per layer, [1, n_head, 1, 1], from None, [n_head] or [n_layer, n_head]."""
         if head_mask is None:
             return [None] * n_layer
         per_layer = head_mask.expand(n_layer, -1)  # [n_layer, n_head]
         return list(per_layer[:, None, :, None, None].to(self.wte.weight.dtype))
 
     def get_attention_mask(self, attention_mask: Tensor | None) -> Tensor | None:
-        """From ones and zeros [batch, total] to the numbers that blocks add to their scores [batch, 1, 1, total]."""
+        """The additive mask [batch, 1, 1, total] of a mask of ones and zeros [batch, total]."""
         if attention_mask is None or attention_mask.dim() == 4:
             return attention_mask
         dtype = self.wte.weight.dtype
@@ -216,13 +213,13 @@ class GPT2Model(nn.Module):
     ) -> GPT2ModelOutput | tuple[Any, ...]:
         """Run all blocks.
 
-        input_ids: [batch, seq]; or inputs_embeds, [batch, seq, n_embd], in their place.
-        past_key_values: what an earlier call returned; the tokens given now follow those.
+        input_ids: [batch, seq]. inputs_embeds: [batch, seq, n_embd], instead of input_ids.
+        past_key_values: returned by an earlier call, whose tokens come before these.
         attention_mask: [batch, past + seq], 1 for a token and 0 for padding.
-        position_ids: [batch, seq] or [1, seq]; past..past+seq-1 unless given, whatever the padding.
-        head_mask: [n_head] or [n_layer, n_head], 1 to keep a head and 0 to silence it.
+        position_ids: [batch, seq] or [1, seq]. Default: past to past + seq - 1, also for padded batches.
+        head_mask: [n_head] or [n_layer, n_head], 1 keeps a head and 0 removes it.
 
-        Raises `ContextLengthError` past `n_positions`, `ValueError` unless exactly one input is given.
+        Raises `ContextLengthError` past `n_positions`, and `ValueError` if both inputs or neither are given.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give input_ids or inputs_embeds: one of them, not both")
@@ -263,8 +260,8 @@ class GPT2Model(nn.Module):
 
 
 class GPT2LMHeadModel(nn.Module):
-    """GPT-2 with its head: token ids to logits. The head's weight is the token embedding's unless the
-    configuration unties them."""
+    """GPT-2 with its head: token ids in, logits out. The head and the token embedding share their weight unless
+    `tie_word_embeddings` is false."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
@@ -290,10 +287,10 @@ class GPT2LMHeadModel(nn.Module):
         output_hidden_states: bool = False,
         return_dict: bool = True,
     ) -> CausalLMOutput | tuple[Any, ...]:
-        """Run the transformer and its head; the arguments are `GPT2Model.forward`'s.
+        """Run the transformer and its head. Arguments as in `GPT2Model.forward`, and:
 
-        labels: [batch, seq], usually the input ids themselves: the loss is the mean cross-entropy (nats) of
-            each next token; positions labelled -100 do not count.
+        labels: [batch, seq], usually the input ids. The loss is the mean cross-entropy (nats) of each next token;
+            a position with label -100 is ignored.
         """
         hidden = self.transformer(
             input_ids=input_ids,
@@ -322,8 +319,8 @@ class GPT2LMHeadModel(nn.Module):
 
 
 def initialize(model: GPT2Model, config: GPT2Config) -> None:
-    """Random weights as GPT-2 starts from: normal, and on the layers that write to the stream smaller by the
-    square root of how many there are, so that the stream's variance does not grow with depth."""
+    """GPT-2's initialization: normal weights. Layers that write to the residual stream are scaled by
+    1 / sqrt(2 * n_layer), so that the variance of the stream does not grow with depth."""
     for name, parameter in model.named_parameters():
         if name.endswith("c_proj.weight"):
             nn.init.normal_(parameter, std=config.initializer_range / math.sqrt(2 * config.n_layer))

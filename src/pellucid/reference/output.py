@@ -1,4 +1,4 @@
-"""What a forward pass returns: values by attribute, by name or by index, absent ones left out."""
+"""Outputs of a forward pass, by attribute, name or index. Values that were not asked for are absent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PastKeyValues = tuple[tuple[Tensor, Tensor], ...]
 
 
 class ModelOutput:
-    """Base of the outputs: `out.logits`, `out["logits"]` and `out[0]` are all at hand.
+    """Base of the outputs: `out.logits`, `out["logits"]` and `out[0]` all work.
 
-    Indices count the values that are present, in field order; iterating gives the present names.
+    Indices count the values that are present, in field order. Iterating gives their names.
     """
 
     def keys(self) -> tuple[str, ...]:
@@ -54,10 +54,10 @@ class GPT2ModelOutput(ModelOutput):
     """What `GPT2Model` returns.
 
     last_hidden_state: [batch, seq, n_embd], after the final layer norm.
-    past_key_values: n_layer pairs of [batch, n_head, past + seq, head_dim], where the cache is in use.
-    hidden_states: where asked for, n_layer + 1 tensors [batch, seq, n_embd]: the embeddings, then each
-        block's output, the last of them after the final layer norm.
-    attentions: where asked for, n_layer tensors [batch, n_head, seq, past + seq] of attention weights.
+    past_key_values: n_layer pairs of [batch, n_head, past + seq, head_dim]; None without `use_cache`.
+    hidden_states: n_layer + 1 tensors [batch, seq, n_embd]: the embeddings, then the output of each block, the last
+        after the final layer norm. None unless asked for.
+    attentions: n_layer tensors [batch, n_head, seq, past + seq] of attention weights. None unless asked for.
     """
 
     last_hidden_state: Tensor
@@ -68,8 +68,8 @@ class GPT2ModelOutput(ModelOutput):
 
 @dataclass(frozen=True, eq=False)
 class CausalLMOutput(ModelOutput):
-    """What `GPT2LMHeadModel` returns: the loss where labels were given, logits [batch, seq, vocab], the rest
-    as in `GPT2ModelOutput`."""
+    """What `GPT2LMHeadModel` returns: the loss if labels were given, logits [batch, seq, vocab], the rest as in
+    `GPT2ModelOutput`."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
