@@ -87,7 +87,8 @@ def row_keys(options: GenerationOptions, prompts: int) -> list[DrawKey]:
 
     A list of seeds gives each prompt the keys it would have alone with that seed. Without a seed, one is drawn.
     """
-    seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(8), "little")
+    # 53 bits: every reader of JSON keeps such a number.
+    seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(7), "little") >> 3
     if isinstance(seed, int):
         roots = [(seed, prompt) for prompt in range(prompts)]
     elif len(seed) != prompts:

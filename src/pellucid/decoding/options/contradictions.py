@@ -9,6 +9,9 @@ from pellucid.errors import OptionError
 if TYPE_CHECKING:
     from pellucid.decoding.options import GenerationOptions
 
+# Contrastive search keeps a row of logits over the whole vocabulary for each of its candidates.
+MOST_CANDIDATES = 1024
+
 _BEAMS_ONLY = ("length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty", "force_words_ids")
 _NEUTRAL = {"length_penalty": 1, "early_stopping": False, "num_beam_groups": 1, "diversity_penalty": 0}
 
@@ -104,6 +107,11 @@ def _check_contrastive(options: GenerationOptions) -> None:
         raise OptionError("penalty_alpha, contrastive search, cannot be combined with num_beams")
     if options.top_k is None or options.top_k < 2:
         raise OptionError("penalty_alpha, contrastive search, needs a top_k of at least 2: the candidates to compare")
+    if options.top_k > MOST_CANDIDATES:
+        raise OptionError(
+            f"penalty_alpha, contrastive search, reads each of the top_k candidates: top_k is {options.top_k}; it must "
+            f"be at most {MOST_CANDIDATES}"
+        )
     if options.context == "slide":
         raise OptionError('penalty_alpha, contrastive search, compares with the whole text: context="slide" cuts it')
 

@@ -1,4 +1,8 @@
-"""How to decode: one frozen value that every strategy reads, checked before any work."""
+"""How to decode: one frozen value that every strategy reads, checked before any work.
+
+An option is defined once, as a field here: its values, its default and what it does. Validation, the command line and
+the tests of the documents read these definitions.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any, Literal, Self
 
 from pellucid.decoding.options import rules
 from pellucid.decoding.options.contradictions import check_together
+from pellucid.decoding.options.option import Group, option, options_of
 from pellucid.errors import OptionError
 
 DEFAULT_NEW_TOKENS = 40
@@ -17,174 +22,230 @@ DEFAULT_NEW_TOKENS = 40
 # Any of these, given, asks for sampling.
 SAMPLING_OPTIONS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
-_AT_LEAST_0 = rules.Number("at least 0", lambda value: value >= 0)
-_ABOVE_0 = rules.Number("above 0", lambda value: value > 0)
-_PROBABILITY = rules.Number("above 0 and at most 1", lambda value: 0 < value <= 1)
-_FRACTION = rules.Number("at least 0 and at most 1", lambda value: 0 <= value <= 1)
-_CUTOFF = rules.Number("at least 0 and below 1", lambda value: 0 <= value < 1)
+# What other programs call these options.
+_OTHER_NAMES: Mapping[str, str] = {
+    "stop": "stop_strings",
+    "stop_sequences": "stop_strings",
+    "stop_words": "stop_strings",
+    "max_tokens": "max_new_tokens",
+    "n_predict": "max_new_tokens",
+    "num_predict": "max_new_tokens",
+    "temp": "temperature",
+    "n": "num_return_sequences",
+    "num_samples": "num_return_sequences",
+    "beam_size": "num_beams",
+    "beam_width": "num_beams",
+    "logit_bias": "sequence_bias",
+    "repeat_penalty": "repetition_penalty",
+    "typical": "typical_p",
+    "random_seed": "seed",
+}
+
+# A search keeps a row of logits over the whole vocabulary for each of its beams.
+MOST_BEAMS = 1024
+_MOST_SEQUENCES = 4096
+
+_AT_LEAST_0 = rules.Number(least=0)
+_PROBABILITY = rules.Number(above=0, most=1)
+_FRACTION = rules.Number(least=0, most=1)
+_CUTOFF = rules.Number(least=0, below=1)
+# Counts times such a penalty, added to a logit, keep what float32 tells apart.
+_PENALTY = rules.Number(least=-1000, most=1000)
 _YES_OR_NO = rules.OneOf((True, False))
 _POSITIVE, _COUNT = rules.WholeNumber(1), rules.WholeNumber(0)
+_BEAMS = rules.WholeNumber(1, MOST_BEAMS)
 
-_RULES: Mapping[str, rules.Rule] = {
-    "max_new_tokens": _POSITIVE,
-    "max_length": _POSITIVE,
-    "min_new_tokens": _COUNT,
-    "min_length": _COUNT,
-    "max_time": _ABOVE_0,
-    "eos_token_id": rules.token_ids,
-    "stop_strings": rules.strings,
-    "include_stop_string": _YES_OR_NO,
-    "stopping_criteria": rules.functions,
-    "do_sample": _YES_OR_NO,
-    "temperature": _AT_LEAST_0,
-    "top_k": _COUNT,
-    "top_p": _PROBABILITY,
-    "min_p": _FRACTION,
-    "typical_p": _PROBABILITY,
-    "epsilon_cutoff": _CUTOFF,
-    "eta_cutoff": _CUTOFF,
-    "renormalize_logits": _YES_OR_NO,
-    "sequence_bias": rules.sequence_bias,
-    "repetition_penalty": _ABOVE_0,
-    "frequency_penalty": rules.Number(),
-    "presence_penalty": rules.Number(),
-    "no_repeat_ngram_size": _COUNT,
-    "bad_words_ids": rules.token_sequences,
-    "prefix_allowed_tokens_fn": rules.function,
-    "forced_bos_token_id": rules.token_id,
-    "forced_eos_token_id": rules.token_ids,
-    "remove_invalid_values": _YES_OR_NO,
-    "exponential_decay_length_penalty": rules.decay,
-    "suppress_tokens": rules.token_ids,
-    "begin_suppress_tokens": rules.token_ids,
-    "logits_processor": rules.functions,
-    "num_beams": _POSITIVE,
-    "num_beam_groups": _POSITIVE,
-    "diversity_penalty": _AT_LEAST_0,
-    "force_words_ids": rules.force_words,
-    "length_penalty": rules.Number("from -10 to 10", lambda value: -10 <= value <= 10),
-    "early_stopping": rules.OneOf((True, False, "never")),
-    "num_return_sequences": _POSITIVE,
-    "penalty_alpha": _FRACTION,
-    "prompt_lookup_num_tokens": _POSITIVE,
-    "max_matching_ngram_size": _POSITIVE,
-    "num_assistant_tokens": _POSITIVE,
-    "context": rules.OneOf(("error", "slide")),
-    "seed": rules.seed,
-}
+_LENGTH: Group = "How long"
+_DRAWN: Group = "What is drawn"
+_FAVOURED: Group = "What is favoured or excluded"
+_SEARCHED: Group = "How it is searched"
 
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """Transformers' names, with the neutral value as every default.
-
-    How long:
-    max_new_tokens, max_length: how many tokens to add at most, and how many prompt and continuation may have; the
-        nearer counts. 40 new tokens where neither is given.
-    min_new_tokens, min_length: no eos before the continuation, or prompt and continuation, have as many.
-    max_time: seconds after which every sequence ends with the token it has got.
-    eos_token_id: any of these ends a sequence.
-    stop_strings: any of these ends a sequence, wherever tokens begin or end; include_stop_string: whether the text
-        keeps it. The ids keep the tokens that completed it.
-    stopping_criteria: functions of (ids, logits) that end a sequence by returning True.
-    context: what happens at the end of the model's positions: "error" before any work, or "slide", which reads the
-        first token and the latest half anew.
-
-    What is drawn:
-    do_sample: draw tokens from the distribution instead of taking the likeliest.
-    temperature: logits are divided by it; 0 takes the likeliest token.
-    top_k: only the k likeliest tokens (and ties with the k-th) may be drawn; None or 0: all.
-    top_p: only the likeliest tokens that together have this probability.
-    min_p: only tokens at least this times as likely as the likeliest.
-    typical_p: only the tokens nearest to the expected surprise that together have this probability.
-    epsilon_cutoff, eta_cutoff: only tokens with this probability; eta lowers it where the entropy is high.
-    renormalize_logits: make log-probabilities of what the processors left.
-    seed: a number, or one a prompt; the same seed gives the same draws. None draws anew each time.
-
-    What is favoured or excluded:
-    sequence_bias: numbers added to the logits of tokens that complete sequences of ids.
-    repetition_penalty: divides the logits of tokens that occurred, prompt included; below 1 favours them.
-    frequency_penalty, presence_penalty: subtracted for each occurrence in the continuation, or once.
-    no_repeat_ngram_size: no n-gram of this size is written twice.
-    bad_words_ids, suppress_tokens, begin_suppress_tokens: sequences or tokens never written, or not first.
-    prefix_allowed_tokens_fn: a function of (prompt number, ids) to the ids that may come next.
-    forced_bos_token_id, forced_eos_token_id: the second token of a sequence that has one, and the last one.
-    exponential_decay_length_penalty: (start, factor), makes eos likelier from that new token on.
-    logits_processor: functions of (ids, logits [vocab]) to new logits, after all of the above.
-    remove_invalid_values: decode logits with NaN or infinities instead of raising.
-
-    How it is searched:
-    num_beams: more than one searches with beams, or with do_sample samples them.
-    num_beam_groups, diversity_penalty: groups of beams, each kept from what earlier groups chose in the same step.
-    force_words_ids: words that every result has, each as ids or as a list of alternatives.
-    length_penalty: a hypothesis scores (sum of log-probabilities) / (generated length ** length_penalty).
-    early_stopping: when beam search ends: True, at num_beams finished hypotheses; False, when no running one is
-        likely to do better; "never", when none can.
-    num_return_sequences: sequences a prompt.
-    penalty_alpha: contrastive search over the top_k likeliest: how much a candidate's likeness to the text counts.
-    prompt_lookup_num_tokens: tokens to try at once that followed the same words earlier in the text, the longest
-        match up to max_matching_ngram_size. Changes no token.
-    num_assistant_tokens: tokens that an assistant model drafts at a time, where one is given.
-
-    vocab_limit: ids from here on are never chosen; None: all of the model's rows may be.
-    pad_token_id: what a group of beams that is done counts as choosing, for diversity_penalty; None: the first eos.
+    """How to decode. `docs/decoding.md` explains the options.
 
     Raises `OptionError` for values out of range and for options that contradict each other.
     """
 
-    max_new_tokens: int | None = None
-    max_length: int | None = None
-    min_new_tokens: int = 0
-    min_length: int = 0
-    max_time: float | None = None
-    eos_token_id: tuple[int, ...] = ()
-    stop_strings: tuple[str, ...] = ()
-    include_stop_string: bool = False
-    stopping_criteria: tuple[Callable[..., Any], ...] = ()
-    context: Literal["error", "slide"] = "error"
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 1.0
-    min_p: float | None = None
-    typical_p: float = 1.0
-    epsilon_cutoff: float = 0.0
-    eta_cutoff: float = 0.0
-    renormalize_logits: bool = False
-    seed: int | tuple[int, ...] | None = None
-    sequence_bias: tuple[tuple[tuple[int, ...], float], ...] | None = None
-    repetition_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    no_repeat_ngram_size: int = 0
-    bad_words_ids: tuple[tuple[int, ...], ...] | None = None
-    prefix_allowed_tokens_fn: Callable[..., Any] | None = None
-    forced_bos_token_id: int | None = None
-    forced_eos_token_id: tuple[int, ...] = ()
-    remove_invalid_values: bool = False
-    exponential_decay_length_penalty: tuple[int, float] | None = None
-    suppress_tokens: tuple[int, ...] = ()
-    begin_suppress_tokens: tuple[int, ...] = ()
-    logits_processor: tuple[Callable[..., Any], ...] = ()
-    num_beams: int = 1
-    num_beam_groups: int = 1
-    diversity_penalty: float = 0.0
-    force_words_ids: tuple[tuple[tuple[int, ...], ...], ...] | None = None
-    length_penalty: float = 1.0
-    early_stopping: bool | Literal["never"] = False
-    num_return_sequences: int = 1
-    penalty_alpha: float = 0.0
-    prompt_lookup_num_tokens: int | None = None
-    max_matching_ngram_size: int = 2
-    num_assistant_tokens: int = 5
-    vocab_limit: int | None = None
-    pad_token_id: int | None = None
+    max_new_tokens: int | None = option(
+        None, _POSITIVE, f"How many tokens to add at most; {DEFAULT_NEW_TOKENS} by default.", _LENGTH, "N"
+    )
+    max_length: int | None = option(
+        None, _POSITIVE, "How many tokens prompt and continuation may have at most.", _LENGTH, "N"
+    )
+    min_new_tokens: int = option(0, _COUNT, "No eos before N tokens are added.", _LENGTH, "N")
+    min_length: int = option(0, _COUNT, "No eos before prompt and continuation have N tokens.", _LENGTH, "N")
+    max_time: float | None = option(
+        None,
+        rules.Number(above=0),
+        "Stop after so many seconds, with the token that is then decided.",
+        _LENGTH,
+        "SECONDS",
+    )
+    eos_token_id: tuple[int, ...] = option(
+        (), rules.token_ids, "Stop at this token, or at any of several; the model's eos by default.", _LENGTH, "ID"
+    )
+    stop_strings: tuple[str, ...] = option(
+        (), rules.strings, "Stop where this text occurs, or any of several; the text ends before it.", _LENGTH, "TEXT"
+    )
+    include_stop_string: bool = option(False, _YES_OR_NO, "Keep the stop string in the text.", _LENGTH)
+    stopping_criteria: tuple[Callable[..., Any], ...] = option(
+        (), rules.functions, "Functions of (ids, logits [vocab]) that return True to stop.", _LENGTH
+    )
+    context: Literal["error", "slide"] = option(
+        "error",
+        rules.OneOf(("error", "slide")),
+        "At the end of the model's positions: an error before any work (the default), or slide, which reads the first "
+        "token and the latest half anew.",
+        _LENGTH,
+    )
+
+    do_sample: bool = option(
+        False, _YES_OR_NO, "Sample, or be greedy; greedy by default, unless a sampling option is given.", _DRAWN
+    )
+    temperature: float = option(1.0, _AT_LEAST_0, "Sample, with logits divided by T; 0 is greedy.", _DRAWN, "T")
+    top_k: int | None = option(None, _COUNT, "Sample from the K likeliest tokens; 0 is all of them.", _DRAWN, "K")
+    top_p: float = option(
+        1.0, _PROBABILITY, "Sample from the likeliest tokens that together have probability P.", _DRAWN, "P"
+    )
+    min_p: float | None = option(
+        None, _FRACTION, "Sample from tokens at least P times as likely as the likeliest.", _DRAWN, "P"
+    )
+    typical_p: float = option(
+        1.0,
+        _PROBABILITY,
+        "Sample from the tokens nearest to the expected surprise that together have probability P.",
+        _DRAWN,
+        "P",
+    )
+    epsilon_cutoff: float = option(0.0, _CUTOFF, "Sample from tokens of at least probability P.", _DRAWN, "P")
+    eta_cutoff: float = option(
+        0.0, _CUTOFF, "As epsilon_cutoff, with P lowered where the entropy is high.", _DRAWN, "P"
+    )
+    renormalize_logits: bool = option(False, _YES_OR_NO, "Make log-probabilities of what the processors left.", _DRAWN)
+    seed: int | tuple[int, ...] | None = option(
+        None,
+        rules.seed,
+        "The same seed draws the same tokens; a list has one seed per prompt. By default every call draws anew.",
+        _DRAWN,
+        "N",
+    )
+
+    sequence_bias: tuple[tuple[tuple[int, ...], float], ...] | None = option(
+        None, rules.sequence_bias, "Add X to the logit of the token that completes this sequence.", _FAVOURED, "TEXT=X"
+    )
+    repetition_penalty: float = option(
+        1.0,
+        rules.Number(least=1e-4, most=1e4),
+        "Divide the logits of tokens that occurred (multiply negative ones); below 1 favours them.",
+        _FAVOURED,
+        "X",
+    )
+    frequency_penalty: float = option(
+        0.0, _PENALTY, "Subtract X from a token's logit for each time it was added.", _FAVOURED, "X"
+    )
+    presence_penalty: float = option(
+        0.0, _PENALTY, "Subtract X once from the logit of a token that was added.", _FAVOURED, "X"
+    )
+    no_repeat_ngram_size: int = option(0, _COUNT, "Write no N tokens in a row twice.", _FAVOURED, "N")
+    bad_words_ids: tuple[tuple[int, ...], ...] | None = option(
+        None, rules.token_sequences, "Never write this sequence of tokens.", _FAVOURED, "TEXT"
+    )
+    prefix_allowed_tokens_fn: Callable[..., Any] | None = option(
+        None, rules.function, "A function of (prompt number, ids) that returns the ids that may come next.", _FAVOURED
+    )
+    forced_bos_token_id: int | None = option(
+        None,
+        rules.token_id,
+        "The second token of a sequence whose prompt is a single token.",
+        _FAVOURED,
+        "ID",
+    )
+    forced_eos_token_id: tuple[int, ...] = option(
+        (), rules.token_ids, "The last token where the length runs out.", _FAVOURED, "ID"
+    )
+    remove_invalid_values: bool = option(
+        False, _YES_OR_NO, "Decode logits with NaN or infinities instead of failing.", _FAVOURED
+    )
+    exponential_decay_length_penalty: tuple[int, float] | None = option(
+        None, rules.decay, "Make eos likelier, X times per token, from new token N on.", _FAVOURED, "N,X"
+    )
+    suppress_tokens: tuple[int, ...] = option((), rules.token_ids, "Never write this token.", _FAVOURED, "ID")
+    begin_suppress_tokens: tuple[int, ...] = option(
+        (), rules.token_ids, "Never begin with this token.", _FAVOURED, "ID"
+    )
+    logits_processor: tuple[Callable[..., Any], ...] = option(
+        (),
+        rules.functions,
+        "Functions of (ids, logits [vocab]) that return new logits, applied after all of the above.",
+        _FAVOURED,
+    )
+
+    num_beams: int = option(1, _BEAMS, "Search with N beams; with do_sample, sample them.", _SEARCHED, "N")
+    num_beam_groups: int = option(1, _BEAMS, "Beams: in N groups that differ.", _SEARCHED, "N")
+    diversity_penalty: float = option(
+        0.0,
+        rules.Number(least=0, most=1000),
+        "Beam groups: subtract X for each time earlier groups chose the token in the same step.",
+        _SEARCHED,
+        "X",
+    )
+    force_words_ids: tuple[tuple[tuple[int, ...], ...], ...] | None = option(
+        None, rules.force_words, "Beams: every result has this word, or one of its alternatives.", _SEARCHED, "TEXT"
+    )
+    length_penalty: float = option(
+        1.0,
+        rules.Number(least=-10, most=10),
+        "Beams: a hypothesis scores its log-probability / generated length ** X.",
+        _SEARCHED,
+        "X",
+    )
+    early_stopping: bool | Literal["never"] = option(
+        False,
+        rules.OneOf((True, False, "never")),
+        "Beams: stop at num_beams finished hypotheses (true), when a better one is unlikely (false), or impossible "
+        "(never).",
+        _SEARCHED,
+        "WHEN",
+    )
+    num_return_sequences: int = option(
+        1, rules.WholeNumber(1, _MOST_SEQUENCES), "How many continuations per prompt.", _SEARCHED, "N"
+    )
+    penalty_alpha: float = option(
+        0.0,
+        _FRACTION,
+        "Contrastive search among the top_k: how much likeness to the text counts against a token.",
+        _SEARCHED,
+        "X",
+    )
+    prompt_lookup_num_tokens: int | None = option(
+        None, _POSITIVE, "Try N tokens at once that followed the same words before.", _SEARCHED, "N"
+    )
+    max_matching_ngram_size: int = option(
+        2, _POSITIVE, "Prompt lookup: match at most N words; 2 by default.", _SEARCHED, "N"
+    )
+    num_assistant_tokens: int = option(
+        5, _POSITIVE, "How many tokens an assistant model drafts at a time; 5 by default.", _SEARCHED, "N"
+    )
+
+    vocab_limit: int | None = option(
+        None, _POSITIVE, "Ids from N on are never chosen; by default all may be.", _FAVOURED, "N", of_the_model=True
+    )
+    pad_token_id: int | None = option(
+        None,
+        rules.token_id,
+        "What a group of beams that is done counts as choosing; the first eos by default.",
+        _SEARCHED,
+        "ID",
+        of_the_model=True,
+    )
 
     def __post_init__(self) -> None:
-        for name, rule in _RULES.items():
+        for name, defined, default in options_of(self):
             value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, rule(name, value))
+            if value is not default:
+                object.__setattr__(self, name, defined.rule(name, value))
         if self.max_new_tokens is None and self.max_length is None:
             object.__setattr__(self, "max_new_tokens", DEFAULT_NEW_TOKENS)
         check_together(self)
@@ -199,19 +260,20 @@ class GenerationOptions:
         options name none.
         """
         given = {name: value for name, value in options.items() if value is not None}
-        known = {f.name for f in dataclasses.fields(cls)} - {"vocab_limit", "pad_token_id"}
         for name in given:
-            if name not in known:
-                raise OptionError(_unknown(name, known))
+            if name not in OPTION_NAMES:
+                raise OptionError(_unknown(name))
         if "max_new_tokens" in given and "max_length" in given:
             raise OptionError("max_new_tokens and max_length both say how long the result may be: give one of them")
-        contrastive = bool(given.get("penalty_alpha"))
+        contrastive = _FRACTION("penalty_alpha", given.get("penalty_alpha", 0.0)) > 0
         asked = [name for name in SAMPLING_OPTIONS if name in given and not (contrastive and name == "top_k")]
         if given.get("do_sample") is False and asked:
-            raise OptionError(f"do_sample=False contradicts {asked[0]}={given[asked[0]]!r}: leave one of them out")
+            raise OptionError(
+                f"do_sample=False contradicts {asked[0]}={rules.shown(given[asked[0]])}: leave one of them out"
+            )
         if asked:
             given["do_sample"] = True
-        if given.get("temperature") == 0:
+        if _AT_LEAST_0("temperature", given.get("temperature", 1.0)) == 0:
             given.update(do_sample=False, temperature=1.0)
         given.setdefault("eos_token_id", eos_token_id)
         return cls(**given, vocab_limit=vocab_limit)
@@ -236,7 +298,11 @@ class GenerationOptions:
         }
 
 
-def _unknown(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
-    return f"unknown option {name}: {hint}"
+# The options that a caller may give.
+OPTION_NAMES = tuple(name for name, defined, _ in options_of(GenerationOptions) if not defined.of_the_model)
+
+
+def _unknown(name: str) -> str:
+    near = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else difflib.get_close_matches(name, OPTION_NAMES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(OPTION_NAMES))}"
+    return f"unknown option {rules.clipped(name)}: {hint}"

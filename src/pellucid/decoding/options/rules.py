@@ -1,9 +1,10 @@
-"""What each option may be: a rule takes an option's name and a value and returns the value in its one form, or
-raises `OptionError` with what was wrong."""
+"""What values each option may have. A rule takes an option's name and a value, and returns the value in its one
+form or raises `OptionError`, which says what the value must be."""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -12,33 +13,83 @@ from pellucid.errors import OptionError
 
 Rule = Callable[[str, Any], Any]
 
+# Ids and counts are int64 in arrays; ids of a vocabulary stay far below.
+LARGEST_COUNT = 2**63 - 1
+LARGEST_ID = 2**31 - 1
+LARGEST_SEED = 2**128 - 1
+
+# Sums of such biases over a whole beam stay within float32.
+MOST_BIAS = 1e9
+
+# The longest text of a value in an error message.
+_SHOWN = 200
+
+
+def shown(value: Any) -> str:
+    """A value as an error message shows it, in at most 200 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python converts
+        text = "a number of thousands of digits"
+    return clipped(text)
+
+
+def clipped(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
 
 def _refuse(name: str, value: Any, wanted: str) -> NoReturn:
-    raise OptionError(f"{name} is {value!r}; it must be {wanted}")
+    raise OptionError(f"{name} is {shown(value)}; it must be {wanted}")
 
 
 @dataclass(frozen=True)
 class WholeNumber:
     minimum: int
+    maximum: int = LARGEST_COUNT
 
     def __call__(self, name: str, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < self.minimum:
-            _refuse(name, value, f"a whole number of at least {self.minimum}")
+        if not isinstance(value, int) or isinstance(value, bool) or not self.minimum <= value <= self.maximum:
+            _refuse(name, value, f"a whole number {self._range}")
         return value
+
+    @property
+    def _range(self) -> str:
+        if self.maximum == LARGEST_COUNT:
+            return f"of at least {self.minimum}"
+        return f"from {self.minimum} to {self.maximum}"
 
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number for which `holds`; `wanted` says when that is."""
+    """A finite number from `least` to `most`; `above` and `below` are bounds that it may not equal."""
 
-    wanted: str = "a finite number"
-    holds: Callable[[float], bool] = lambda value: True
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
 
-    def __call__(self, name: str, value: Any) -> Any:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not self.holds(value):
-            _refuse(name, value, self.wanted)
-        return value
+    def __call__(self, name: str, value: Any) -> float:
+        number = _finite(value)
+        if number is None or not (self.least <= number <= self.most and self.above < number < self.below):
+            _refuse(name, value, self._wanted)
+        return number
+
+    @property
+    def _wanted(self) -> str:
+        bounds = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        parts = [f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)]
+        return " and ".join(parts) or "a finite number"
+
+
+def _finite(value: Any) -> float | None:
+    """A number as a float; None for anything else, and for what no finite float can hold."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True)
@@ -48,8 +99,8 @@ class OneOf:
     def __call__(self, name: str, value: Any) -> Any:
         # True == 1, and an option that is True or "never" should not be 1.
         if not any(value is known or (isinstance(value, str) and value == known) for known in self.values):
-            shown = [f'"{known}"' if isinstance(known, str) else str(known) for known in self.values]
-            _refuse(name, value, f"{', '.join(shown[:-1])} or {shown[-1]}")
+            names = [f'"{known}"' if isinstance(known, str) else str(known) for known in self.values]
+            _refuse(name, value, f"{', '.join(names[:-1])} or {names[-1]}")
         return value
 
 
@@ -77,16 +128,26 @@ def token_sequences(name: str, value: Any) -> tuple[tuple[int, ...], ...]:
 
 def sequence_bias(name: str, value: Any) -> tuple[tuple[tuple[int, ...], float], ...]:
     """From a dict {ids: bias} or a list of [ids, bias]."""
-    wanted = "a dict of tuples of token ids to numbers, or a list of [token ids, number]"
+    wanted = (
+        f"a dict of tuples of token ids to numbers, or a list of [token ids, number]; a number is from -{MOST_BIAS:g} "
+        f"to {MOST_BIAS:g}, or -inf to exclude or inf to force a token"
+    )
     pairs = list(value.items()) if isinstance(value, Mapping) else value
     if not _is_sequence(pairs) or not pairs:
         _refuse(name, value, wanted)
     for pair in pairs:
         if not _is_sequence(pair) or len(pair) != 2 or not _is_token_sequence(pair[0]):
             _refuse(name, value, wanted)
-        if not isinstance(pair[1], (int, float)) or isinstance(pair[1], bool) or math.isnan(pair[1]):
+        if not _is_bias(pair[1]):
             _refuse(name, value, wanted)
     return tuple((tuple(map(int, ids)), float(bias)) for ids, bias in pairs)
+
+
+def _is_bias(value: Any) -> bool:
+    if isinstance(value, float) and math.isinf(value):
+        return True
+    bias = _finite(value)
+    return bias is not None and abs(bias) <= MOST_BIAS
 
 
 def force_words(name: str, value: Any) -> tuple[tuple[tuple[int, ...], ...], ...]:
@@ -108,10 +169,10 @@ def decay(name: str, value: Any) -> tuple[int, float]:
     wanted = "a pair of a whole number of at least 0 and a number above 0"
     if not _is_sequence(value) or len(value) != 2 or not _is_token(value[0]):
         _refuse(name, value, wanted)
-    factor = value[1]
-    if not isinstance(factor, (int, float)) or isinstance(factor, bool) or not math.isfinite(factor) or factor <= 0:
+    factor = _finite(value[1])
+    if factor is None or factor <= 0:
         _refuse(name, value, wanted)
-    return int(value[0]), float(factor)
+    return int(value[0]), factor
 
 
 def strings(name: str, value: Any) -> tuple[str, ...]:
@@ -139,8 +200,8 @@ def functions(name: str, value: Any) -> tuple[Any, ...]:
 def seed(name: str, value: Any) -> Any:
     """A number, or a tuple of one for each prompt."""
     given = (value,) if not _is_sequence(value) else value
-    if not all(map(_is_token, given)):
-        raise OptionError(f"{name} is {value!r}; a seed is a whole number of at least 0, or a list of one a prompt")
+    if not all(_is_whole(one, LARGEST_SEED) for one in given):
+        _refuse(name, value, "a whole number from 0 to 2**128 - 1, or a list of one such number per prompt")
     return int(value) if not _is_sequence(value) else tuple(map(int, value))
 
 
@@ -148,9 +209,18 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
+def _is_whole(value: Any, largest: int) -> bool:
+    """Whether a value is an integer, numpy's included, from 0 to `largest`."""
+    if isinstance(value, bool):
+        return False
+    try:
+        return 0 <= operator.index(value) <= largest
+    except TypeError:
+        return False
+
+
 def _is_token(value: Any) -> bool:
-    # numpy's integers answer to __index__ too.
-    return hasattr(value, "__index__") and not isinstance(value, bool) and int(value) >= 0
+    return _is_whole(value, LARGEST_ID)
 
 
 def _is_token_sequence(value: Any) -> bool:
