@@ -166,7 +166,9 @@ def _place(cumulative: NDArray[np.float64], position: float) -> int:
 def draw_several(logits: FloatArray, uniforms: Sequence[float]) -> list[int]:
     """Places in logits [n], one for each number from [0, 1), drawn without replacement, in order; fewer where no
     more have any probability."""
-    weights = np.exp(logits - logits.max())
+    if not len(logits) or (largest := logits.max()) == -np.inf:
+        return []
+    weights = np.exp(logits - largest)
     starts = np.arange(0, len(weights), _BLOCK)
     sums = np.add.reduceat(weights, starts, dtype=np.float64)
     drawn: list[int] = []

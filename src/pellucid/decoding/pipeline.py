@@ -13,6 +13,7 @@ from pellucid.decoding.distribution import IntArray, Survey
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
 from pellucid.engine import FloatArray
+from pellucid.errors import DecodingError
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,7 +60,7 @@ class Pipeline:
         maxima = None if survey is None or self.processors else survey.maxima
         candidates, warpers = Candidates(logits, maxima=maxima), self.warpers
         # Where processors excluded every token there is no distribution to warp.
-        is_empty = bool(self.processors and warpers) and logits.max() == -np.inf
+        is_empty = bool(self.processors) and self._largest(logits) == -np.inf
         if observe is None and self._first_two is not None and not is_empty:
             # Both at once, where nobody looks in between.
             places, left = self._first_two.left(logits, maxima)
@@ -69,6 +70,14 @@ class Pipeline:
             if observe is not None:
                 observe(warper, candidates)
         return candidates
+
+    def _largest(self, logits: FloatArray) -> np.float32:
+        """The largest of processed logits, which is -inf where all tokens are excluded."""
+        largest: np.float32 = logits.max()
+        if not largest < np.inf:  # NaN, if there is one
+            applied = ", ".join(processor.label for processor in self.processors)
+            raise DecodingError(f"no token can be chosen: the logits are {largest} after {applied}")
+        return largest
 
     @cached_property
     def _first_two(self) -> p.TemperedTopK | None:

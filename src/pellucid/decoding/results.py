@@ -118,9 +118,14 @@ class Score(Displayed):
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean negative log-probability of those tokens; NaN where there is none."""
+        """exp of the mean negative log-probability of those tokens; NaN where there is none, inf beyond float64."""
         count = sum(row.logprob is not None for row in self.rows)
-        return math.exp(-self.logprob / count) if count else math.nan
+        if not count:
+            return math.nan
+        try:
+            return math.exp(-self.logprob / count)
+        except OverflowError:
+            return math.inf
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "logprob": self.logprob, "perplexity": self.perplexity}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from pellucid.decoding.distribution import IntArray
 from pellucid.decoding.history import TokenHistory
+from pellucid.decoding.options.rules import shown
 from pellucid.decoding.processors.processor import without
 from pellucid.engine import FloatArray
 from pellucid.errors import OptionError
@@ -55,7 +58,7 @@ class PrefixAllowedTokens:
     among others dies of it instead.
     """
 
-    prefix_allowed_tokens_fn: Callable[[int, IntArray], Sequence[int]]
+    prefix_allowed_tokens_fn: Callable[[int, IntArray], Iterable[int]]
     force: bool = True
 
     @property
@@ -63,19 +66,39 @@ class PrefixAllowedTokens:
         return "prefix_allowed_tokens_fn"
 
     def __call__(self, history: TokenHistory, logits: FloatArray) -> FloatArray:
-        allowed = np.asarray(self.prefix_allowed_tokens_fn(history.prompt, history.ids.copy()), dtype=np.int64)
+        allowed = _allowed_ids(self.prefix_allowed_tokens_fn(history.prompt, history.ids.copy()), len(logits))
         if not len(allowed):
             raise OptionError(f"prefix_allowed_tokens_fn allows nothing after {history.ids.tolist()}")
-        if allowed.min() < 0 or allowed.max() >= len(logits):
-            raise OptionError(
-                f"prefix_allowed_tokens_fn allows id {allowed[(allowed < 0) | (allowed >= len(logits))][0]}; "
-                f"ids are 0 to {len(logits) - 1}"
-            )
         out = np.full_like(logits, -np.inf)
         out[allowed] = logits[allowed]
         if self.force and out[allowed].max() == -np.inf:
             out[allowed] = 0
         return out
+
+
+def _allowed_ids(returned: Any, vocab_size: int) -> IntArray:
+    """What a caller's function returned, any iterable of token ids, as an array."""
+    if isinstance(returned, np.ndarray) and returned.ndim == 1 and np.issubdtype(returned.dtype, np.integer):
+        outside = returned[(returned < 0) | (returned >= vocab_size)].tolist()
+        ids = returned.astype(np.int64)
+    else:
+        try:
+            listed = [_as_id(one) for one in returned]
+        except TypeError as error:
+            raise OptionError(
+                f"prefix_allowed_tokens_fn returned {shown(returned)}; it must return a list of token ids"
+            ) from error
+        outside = [token for token in listed if not 0 <= token < vocab_size]
+        ids = _array([] if outside else listed)
+    if outside:
+        raise OptionError(f"prefix_allowed_tokens_fn allows id {shown(outside[0])}; ids are 0 to {vocab_size - 1}")
+    return ids
+
+
+def _as_id(value: Any) -> int:
+    if isinstance(value, (bool, np.bool_)):  # a mask is not a list of ids
+        raise TypeError
+    return operator.index(value)
 
 
 @dataclass(frozen=True)
@@ -133,8 +156,8 @@ def valid_values(logits: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class ExponentialDecayLengthPenalty:
-    """Make eos likelier, exponentially so, from the `start`-th new token on: with n tokens past it, its logit
-    grows by abs(logit) * (factor ** n - 1)."""
+    """Make eos exponentially likelier from the `start`-th new token on: with n tokens past it, its logit grows by
+    abs(logit) * (factor ** n - 1), up to the largest float32."""
 
     start: int
     factor: float
@@ -152,7 +175,8 @@ class ExponentialDecayLengthPenalty:
         eos = eos[eos < len(logits)]
         eos = eos[np.isfinite(logits[eos])]  # what is excluded stays so
         with np.errstate(over="ignore"):
-            out[eos] += np.abs(logits[eos]) * np.float32(float(self.factor) ** past - 1)
+            growth = min(np.float64(self.factor) ** past - 1, float(_LIMITS.max))
+            out[eos] = np.minimum(logits[eos] + np.abs(logits[eos]) * np.float32(growth), _LIMITS.max)
         return out
 
 

@@ -43,8 +43,11 @@ class UserProcessor:
             raise OptionError(
                 f"{self.label} returned an array of shape {list(returned.shape)}; it must be {list(logits.shape)}"
             )
-        if np.isnan(returned).any():
-            raise OptionError(f"{self.label} returned NaN for id {int(np.isnan(returned).argmax())}")
+        unusable = np.isnan(returned) | (returned == np.inf)
+        if unusable.any():
+            wrong = int(unusable.argmax())
+            value = "NaN" if np.isnan(returned[wrong]) else "infinity"
+            raise OptionError(f"{self.label} returned {value} for id {wrong}; a logit is a number below infinity")
         return returned
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,8 @@ class SequenceBias:
     """Add a number to the logit of the token that would complete a sequence.
 
     sequence_bias: pairs of ids and a bias. A sequence of one id is biased always; a longer one where the text
-    ends with all of its ids but the last. Of a sequence given twice, the last bias counts.
+    ends with all of its ids but the last. Of a sequence given twice, the last bias counts. A bias of -inf excludes the
+    token, one of inf leaves only such tokens; of both for one token, -inf counts.
     """
 
     sequence_bias: tuple[tuple[tuple[int, ...], float], ...]
@@ -33,10 +35,19 @@ class SequenceBias:
         single_ids, single_biases = self._singles
         biases = np.zeros_like(logits)
         biases[single_ids] = single_biases
-        for prefix, last, bias in self._longer:
-            if _ends_with(history.ids, prefix):
-                biases[last] += bias
+        with np.errstate(invalid="ignore"):  # -inf and inf
+            for prefix, last, bias in self._longer:
+                if _ends_with(history.ids, prefix):
+                    biases[last] += bias
+        if self._has_infinite:
+            biases[np.isnan(biases)] = -np.inf
+            if (forced := biases == np.inf).any():
+                return np.where(forced, np.float32(0), np.float32(-np.inf))
         return logits + biases
+
+    @cached_property
+    def _has_infinite(self) -> bool:
+        return any(math.isinf(bias) for bias in self._biases.values())
 
     @cached_property
     def _biases(self) -> dict[tuple[int, ...], float]:

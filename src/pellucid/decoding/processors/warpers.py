@@ -6,6 +6,7 @@ after a filter that keeps fifty tokens, the next one works on fifty.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from pellucid.decoding.distribution import (
 )
 from pellucid.decoding.history import TokenHistory
 from pellucid.engine import FloatArray
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 # Of many logits so many are looked at first, then four times as many, until they have the probability asked for.
 _FIRST_LOOK = 256
@@ -69,9 +72,17 @@ class Filter(Warper):
         return out
 
 
+# Below this temperature, float32 quotients of large logits are too coarse to tell neighbours apart.
+_COLD = 0.01
+
+
 @dataclass(frozen=True)
 class Temperature(Warper):
-    """Divide by the temperature: above 1 flattens the distribution, below 1 sharpens it."""
+    """Divide by the temperature: above 1 flattens the distribution, below 1 sharpens it.
+
+    Where the quotients would leave float32's range or precision, the largest logit is subtracted first, in float64,
+    which does not change the softmax: any positive temperature gives the exact distribution, a tiny one the argmax.
+    """
 
     temperature: float
 
@@ -80,8 +91,14 @@ class Temperature(Warper):
         return f"temperature {self.temperature:g}"
 
     def warped(self, logits: FloatArray) -> FloatArray:
-        with np.errstate(over="ignore"):  # the smallest float32, which stands for -inf, becomes that
-            return logits / np.float32(self.temperature)
+        divisor = min(self.temperature, _LARGEST)  # beyond float32, quotients are 0 all the same
+        largest = float(logits.max())
+        with np.errstate(over="ignore"):  # a quotient below all float32 numbers is -inf
+            if divisor >= _COLD and abs(largest) <= _LARGEST * min(divisor, 1.0):
+                return logits / np.float32(divisor)
+            if largest == -math.inf:
+                return logits
+            return ((logits.astype(np.float64) - largest) / divisor).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pellucid.decoding.distribution import draw_several
-from pellucid.decoding.search.hypotheses import Beam, Candidate, Finished, FinishedHypotheses, run_searches
+from pellucid.decoding.search.hypotheses import Beam, Candidate, Finished, FinishedHypotheses, normalised, run_searches
 from pellucid.decoding.search.hypothesis_search import HypothesisSearch
 from pellucid.decoding.sequence import Run
 from pellucid.decoding.task import DecodingTask
@@ -67,13 +67,11 @@ class BeamSearch(HypothesisSearch):
 
     def collect(self, ended: Sequence[Candidate]) -> None:
         """Rank the candidates that ended among the finished hypotheses, of which the best num_beams stay."""
-        hypotheses = [self.finish(candidate, self._final_score(candidate)) for candidate in ended]
+        penalty = self.options.length_penalty
+        scores = [normalised(candidate.score, candidate.history.new_length, penalty) for candidate in ended]
+        hypotheses = [self.finish(candidate, score) for candidate, score in zip(ended, scores, strict=True)]
         closed = not self.improvable or (self.finished.full and self.options.early_stopping is True)
         self.record_displaced(hypotheses if closed else self.finished.add(hypotheses))
-
-    def _final_score(self, candidate: Candidate) -> float:
-        length = candidate.history.new_length**self.options.length_penalty
-        return float(candidate.score / np.float32(length))
 
     def may_improve(self, best_running: Candidate) -> bool:
         """Whether the best running hypothesis could still displace a finished one.
@@ -86,4 +84,4 @@ class BeamSearch(HypothesisSearch):
         penalty, history = self.options.length_penalty, best_running.history
         longest = self.options.early_stopping == "never" and penalty > 0
         length = self.options.new_tokens_after(history.prompt_length) if longest else history.new_length
-        return float(best_running.score / np.float32(length**penalty)) > self.finished.worst_score
+        return normalised(best_running.score, length, penalty) > self.finished.worst_score

@@ -60,6 +60,16 @@ class Finished:
     node: int | None = None
 
 
+def normalised(score: np.float32, length: int, penalty: float) -> float:
+    """score / length ** penalty, by which hypotheses of different length are compared: in float32, as Transformers 5.23
+    computes it, or in float64 where float32 cannot hold it."""
+    divisor = length**penalty
+    with np.errstate(all="ignore"):
+        divided = score / np.float32(divisor)
+        held = bool(np.isfinite(divided)) and 0 < np.float32(divisor) < np.inf
+    return float(divided) if held else float(score) / divisor
+
+
 class FinishedHypotheses:
     """The best `capacity` hypotheses that ended, best first; the earlier first among equals."""
 

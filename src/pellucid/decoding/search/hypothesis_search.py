@@ -53,7 +53,9 @@ class HypothesisSearch:
         processed = pipeline(beam.history, own, None if watched is None else watched.observe)
         if self.tree is not None and watched is not None and self.tree.nodes[beam.node].expansion is None:
             self.tree.expanded(beam.node, watched)
-        return Continuations(parent, Candidates(processed.logits + beam.score, processed.ids), own)
+        with np.errstate(over="ignore"):  # a score below all float32 numbers is -inf
+            scored = processed.logits + beam.score
+        return Continuations(parent, Candidates(scored, processed.ids), own)
 
     def best(self, continuations: Sequence[Continuations], beams: int) -> list[Candidate]:
         """The best of all continuations, best first: enough that `beams` can run on even if as many end by each eos."""
