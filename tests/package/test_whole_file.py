@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
@@ -89,3 +90,58 @@ def test_a_folder_that_is_not_there_is_an_error_before_the_work(tmp_path: Path) 
     path = tmp_path / "missing" / "new.json"
     with pytest.raises(PellucidError, match=r"missing.new\.json cannot be written: No such file"), whole_file(path):
         pytest.fail("the work began")
+
+
+def test_a_path_that_cannot_be_one_is_an_error_before_the_work(tmp_path: Path) -> None:
+    for path in (Path("~nobody-has-this-name/file"), tmp_path / ("x" * 300), tmp_path / "a\0b", tmp_path):
+        with pytest.raises(PellucidError, match="cannot be written"), whole_file(path):
+            pytest.fail("the work began")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    with whole_file(path) as file:
+        file.write(b"whole")
+    assert path.read_bytes() == b"whole"
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device", str(path))
+
+    path = tmp_path / "record.json"
+    with (
+        pytest.raises(PellucidError, match=r"record\.json cannot be written: No space left"),
+        whole_file(path) as file,
+        monkeypatch.context() as patched,
+    ):
+        patched.setattr(Path, "write_bytes", full)
+        file.write(b"{}")
+    assert os.listdir(tmp_path) == []
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from pellucid.whole_file import temporary, whole_file
+folder = Path(sys.argv[1])
+with whole_file(folder / "killed.json") as file, temporary(folder, folder=True) as staging:
+    file.partial.write_bytes(b"half")
+    (staging / "model.safetensors").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no locks that end with their process")
+def test_what_a_killed_process_left_is_removed_by_the_next_write_and_nothing_else_is(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path)], check=False)
+    assert len(left := os.listdir(tmp_path)) == 2 and all(name.startswith(".") for name in left)
+    (tmp_path / ".pellucid-notes").write_text("precious")
+    with whole_file(tmp_path / "a.json") as first:
+        first.partial.write_bytes(b"being written")
+        with whole_file(tmp_path / "b.json") as second:
+            second.write(b"b")
+        first.complete()
+    assert sorted(os.listdir(tmp_path)) == [".pellucid-notes", "a.json", "b.json"]
+    assert (tmp_path / "a.json").read_bytes() == b"being written"
