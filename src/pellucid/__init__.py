@@ -9,11 +9,11 @@ Names are imported when they are first used: `import pellucid` itself imports ne
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from pellucid.lazy_names import first_use
-
+# As in typing, which is not imported here: the `pellucid` command handles Ctrl-C from its first moments on.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pellucid.compat.auto import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
     from pellucid.compat.models import GPT2LMHeadModel, GPT2Model
     from pellucid.compat.pretrained import GPT2Config, GPT2Tokenizer
@@ -81,6 +81,8 @@ def __getattr__(name: str) -> Any:
         from pellucid.extras import require
 
         require(_EXTRAS[name], f"pellucid.{name}")
+    from pellucid.lazy_names import first_use
+
     return first_use(__name__, name, _HOMES)
 
 

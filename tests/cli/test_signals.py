@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pellucid.cli.interrupts import interrupts_wait
+from pellucid.cli.signals import signals_wait
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def hears_interrupts() -> Iterator[None]:
 
 def test_an_interrupt_comes_when_the_block_has_ended(hears_interrupts: None) -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+    with pytest.raises(KeyboardInterrupt), signals_wait():
         signal.raise_signal(signal.SIGINT)
         done.append("the rest of the block")
     assert done
@@ -28,13 +28,13 @@ def test_an_interrupt_comes_when_the_block_has_ended(hears_interrupts: None) -> 
 
 
 def test_without_one_nothing_happens(hears_interrupts: None) -> None:
-    with interrupts_wait():
+    with signals_wait():
         pass
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_blocks_own_error_goes_before_an_interrupt(hears_interrupts: None) -> None:
-    with pytest.raises(ValueError, match="its own"), interrupts_wait():
+    with pytest.raises(ValueError, match="its own"), signals_wait():
         signal.raise_signal(signal.SIGINT)
         raise ValueError("its own")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -43,7 +43,7 @@ def test_the_blocks_own_error_goes_before_an_interrupt(hears_interrupts: None) -
 def test_an_ignored_interrupt_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with interrupts_wait():
+        with signals_wait():
             signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:

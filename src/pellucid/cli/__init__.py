@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-
 
 def main() -> None:
-    """What the `pellucid` script runs."""
-    # A command makes many objects before it says anything, and hardly any garbage: looking for it can wait.
-    gc.set_threshold(50_000, 20, 20)
-    from pellucid.cli.app import app
-    from pellucid.cli.terminal import make_output_safe
+    """Run the `pellucid` command and exit with its status."""
+    from pellucid.cli.signals import end_at_once
 
-    make_output_safe()
-    app()
+    end_at_once()
+    from pellucid.cli.process import run
+
+    run()

@@ -1,58 +1,100 @@
-"""How a command ends that cannot do what it was asked: one line on stderr, an exit status, no traceback."""
+"""How a command that fails ends: one line on stderr, an exit status, no traceback."""
 
 from __future__ import annotations
 
-import os
+import errno
 import re
-import sys
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
-from pellucid.cli.terminal import show_error, show_notice
+from pellucid.cli.signals import Stopped, stoppable
+from pellucid.cli.terminal import discard_stdout, show_error, show_notice
 from pellucid.errors import OptionError, PellucidError
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports a command stopped by Ctrl-C
 READER_GONE = 141  # 128 + SIGPIPE
 
+# Errors of writing to a stream: a full disk, a closed stream, a quota, a failing device.
+_FULL = (errno.ENOSPC, errno.EBADF, errno.EDQUOT, errno.EIO)
+# How libraries report that they got no memory, where they do not raise MemoryError.
+_NO_MEMORY = re.compile(
+    r"cannot allocate memory|can't allocate memory|not enough memory|failed to map segment|bad_alloc", re.IGNORECASE
+)
+
 
 class PellucidCommand(TyperCommand):
-    """A command whose errors are told as the command line tells them.
+    """A command that reports its errors by a line and an exit status.
 
-    An `OptionError` is bad usage (status 2), any other `PellucidError` a failed operation (1). Ctrl-C and a reader
-    that has gone away end it quietly.
+    An `OptionError` is bad usage (status 2); another `PellucidError`, an `OSError` and a lack of memory are failures
+    (1). Signals and a closed pipe end the command quietly.
     """
 
     def invoke(self, ctx: Any) -> Any:
-        with warnings.catch_warnings():
+        with stoppable(), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: show_notice(f"warning: {message}")
             try:
                 return super().invoke(ctx)
             except OptionError as error:
                 options = {str(parameter.name): _spelling(parameter) for parameter in self.params}
                 raise typer.BadParameter(as_options(str(error), options), ctx=ctx) from error
-            except PellucidError as error:
-                show_error(str(error))
-                raise typer.Exit(FAILED) from error
-            except KeyboardInterrupt as error:
-                raise typer.Exit(INTERRUPTED) from error
-            except BrokenPipeError as error:
-                _discard_output()
-                raise typer.Exit(READER_GONE) from error
-            except OSError as error:  # a folder that may not be read, a disk that is full
-                show_error(str(error))
-                raise typer.Exit(FAILED) from error
+            except (PellucidError, OSError, MemoryError, KeyboardInterrupt) as error:
+                raise typer.Exit(tell(error)) from error
+
+
+def tell(error: BaseException) -> int:
+    """Print the line that says why a command failed; returns its exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        return error.status if isinstance(error, Stopped) else INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        discard_stdout()
+        return READER_GONE
+    show_error(_line(error))
+    return FAILED
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, PellucidError):
+        return str(error)
+    if any(_is_lack_of_memory(cause) for cause in _causes(error)):
+        return (
+            "there is not enough memory: close other programs, or ask for less (a smaller model or --precision int8, "
+            "fewer tokens, beams or sequences)"
+        )
+    if isinstance(error, OSError) and error.strerror is not None:
+        if error.filename is not None:
+            return f"{error.filename}: {error.strerror}"
+        if error.errno in _FULL:
+            discard_stdout()
+            return f"standard output cannot be written: {error.strerror}"
+        return error.strerror
+    kind = type(error).__name__
+    return f"unexpected {kind}: {error} (with PELLUCID_TRACEBACK=1 the command shows where it comes from)"
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, ImportError | RuntimeError | OSError) and _NO_MEMORY.search(str(error)) is not None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def as_options(message: str, options: Mapping[str, str]) -> str:
-    """A message about decoding options with their names as the command line spells them, which `options` tells."""
+    """A message about decoding options, with Python names replaced by those of the command line (`options`)."""
     for name, option in sorted(options.items(), key=lambda pair: len(pair[0]), reverse=True):
-        # A name with an underscore can be nothing else; others are also words, unless they begin the message or
+        # A name with an underscore can be nothing else. Others are also words, unless they begin the message or
         # are given a value.
         place = rf"\b{name}\b" if "_" in name else rf"^{name}\b|\b{name}(?==)"
         message = re.sub(rf"(?<![-\w])(?:{place})(?:=(True|False)\b)?", _flag(option), message)
@@ -60,15 +102,9 @@ def as_options(message: str, options: Mapping[str, str]) -> str:
 
 
 def _spelling(parameter: Any) -> str:
-    """A parameter's long name on the command line, without the dashes before it."""
+    """A parameter's long name on the command line, without the leading dashes."""
     return max((str(name) for name in parameter.opts), key=len).lstrip("-")
 
 
 def _flag(option: str) -> Any:
     return lambda match: f"--no-{option}" if match[1] == "False" else f"--{option}"
-
-
-def _discard_output() -> None:
-    """Let the interpreter flush what is left to nowhere, so that it does not complain on its way out."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

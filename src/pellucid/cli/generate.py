@@ -22,7 +22,7 @@ from pellucid.cli.options import (
     PrecisionOption,
     Threads,
 )
-from pellucid.cli.terminal import given_text, printable, show_json, show_notice, stdout_abilities, waiting
+from pellucid.cli.terminal import given_text, printable, show_json, show_notice, stdout_abilities, waiting, write
 from pellucid.errors import OptionError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def generate(
     prompt = given_text(prompt)
     counts_drafts = _speculates(given) and sys.stderr.isatty()
     kept: bool | Literal["full"] = "full" if record_full else record is not None
-    with _record_file(record) as write:
+    with _record_file(record) as write_records:
         lm = load_model(model, precision, engine, device, threads)
         options = settled(given, lambda text: lm.tokenizer.encode(text))
         if _is_written_in_order(given) and not (json or kept or counts_drafts):
@@ -78,8 +78,8 @@ def generate(
         with waiting("decoding"):
             found = lm.generate(prompt, record=kept or counts_drafts, **options)
         generations = found if isinstance(found, list) else [found]
-        if write is not None:
-            write([generation.record for generation in generations if generation.record is not None])
+        if write_records is not None:
+            write_records([generation.record for generation in generations if generation.record is not None])
     if counts_drafts:
         _tell_drafts(generations)
         if not kept:
@@ -119,23 +119,23 @@ def _print_stream(prompt: str, start: Callable[[], Iterator[str]]) -> None:
     with waiting("reading the prompt"):
         pieces = start()
         piece = next(pieces, "")  # what is wrong with the options is told before anything is printed
-    write = _Writer()
-    write.prompt(prompt)
-    write.continuation(piece)
+    writer = _Writer()
+    writer.prompt(prompt)
+    writer.continuation(piece)
     for piece in pieces:
-        write.continuation(piece)
-    write.line_end()
+        writer.continuation(piece)
+    writer.line_end()
 
 
 def _print_generations(prompt: str, generations: list[Generation]) -> None:
     """One text after the other, an empty line between them."""
-    write = _Writer()
+    writer = _Writer()
     for number, generation in enumerate(generations):
         if number:
-            write.line_end()
-        write.prompt(prompt)
-        write.continuation(generation.new_text or "")
-        write.line_end()
+            writer.line_end()
+        writer.prompt(prompt)
+        writer.continuation(generation.new_text or "")
+        writer.line_end()
 
 
 class _Writer:
@@ -151,11 +151,9 @@ class _Writer:
         self._write(_BRIGHT, text)
 
     def line_end(self) -> None:
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+        write("\n")
 
     def _write(self, style: str, text: str) -> None:
         if self._is_terminal:
             text = printable(text)
-        sys.stdout.write(f"{style}{text}{_PLAIN}" if self._has_styles and text else text)
-        sys.stdout.flush()
+        write(f"{style}{text}{_PLAIN}" if self._has_styles and text else text)

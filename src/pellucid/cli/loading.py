@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pellucid.cli.interrupts import import_torch
 from pellucid.cli.options import EngineName, Precision
 from pellucid.cli.terminal import waiting
+from pellucid.cli.torch_import import import_torch
 from pellucid.errors import OptionError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def is_local(model: str) -> bool:
     """Whether a model needs no download: bundled, a path, or in the Hub's cache."""
     from pellucid.checkpoint import BUNDLED_MODELS
 
-    if model in BUNDLED_MODELS or Path(model).expanduser().exists():
+    if model in BUNDLED_MODELS or os.path.exists(os.path.expanduser(model)):
         return True
     from pellucid.checkpoint import is_cached
 

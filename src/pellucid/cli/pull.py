@@ -8,7 +8,7 @@ import typer
 
 from pellucid.cli.loading import is_local
 from pellucid.cli.options import Json
-from pellucid.cli.terminal import show_json, show_notice
+from pellucid.cli.terminal import show_json, show_notice, show_path
 
 
 def pull(
@@ -44,4 +44,4 @@ def pull(
     show_notice(
         f"{name} {'was already here' if was_here else 'is here'}: {parameters:,} parameters, {checkpoint.dtype}"
     )
-    typer.echo(str(checkpoint.path))
+    show_path(checkpoint.path)

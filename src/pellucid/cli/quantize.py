@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pellucid.cli.options import Json, Threads
-from pellucid.cli.terminal import show_json, show_notice, waiting
+from pellucid.cli.terminal import show_json, show_notice, show_path, waiting
 
 
 class PackedPrecision(StrEnum):
@@ -45,4 +45,4 @@ def quantize(
         show_json({"name": name, "path": str(out), "precision": precision.value, "bytes": size})
         return
     show_notice(f"{name} as {precision.value}: {size / 1e6:,.1f} MB")
-    typer.echo(str(out))
+    show_path(out)

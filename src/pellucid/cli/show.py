@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,7 +58,7 @@ def _read(file: str) -> tuple[list[Record], bool]:
 
     name = "standard input" if file == "-" else file
     try:
-        text = given_text("-") if file == "-" else Path(file).expanduser().read_text(encoding="utf-8")
+        text = given_text("-") if file == "-" else Path(os.path.expanduser(file)).read_text(encoding="utf-8")
         plain = json_module.loads(text)
     except OSError as error:
         raise RecordError(f"{name} cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""What the commands say, and where: results on stdout, notices, errors and progress on stderr."""
+"""What commands print: results on stdout; notices, errors and progress on stderr."""
 
 from __future__ import annotations
 
@@ -8,23 +8,19 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pellucid.errors import OptionError, PellucidError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions
+    from rich.segment import Segment
 
-# Shorter waits need no explanation.
+# A shorter wait shows no spinner.
 _PATIENCE_SECONDS = 1.0
-
-
-def make_output_safe() -> None:
-    """Where the locale's encoding lacks a character, write its escape instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def stdout_console() -> Console:
@@ -52,32 +48,69 @@ def stderr_console() -> Console:
 
 
 def show(renderable: Any) -> None:
-    """Print a table, a text, a result on stdout; where that is no terminal, without spaces at line ends."""
+    """Print a table, a text or a result on stdout, without spaces at line ends where that is not a terminal.
+
+    Control characters in its text are written out, wherever the text came from.
+    """
     console = stdout_console()
-    if console.is_terminal:
-        console.print(renderable)
-    else:
-        with console.capture() as capture:
-            console.print(renderable)
-        sys.stdout.writelines(line.rstrip() + "\n" for line in capture.get().splitlines())
-    sys.stdout.flush()
+    with console.capture() as capture:
+        console.print(_Cleaned(renderable))
+    text = capture.get()
+    if not console.is_terminal:
+        text = "".join(line.rstrip() + "\n" for line in text.splitlines())
+    write(text)
 
 
 def show_json(value: dict[str, Any]) -> None:
     """Print one object, and nothing else, on stdout. Numbers that JSON lacks (NaN, infinities) become null."""
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    sys.stdout.write(json.dumps(_finite(value), ensure_ascii=not utf8, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    write(json.dumps(_finite(value), ensure_ascii=not utf8, allow_nan=False) + "\n")
+
+
+def show_path(path: Path) -> None:
+    """Print a path on stdout: as it is for another program, with control characters written out on a terminal."""
+    write((printable(str(path)) if sys.stdout.isatty() else str(path)) + "\n")
+
+
+def write(text: str) -> None:
+    """Write to stdout at once, as every result is. Raises `PellucidError` if it cannot be written, `BrokenPipeError`
+    if its reader has gone."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise PellucidError(f"standard output cannot be written: {error.strerror}") from error
+
+
+def discard_stdout() -> None:
+    """Send what is still buffered for stdout nowhere, so that the interpreter does not fail on it when it exits."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_notice(message: str) -> None:
-    """One line on stderr."""
-    print(f"pellucid: {_one_line(message)}", file=sys.stderr, flush=True)
+    """Print one line on stderr. Where stderr is full or closed, the line is lost and the command goes on."""
+    with suppress(OSError):
+        print(f"pellucid: {_one_line(message)}", file=sys.stderr, flush=True)
 
 
 def show_error(message: str) -> None:
-    """The one line that says why a command failed."""
+    """Print the line that says why a command failed."""
     show_notice(f"error: {message}")
+
+
+@dataclass(frozen=True)
+class _Cleaned:
+    """A renderable whose text is `printable`; styles are not text, and stay."""
+
+    renderable: Any
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 @contextmanager
@@ -90,7 +123,9 @@ def waiting(message: str) -> Iterator[None]:
 
     def spin() -> None:
         if not done.wait(_PATIENCE_SECONDS):
-            with stderr_console().status(message):
+            from rich.text import Text
+
+            with stderr_console().status(Text(printable(message))):
                 done.wait()
 
     spinner = threading.Thread(target=spin, daemon=True)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pellucid.cli.interrupts import import_torch
 from pellucid.cli.loading import load_model
 from pellucid.cli.options import (
     Device,
@@ -22,6 +21,7 @@ from pellucid.cli.options import (
     Threads,
 )
 from pellucid.cli.terminal import given_text, show, show_json, show_notice, stderr_console, waiting
+from pellucid.cli.torch_import import import_torch
 from pellucid.errors import ActivationNameError, OptionError, PellucidError, TraceMemoryError
 
 if TYPE_CHECKING:
