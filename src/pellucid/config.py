@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from pellucid.errors import ConfigError
+from pellucid.json_object import read_json_object
+from pellucid.quoting import quoted
 
-# The activations a GPT-2 checkpoint may name, and the function each one is.
-# `gelu_new`, `gelu_fast` and `gelu_pytorch_tanh` are three spellings of the tanh approximation.
+# Names of activation functions in GPT-2 checkpoints, and the function that each one means. `gelu_new`, `gelu_fast` and
+# `gelu_pytorch_tanh` are three names of the tanh approximation.
 ACTIVATIONS: Mapping[str, str] = {
     "gelu_new": "gelu_new",
     "gelu_fast": "gelu_new",
@@ -25,7 +26,7 @@ ACTIVATIONS: Mapping[str, str] = {
     "tanh": "tanh",
 }
 
-# Transformers' generic names for GPT-2's own fields; both occur in files.
+# Transformers' generic names of GPT-2's fields. Files use either.
 _GENERIC_NAMES = {
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
@@ -33,13 +34,17 @@ _GENERIC_NAMES = {
     "num_hidden_layers": "n_layer",
 }
 
+_SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head")
+_MAX_SIZE = 2**31 - 1  # token ids and dimensions are 32-bit integers in the engines
+_MAX_EPSILON = 3e38  # within float32
+
 
 @dataclass(frozen=True, eq=False)
 class GPT2Config:
-    """What a GPT-2 is, as its `config.json` says it.
+    """The configuration of a GPT-2 model: the fields of its `config.json`.
 
-    Fields have the names and defaults of the Hub's files. Fields that Pellucid has no use for are
-    kept in `extra` and written back unchanged. Raises `ConfigError` when fields contradict each other.
+    Names and defaults are those of the Hub's files. Fields that Pellucid does not use are kept in `extra` and written
+    back unchanged. Raises `ConfigError` for values that no GPT-2 can have, and for fields that contradict each other.
     """
 
     vocab_size: int = 50257
@@ -65,38 +70,36 @@ class GPT2Config:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._check_types()
-        for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.n_inner is not None and self.n_inner < 1:
-            raise ConfigError(f"n_inner is {self.n_inner}; it must be at least 1, or null for 4 * n_embd")
+        for f in dataclasses.fields(self):
+            _check_type(f.name, getattr(self, f.name), str(f.type))
+        for name in _SIZES:
+            _check_size(name, getattr(self, name))
+        if self.n_inner is not None:
+            _check_size("n_inner", self.n_inner, "or null for 4 * n_embd")
         if self.n_embd % self.n_head:
             raise ConfigError(
                 f"n_embd ({self.n_embd}) is not divisible by n_head ({self.n_head}): "
-                "every head gets n_embd / n_head channels"
+                "every head has n_embd / n_head channels"
             )
         if self.activation_function not in ACTIVATIONS:
             raise ConfigError(
-                f"activation_function is {self.activation_function!r}, which GPT-2 cannot have; "
-                f"it is one of {', '.join(ACTIVATIONS)}"
+                f"activation_function is {quoted(self.activation_function)}; GPT-2's is one of {', '.join(ACTIVATIONS)}"
             )
         for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
             if not 0.0 <= getattr(self, name) < 1.0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; a dropout rate is at least 0 and below 1")
-        if not 0 < self.layer_norm_epsilon < math.inf:
-            raise ConfigError(f"layer_norm_epsilon is {self.layer_norm_epsilon}; it must be positive")
+                raise ConfigError(f"{name} is {quoted(getattr(self, name))}; a dropout rate is at least 0 and below 1")
+        if not 0 < self.layer_norm_epsilon <= _MAX_EPSILON:
+            raise ConfigError(
+                f"layer_norm_epsilon is {quoted(self.layer_norm_epsilon)}; it must be positive and fit in float32"
+            )
+        if not 0 <= self.initializer_range <= _MAX_EPSILON:
+            raise ConfigError(
+                f"initializer_range is {quoted(self.initializer_range)}; it must be a standard deviation of at least 0"
+            )
+        for name in TOKEN_ID_FIELDS:
+            check_token_ids(name, getattr(self, name))
         if self.extra.get("add_cross_attention"):
-            raise ConfigError("add_cross_attention is true: this is a decoder for another model's encoder, not GPT-2")
-
-    def _check_types(self) -> None:
-        for f in dataclasses.fields(self):
-            value, allowed = getattr(self, f.name), _FIELD_TYPES.get(str(f.type))
-            if allowed is None or (value is None and "None" in str(f.type)):
-                continue
-            # bool is an int in Python; a true where a number belongs is still a mistake.
-            if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-                raise ConfigError(f"{f.name} is {value!r}; it must be of type {f.type}")
+            raise ConfigError("add_cross_attention is true: this is the decoder of an encoder-decoder model, not GPT-2")
 
     @property
     def head_dim(self) -> int:
@@ -105,17 +108,17 @@ class GPT2Config:
 
     @property
     def inner_size(self) -> int:
-        """Width of the MLP's hidden layer: `n_inner`, or 4 * n_embd where that is null."""
+        """Width of the MLP's hidden layer: `n_inner`, or 4 * n_embd if that is null."""
         return 4 * self.n_embd if self.n_inner is None else self.n_inner
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
-        """The end-of-text ids, however many the file names (none, one or several)."""
+        """The end-of-text ids: none, one or several."""
         return as_token_ids(self.eos_token_id)
 
     @property
     def parameter_count(self) -> int:
-        """Number of distinct parameters; a tied head is the embedding and counts once. Allocates nothing."""
+        """Number of distinct parameters, computed from the sizes. A tied head is the embedding and counts once."""
         d, inner = self.n_embd, self.inner_size
         layer_norm = 2 * d
         attention = (d * 3 * d + 3 * d) + (d * d + d)
@@ -125,7 +128,7 @@ class GPT2Config:
         head = 0 if self.tie_word_embeddings else self.vocab_size * d
         return embeddings + self.n_layer * block + layer_norm + head
 
-    # Transformers' generic names, for code written against any model.
+    # Transformers' generic names, for code that is written for any model.
     @property
     def hidden_size(self) -> int:
         return self.n_embd
@@ -144,10 +147,10 @@ class GPT2Config:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Build from the contents of a `config.json`; unknown fields go to `extra`."""
+        """Build from the contents of a `config.json`. Unknown fields go to `extra`."""
         model_type = fields.get("model_type", "gpt2")
         if model_type != "gpt2":
-            raise ConfigError(f"model_type is {model_type!r}: this is not a GPT-2")
+            raise ConfigError(f"model_type is {quoted(model_type)}: this is not a GPT-2")
         own = {f.name for f in dataclasses.fields(cls)} - {"extra"}
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
@@ -158,28 +161,21 @@ class GPT2Config:
                 known[_GENERIC_NAMES[name]] = value
             else:
                 extra[name] = value
-        # Files from before `n_positions` was used name the context `n_ctx`.
+        # The oldest files name the context length `n_ctx` only.
         if "n_positions" not in known and "n_ctx" in extra:
             known["n_positions"] = extra["n_ctx"]
         return cls(**known, extra=extra)
 
     def to_dict(self) -> dict[str, Any]:
-        """The contents of a `config.json`, unknown fields included."""
+        """The contents of a `config.json`, with the fields in `extra`."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "extra"}
         return {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **self.extra, **fields}
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> Self:
-        """Read a `config.json`. Raises `ConfigError` naming the file when it is not a valid one."""
+        """Read a `config.json`. Raises `ConfigError`, naming the file, if it cannot be read or is not GPT-2's."""
         path = Path(path)
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} is not valid JSON: {error}") from error
-        if not isinstance(fields, dict):
-            raise ConfigError(f"{path} must hold a JSON object, not a {type(fields).__name__}")
+        fields = read_json_object(path, ConfigError)
         try:
             return cls.from_dict(fields)
         except ConfigError as error:
@@ -193,7 +189,7 @@ class GPT2Config:
         return dataclasses.replace(self, **changes)
 
     def __eq__(self, other: object) -> bool:
-        """Equal fields make equal configurations, also where a subclass adds methods."""
+        """Whether all fields are equal. Subclasses that only add methods compare equal too."""
         return self.to_dict() == other.to_dict() if isinstance(other, GPT2Config) else NotImplemented
 
     def __hash__(self) -> int:
@@ -204,10 +200,39 @@ class GPT2Config:
 
 
 def as_token_ids(ids: int | Sequence[int] | None) -> tuple[int, ...]:
-    """None, one id or several, as files and callers give them, as a tuple."""
+    """None, one id or several ids as a tuple."""
     if ids is None:
         return ()
     return (ids,) if isinstance(ids, int) else tuple(ids)
+
+
+# The fields of config.json and generation_config.json that hold token ids.
+TOKEN_ID_FIELDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def check_token_ids(name: str, ids: Any) -> None:
+    """Raise `ConfigError` unless `ids` is None, a token id or a list of token ids.
+
+    Ids beyond the vocabulary are allowed: files often keep GPT-2's 50256 beside a smaller vocabulary.
+    """
+    for token_id in ids if isinstance(ids, list) else () if ids is None else (ids,):
+        if not isinstance(token_id, int) or isinstance(token_id, bool) or abs(token_id) > _MAX_SIZE:
+            raise ConfigError(f"{name} is {quoted(ids)}; it must be a token id, a list of token ids, or null")
+
+
+def _check_size(name: str, size: int, otherwise: str = "") -> None:
+    if not 1 <= size <= _MAX_SIZE:
+        alternative = f", {otherwise}" if otherwise else ""
+        raise ConfigError(f"{name} is {quoted(size)}; it must be at least 1 and at most {_MAX_SIZE:,}{alternative}")
+
+
+def _check_type(name: str, value: Any, declared: str) -> None:
+    allowed = _FIELD_TYPES.get(declared)
+    if allowed is None or (value is None and "None" in declared):
+        return
+    # bool is a subclass of int; true is no number here.
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise ConfigError(f"{name} is {quoted(value)}; it must be of type {declared}")
 
 
 _FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
@@ -220,7 +245,7 @@ _FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 # The four sizes of "Language Models are Unsupervised Multitask Learners" (Radford et al., 2019), and
-# the six-layer distillation of the first.
+# DistilGPT2, a distillation of the smallest with six layers.
 PRESETS: Mapping[str, GPT2Config] = {
     "gpt2": GPT2Config(),
     "gpt2-medium": GPT2Config(n_embd=1024, n_layer=24, n_head=16),

@@ -90,6 +90,17 @@ def test_generic_field_names_are_understood() -> None:
         ({"resid_pdrop": 1.0}, "resid_pdrop is 1.0"),
         ({"layer_norm_epsilon": 0.0}, "layer_norm_epsilon is 0.0"),
         ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan"),
+        ({"layer_norm_epsilon": 10**400}, "layer_norm_epsilon is <an integer of 1,329 bits>"),
+        ({"layer_norm_epsilon": 1e300}, "layer_norm_epsilon is 1e\\+300"),
+        ({"initializer_range": float("nan")}, "initializer_range is nan"),
+        ({"attn_pdrop": 10**5000}, "attn_pdrop is <an integer"),
+        ({"n_positions": 2**31}, "n_positions is 2147483648"),
+        ({"eos_token_id": 1.5}, "eos_token_id is 1.5"),
+        ({"eos_token_id": [0, 1.5]}, r"eos_token_id is \[0, 1.5\]; it must be a token id"),
+        ({"eos_token_id": [True]}, r"eos_token_id is \[True\]"),
+        ({"bos_token_id": 2**31}, "bos_token_id is 2147483648"),
+        ({"activation_function": "\x1b[2J"}, r"activation_function is '\\x1b\[2J'"),
+        ({"model_type": ["x"] * 10**6}, r"model_type is \['x', .*\.\.\.\]"),
         ({"n_embd": "768"}, "n_embd is '768'.*int"),
         ({"n_layer": True}, "n_layer is True"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1"),
@@ -98,11 +109,29 @@ def test_generic_field_names_are_understood() -> None:
     ],
 )
 def test_a_contradiction_names_the_field_and_the_reason(fields: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said) as caught:
         GPT2Config.from_dict(fields)
+    assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"n_layer": 0}', "[" * 100_000, '{"n_embd": ' + "9" * 5000 + "}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        "\ufeff{}",
+        '{"n_layer": 0}',
+        '{"n_layer": 2, "n_layer": 3}',
+        '{"x": NaN}',
+        '{"layer_norm_epsilon": 1e999}',
+        "[" * 100_000,
+        '{"x": ' + "[" * 65 + "]" * 65 + "}",
+        '{"n_embd": ' + "9" * 5000 + "}",
+        '{"n_layer": ' + "9" * 300 + "}",
+    ],
+    ids=repr,
+)
 def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(text)

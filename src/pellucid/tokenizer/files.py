@@ -33,6 +33,9 @@ from pellucid.tokenizer.building import (
 )
 from pellucid.tokenizer.parts import GPT2_SPECIAL_TOKENS, TokenizerParts
 
+# A tokenizer.json of 250,000 tokens takes 17 MB.
+_MAX_BYTES = 1 << 25
+
 # (vocabulary, merges): Transformers' names, then OpenAI's.
 _VOCABULARY_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
@@ -67,11 +70,11 @@ def read_folder(folder: Path) -> TokenizerParts:
 
 def _read_if_there(path: Path) -> dict[str, Any]:
     """The JSON object in a file; `{}` where there is none."""
-    return read_json_object(path, TokenizerError) if path.exists() else {}
+    return read_json_object(path, TokenizerError, max_bytes=_MAX_BYTES) if path.exists() else {}
 
 
 def _read_bpe(vocabulary_file: Path, merges_file: Path) -> BPE:
-    vocab = read_json_object(vocabulary_file, TokenizerError)
+    vocab = read_json_object(vocabulary_file, TokenizerError, max_bytes=_MAX_BYTES)
     try:
         lines = merges_file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
