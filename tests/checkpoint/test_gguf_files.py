@@ -211,7 +211,7 @@ class TestFilesThatAreRefused:
             writer.add_tensor("blk.0.ffn_up.weight", np.ones((32, 128), np.float32))
 
         path = convert(tmp_path / "model.gguf", random_model(), add=add, leave_out=("blk.0.ffn_up.weight",))
-        assert "blk.0.ffn_up.weight is [128, 32], its place [32, 128]" in self.error(path)
+        assert "blk.0.ffn_up.weight is [128, 32], not [32, 128]" in self.error(path)
 
     def test_a_field_that_is_missing(self, random_model: Callable, tmp_path: Path) -> None:
         path = convert(tmp_path / "model.gguf", random_model())

@@ -89,7 +89,9 @@ class TestPaths:
 
     def test_a_file_of_no_known_kind_says_which_are(self, tmp_path: Path) -> None:
         (tmp_path / "weights.onnx").touch()
-        with pytest.raises(CheckpointError, match=r"weights\.onnx is of no kind .*: \.safetensors, \.gguf, \.bin"):
+        with pytest.raises(
+            CheckpointError, match=r"weights\.onnx is not a file of weights: .*\.safetensors, \.gguf, \.bin"
+        ):
             open_checkpoint(tmp_path / "weights.onnx")
 
     def test_a_damaged_folder_is_not_looked_up_elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,3 +152,32 @@ class TestNamesOffline:
     def test_a_name_that_no_model_can_have(self, name: str) -> None:
         with pytest.raises(ModelNotFoundError, match="it is no id that a model on the Hub can have"):
             open_checkpoint(name)
+
+
+class TestNamesThatLeadNowhere:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "~nosuchuser",
+            "~nosuchuser/model",
+            "a\0b",
+            "\ud800",
+            "x" * 300,
+            "./" + "x/" * 3000,
+            "./\x1b[2J",
+            5,
+            None,
+            b"x",
+        ],
+        ids=lambda name: repr(name)[:20],
+    )
+    def test_is_one_error_in_bounds(self, name: object) -> None:
+        with pytest.raises(ModelNotFoundError) as caught:
+            open_checkpoint(name)  # type: ignore[arg-type]
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+
+    def test_as_a_link_to_itself(self, tmp_path: Path) -> None:
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        with pytest.raises(ModelNotFoundError, match=r"loop cannot be opened: .*symbolic links"):
+            open_checkpoint(tmp_path / "loop")

@@ -161,8 +161,8 @@ def test_a_missing_argument_is_named(missing: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_layer_count_beyond_all_measure_is_one_error(bias: bool, tmp_path: Path) -> None:
     nano = NanoGPT(bias=bias)
-    path = nano.save(tmp_path / "ckpt.pt", model_args={**nano.arguments, "n_layer": 10**12})
-    with pytest.raises(CheckpointError, match=r"tensors, but its configuration 1,000,000,000,000 layers"):
+    path = nano.save(tmp_path / "ckpt.pt", model_args={**nano.arguments, "n_layer": 2**31 - 1})
+    with pytest.raises(CheckpointError, match=r"tensors, but its configuration 2,147,483,647 layers"):
         open_checkpoint(path)
 
 

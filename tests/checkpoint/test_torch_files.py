@@ -6,8 +6,6 @@ import collections
 import json
 import os
 import pickle
-import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +15,11 @@ import pytest
 import torch
 
 from pellucid.checkpoint import open_checkpoint
-from pellucid.checkpoint.torch_file import LoadedTensor, read_state_dict
-from pellucid.errors import CheckpointError, MissingExtraError
+from pellucid.checkpoint.stored import FileSegment
+from pellucid.errors import CheckpointError
 
 FORMATS = {"zip": True, "legacy": False}
+FILES = ("model.safetensors", "zip.bin", "legacy.bin")
 
 
 @pytest.fixture(params=FORMATS.values(), ids=FORMATS)
@@ -51,8 +50,6 @@ def test_a_state_dict_is_read_bit_for_bit(
 def test_every_float_type_is_read(
     dtype: torch.dtype, save_bin: Callable, weights_of: Callable, assert_holds: Callable
 ) -> None:
-    if dtype.itemsize == 1 and not zipfile.is_zipfile(save_bin()[0] / "pytorch_model.bin"):
-        pytest.skip("torch cannot read float8 from its legacy format")
     folder, model = save_bin(lambda state: {name: tensor.to(dtype) for name, tensor in state.items()})
     checkpoint = open_checkpoint(folder)
     assert checkpoint.dtype == str(dtype).removeprefix("torch.")
@@ -111,35 +108,37 @@ def test_shards_are_read(saved: Callable, weights_of: Callable, assert_holds: Ca
     assert_holds(folder, weights_of(model))
 
 
-def test_a_zip_file_is_not_loaded_to_be_opened(saved: Callable) -> None:
-    folder, model = saved()
-    torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    assert not any(
-        isinstance(tensor, LoadedTensor) for tensor in read_state_dict(folder / "pytorch_model.bin").values()
-    )
+def test_opening_reads_no_weights(save_bin: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("weights were read")
+
+    folder, _ = save_bin(tie_word_embeddings=False)
+    monkeypatch.setattr(FileSegment, "open", refuse)
+    with pytest.raises(AssertionError):
+        open_checkpoint(folder).take("wte.weight")
 
 
-def test_a_compressed_zip_file_is_read_all_the_same(
-    saved: Callable, weights_of: Callable, assert_holds: Callable
-) -> None:
-    """As a tool that repacks zip files leaves it; torch reads such a file."""
+def test_a_compressed_zip_file_is_refused(saved: Callable) -> None:
+    """torch.save never compresses; a compressed record could expand a thousandfold."""
     folder, model = saved()
     plain, packed = folder / "plain.bin", folder / "packed.bin"
     torch.save(model.state_dict(), plain)
     with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry))
-    assert_holds(packed, weights_of(model))
+    with pytest.raises(CheckpointError, match=r"packed\.bin .*its record .* is compressed"):
+        open_checkpoint(packed)
 
 
-def test_where_torch_does_not_tell_places_the_file_is_loaded(
-    saved: Callable, weights_of: Callable, assert_holds: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_big_endian_numbers_are_refused(saved: Callable) -> None:
     folder, model = saved()
-    torch.save(model.state_dict(), folder / "weights.bin")
-    monkeypatch.setattr("pellucid.checkpoint.torch_file._offset", lambda tensor: None)
-    assert all(isinstance(tensor, LoadedTensor) for tensor in read_state_dict(folder / "weights.bin").values())
-    assert_holds(folder / "weights.bin", weights_of(model))
+    plain, big = folder / "plain.bin", folder / "big.bin"
+    torch.save(model.state_dict(), plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(big, "w") as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, b"big" if entry.filename.endswith("byteorder") else old.read(entry))
+    with pytest.raises(CheckpointError, match=r"big\.bin .*big-endian"):
+        open_checkpoint(big)
 
 
 class _Trap:
@@ -221,23 +220,20 @@ def test_a_file_that_holds_something_else_says_what(contents: object, message: s
         open_checkpoint(folder / "other.bin")
 
 
-def test_without_torch_the_error_names_the_extra(saved: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_format_needs_torch(saved: Callable, run_python: Callable, tmp_path: Path) -> None:
     folder, model = saved()
-    torch.save(model.state_dict(), folder / "weights.bin")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r'reading .*weights\.bin needs the "torch" extra'):
-        open_checkpoint(folder / "weights.bin")
-
-
-def test_safetensors_are_read_and_written_without_torch(saved: Callable, run_python: Callable, tmp_path: Path) -> None:
-    folder, _ = saved()
+    torch.save(model.state_dict(), folder / "zip.bin")
+    torch.save(model.state_dict(), folder / "legacy.bin", _use_new_zipfile_serialization=False)
     program = """
 import sys
+from pathlib import Path
 from pellucid.checkpoint import open_checkpoint, write_checkpoint
-checkpoint = open_checkpoint(sys.argv[1])
-write_checkpoint(sys.argv[2], checkpoint.config, ((n, checkpoint.take(n)) for n in checkpoint.tensor_names()))
+folder, written = Path(sys.argv[1]), Path(sys.argv[2])
+for file in ("model.safetensors", "zip.bin", "legacy.bin"):
+    checkpoint = open_checkpoint(folder / file)
+    write_checkpoint(written / file, checkpoint.config, ((n, checkpoint.take(n)) for n in checkpoint.tensor_names()))
 print("torch" in sys.modules)
 """
     assert run_python(program, folder, tmp_path / "written").stdout == "False\n"
-    assert open_checkpoint(tmp_path / "written").config == open_checkpoint(folder).config
-    shutil.rmtree(tmp_path / "written")
+    contents = {(tmp_path / "written" / file / "model.safetensors").read_bytes() for file in FILES}
+    assert len(contents) == 1

@@ -180,7 +180,7 @@ def test_a_packed_file_that_is_not_what_it_says_is_refused(
     with pytest.raises(CheckpointError, match="packed as int4 it would be"):
         open_checkpoint(tmp_path)
     (tmp_path / PACKED_FILE).write_bytes(contents.replace(b"pellucid-packed-1", b"pellucid-packed-7", 1))
-    with pytest.raises(CheckpointError, match="not of the form pellucid-packed-1"):
+    with pytest.raises(CheckpointError, match="not in the format pellucid-packed-1"):
         open_checkpoint(tmp_path)
 
     (tmp_path / PACKED_FILE).write_bytes(contents)

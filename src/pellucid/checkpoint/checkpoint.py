@@ -1,4 +1,4 @@
-"""A checkpoint that has been opened: its configuration, and its tensors, checked and ready to be taken."""
+"""An open checkpoint: its configuration, and its tensors, which were checked and can be read."""
 
 from __future__ import annotations
 
@@ -10,32 +10,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pellucid.checkpoint.float_types import Float32Array, StoredArray
-from pellucid.checkpoint.layout import EMBEDDING, HEAD, canonical_name, expected_shapes, is_mask_buffer
+from pellucid.checkpoint.layout import (
+    EMBEDDING,
+    HEAD,
+    canonical_name,
+    check_layer_count,
+    expected_shapes,
+    is_mask_buffer,
+)
 from pellucid.checkpoint.stored import StoredTensor, equal
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, TokenizerError
+from pellucid.quoting import clipped, quoted
 
 if TYPE_CHECKING:
     from pellucid.checkpoint.packed_file import PackedFile
     from pellucid.tokenizer import GPT2Tokenizer
 
-# An error about hundreds of tensors names this many of them.
+# An error about many tensors names this many of them.
 _NAMES_IN_AN_ERROR = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """GPT-2 weights on disk, whatever their format.
+    """GPT-2 weights on disk, in any format.
 
-    name: what was asked for (`"demo"`, a Hub id, a path).
-    path: the folder or file that it is; errors name it.
-    config: `tie_word_embeddings` says what the weights say, where the file's own configuration is wrong about it.
-    generation_config: the contents of `generation_config.json`, or nothing.
+    name: the name it was opened by: `"demo"`, a Hub id or a path.
+    path: its folder or file, which errors name.
+    config: the configuration. `tie_word_embeddings` is corrected where the stored head differs from the embedding.
+    generation_config: the contents of `generation_config.json`, empty if there is none.
+    packed: the packed weights that the native engine maps, if the checkpoint is packed.
 
-    packed: the file of packed weights that the native engine maps, where that is what the checkpoint is.
-
-    Tensors have the names and shapes of `layout.expected_shapes(config)`, all of them and no others. They were
-    checked when the checkpoint was opened; their data is read when it is taken.
+    Its tensors are those of `layout.expected_shapes(config)`. Names, shapes and types were checked when the checkpoint
+    was opened; data is read when a tensor is taken.
     """
 
     name: str
@@ -53,28 +60,28 @@ class Checkpoint:
         path: Path,
         config: GPT2Config,
         stored: Mapping[str, StoredTensor],
+        generation_config: Mapping[str, Any],
+        load_tokenizer: Callable[[], GPT2Tokenizer] | None,
+        packed: PackedFile | None,
         *,
-        generation_config: Mapping[str, Any] | None = None,
-        load_tokenizer: Callable[[], GPT2Tokenizer] | None = None,
-        packed: PackedFile | None = None,
+        head: bool = True,
     ) -> Self:
-        """Match what a file holds, by the file's own keys, with what the configuration asks for.
+        """Match the tensors of a file, by its keys, with those that the configuration requires.
 
-        Raises `CheckpointError` naming every tensor that is missing, unexpected, misshapen or not a float.
+        head: whether an untied head is required and kept; without it the tensors are those of the base model.
+
+        Raises `CheckpointError` naming every tensor that is missing, unexpected, of a wrong shape or not a float.
         """
         files = {tensor.file for tensor in stored.values()}
         where = files.pop() if len(files) == 1 else path
-        config, tensors = _settle_head(where, config, _by_canonical_name(where, stored))
-        order = expected_shapes(config)
-        return cls(
-            name,
-            path,
-            config,
-            dict(generation_config or {}),
-            {tensor_name: tensors[tensor_name] for tensor_name in order},
-            load_tokenizer,
-            packed,
-        )
+        tensors = _by_canonical_name(where, stored)
+        if config.tie_word_embeddings and HEAD in tensors and EMBEDDING not in tensors:
+            tensors[EMBEDDING] = tensors.pop(HEAD)
+        if not head:
+            tensors.pop(HEAD, None)
+        config = _with_settled_head(where, config, tensors, head)
+        in_order = {tensor_name: tensors[tensor_name] for tensor_name in expected_shapes(config, head=head)}
+        return cls(name, path, config, dict(generation_config), in_order, load_tokenizer, packed)
 
     @property
     def dtype(self) -> str:
@@ -94,23 +101,22 @@ class Checkpoint:
     def take(self, name: str) -> Float32Array:
         """One tensor as a new C-contiguous float32 array, which the caller owns.
 
-        Raises `CheckpointError` for a name that the checkpoint does not have or a file that cannot be read.
+        Raises `CheckpointError` for an unknown name, and for a file that cannot be read or was changed.
         """
         return self._tensor(name).read()
 
     def take_stored(self, name: str) -> StoredArray:
-        """As `take`, but numbers stored as float16 or bfloat16 as they are."""
+        """As `take`, but float16 and bfloat16 are not converted."""
         return self._tensor(name).read_stored()
 
     def stored_blocks(self, name: str) -> Iterator[StoredArray]:
-        """As `take_stored`, its elements in order, as flat arrays of about a megabyte, for what need not hold it whole.
-        A block is good until the next."""
+        """As `take_stored`, but in flat blocks of about a megabyte. The next block overwrites a block."""
         return self._tensor(name).stored_blocks()
 
     def _tensor(self, name: str) -> StoredTensor:
         if name not in self._tensors:
             hint = "; its head is tied: take wte.weight" if name == HEAD else ""
-            raise CheckpointError(f"{self.path} has no tensor {name}{hint}")
+            raise CheckpointError(f"{self.path} has no tensor {clipped(name)}{hint}")
         return self._tensors[name]
 
     @property
@@ -118,7 +124,7 @@ class Checkpoint:
         return self._load_tokenizer is not None
 
     def tokenizer(self) -> GPT2Tokenizer:
-        """The checkpoint's own tokenizer. Raises `TokenizerError` where it has none."""
+        """The checkpoint's tokenizer. Raises `TokenizerError` if it has none."""
         if self._load_tokenizer is None:
             raise TokenizerError(
                 f"{self.path} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt; "
@@ -134,46 +140,47 @@ def _by_canonical_name(where: Path, stored: Mapping[str, StoredTensor]) -> dict[
         if is_mask_buffer(name):
             continue
         if name in tensors:
-            raise CheckpointError(f"{where} holds {name} twice: as {tensors[name].key} and as {key}")
+            raise CheckpointError(
+                f"{where} holds {clipped(name)} twice: as {clipped(tensors[name].key)} and as {clipped(key)}"
+            )
         tensors[name] = tensor
     return tensors
 
 
-def _settle_head(
-    where: Path, config: GPT2Config, tensors: dict[str, StoredTensor]
-) -> tuple[GPT2Config, dict[str, StoredTensor]]:
-    """Check the tensors, and decide as Transformers 5 does (`PreTrainedModel.tie_weights`) what a head is that
-    is stored although the configuration ties it: the embedding again where they are equal or the embedding is
-    absent, a head of its own where they differ."""
-    if config.tie_word_embeddings and HEAD in tensors and EMBEDDING not in tensors:
-        tensors = {**tensors, EMBEDDING: tensors[HEAD]}
-        del tensors[HEAD]
+def _with_settled_head(where: Path, config: GPT2Config, tensors: Mapping[str, StoredTensor], head: bool) -> GPT2Config:
+    """Check the tensors, and untie the head in the configuration if a different one is stored.
+
+    As Transformers 5 does (`PreTrainedModel.tie_weights`): a head that is stored although the configuration ties it is
+    ignored where it equals the embedding, and kept where it differs.
+    """
     if not config.tie_word_embeddings or HEAD not in tensors:
-        _check(where, config, tensors)
-        return config, tensors
+        _check(where, config, tensors, head)
+        return config
     untied = config.replace(tie_word_embeddings=False)
-    _check(where, untied, tensors)
+    _check(where, untied, tensors, head)
     if equal(tensors[EMBEDDING], tensors[HEAD]):
-        return config, tensors
+        return config
     warnings.warn(
         f"{where}: tie_word_embeddings is true, but lm_head.weight differs from wte.weight; the head is kept as it is",
         stacklevel=5,
     )
-    return untied, tensors
+    return untied
 
 
-def _check(where: Path, config: GPT2Config, tensors: Mapping[str, StoredTensor]) -> None:
-    if config.n_layer > len(tensors):  # so that a lying configuration cannot ask for a list of billions
-        raise CheckpointError(f"{where} has {len(tensors)} tensors, but its configuration {config.n_layer:,} layers")
+def _check(where: Path, config: GPT2Config, tensors: Mapping[str, StoredTensor], head: bool) -> None:
+    check_layer_count(where, config, len(tensors))
 
     def key(tensor: StoredTensor) -> str:
-        return tensor.key if tensor.file == where else f"{tensor.key} in {tensor.file.name}"
+        return clipped(tensor.key if tensor.file == where else f"{tensor.key} in {tensor.file.name}")
 
-    expected = expected_shapes(config)
-    both = [(tensors[name], shape) for name, shape in expected.items() if name in tensors]
+    def shape(sizes: tuple[int, ...]) -> str:
+        return quoted(list(sizes))
+
+    expected = expected_shapes(config, head=head)
+    both = [(tensors[name], sizes) for name, sizes in expected.items() if name in tensors]
     missing = [name for name in expected if name not in tensors]
-    unexpected = [f"{key(tensor)} {list(tensor.shape)}" for name, tensor in tensors.items() if name not in expected]
-    misshapen = [f"{key(t)} is {list(t.shape)}, its place {list(shape)}" for t, shape in both if t.shape != shape]
+    unexpected = [f"{key(tensor)} {shape(tensor.shape)}" for name, tensor in tensors.items() if name not in expected]
+    misshapen = [f"{key(t)} is {shape(t.shape)}, not {shape(sizes)}" for t, sizes in both if t.shape != sizes]
     not_float = [f"{key(tensor)} ({tensor.dtype})" for tensor, _ in both if not tensor.is_float]
 
     problems = [
@@ -191,8 +198,8 @@ def _check(where: Path, config: GPT2Config, tensors: Mapping[str, StoredTensor])
     message = f"{where} does not hold the GPT-2 that its configuration describes. Tensors {'; '.join(problems)}."
     if missing == [HEAD]:
         message += (
-            " The configuration says tie_word_embeddings: false, so the head must be stored;"
-            " if the model's head is its embedding, set it to true."
+            " The configuration says tie_word_embeddings: false, so a language model needs a stored head."
+            " If the head is the embedding, set it to true; a model without a head is opened with AutoModel."
         )
     raise CheckpointError(message)
 

@@ -1,4 +1,4 @@
-"""Checkpoints of nanoGPT's `train.py`: a state dict in `torch.nn.Linear`'s layout, and the model's arguments."""
+"""Checkpoints of nanoGPT's `train.py`: a state dict with matrices [out, in], and the model's arguments."""
 
 from __future__ import annotations
 
@@ -6,42 +6,54 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pellucid.checkpoint.layout import EMBEDDING, HEAD, canonical_name, expected_shapes, is_block_matrix, is_mask_buffer
+from pellucid.checkpoint.layout import (
+    EMBEDDING,
+    HEAD,
+    canonical_name,
+    check_layer_count,
+    expected_shapes,
+    is_block_matrix,
+    is_mask_buffer,
+)
 from pellucid.checkpoint.rearranged import TransposedTensor, ZeroTensor
 from pellucid.checkpoint.stored import StoredTensor, equal
-from pellucid.checkpoint.torch_file import state_dict_tensors
+from pellucid.checkpoint.torch_file import TorchFile
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, ConfigError
+from pellucid.quoting import clipped
 
-# GPT-2's own vocabulary, and the same padded to a multiple of 64, nanoGPT's default.
+# The size of GPT-2's vocabulary, and the next multiple of 64, which is nanoGPT's default.
 GPT2_VOCAB_SIZES = (50257, 50304)
 _END_OF_TEXT = 50256
 
 
 def is_nanogpt(contents: Any) -> bool:
-    """Whether an object that `torch.save` wrote is nanoGPT's checkpoint."""
+    """Whether the contents of a file of `torch.save` are a checkpoint of nanoGPT."""
     return isinstance(contents, Mapping) and {"model", "model_args"} <= contents.keys()
 
 
-def read_nanogpt(path: Path, contents: Mapping[str, Any]) -> tuple[GPT2Config, dict[str, StoredTensor]]:
-    """Configuration and tensors, in GPT-2's layout: matrices transposed, biases that are left out filled with zeros.
+def read_nanogpt(file: TorchFile) -> tuple[GPT2Config, dict[str, StoredTensor]]:
+    """Configuration and tensors, in GPT-2's layout: matrices are transposed, and absent biases are zeros.
 
-    nanoGPT's activation is the exact GELU, whatever the checkpoint.
+    The activation is the exact GELU, which nanoGPT always uses.
     """
-    arguments = contents["model_args"]
+    path, arguments = file.path, file.contents["model_args"]
     if not isinstance(arguments, Mapping):
         raise CheckpointError(f"{path}: model_args is a {type(arguments).__name__}, not a dictionary")
     tensors: dict[str, StoredTensor] = {}
-    for key, tensor in state_dict_tensors(path, contents["model"]).items():
+    for key, tensor in file.state_dict(file.contents["model"]).items():
         name = canonical_name(key)
         if is_mask_buffer(name):
             continue
         if name in tensors:
-            raise CheckpointError(f"{path} holds {name} twice: as {tensors[name].key} and as {key}")
+            raise CheckpointError(
+                f"{path} holds {clipped(name)} twice: as {clipped(tensors[name].key)} and as {clipped(key)}"
+            )
         tensors[name] = TransposedTensor.of(tensor) if is_block_matrix(name) and len(tensor.shape) == 2 else tensor
 
     config = _config(path, arguments, tensors)
-    if not arguments.get("bias", True) and config.n_layer <= len(tensors):
+    check_layer_count(path, config, len(tensors))
+    if not arguments.get("bias", True):
         for name, shape in expected_shapes(config).items():
             if name.endswith(".bias") and name not in tensors:
                 tensors[name] = ZeroTensor(file=path, key=name, shape=shape)
@@ -54,7 +66,7 @@ def _config(path: Path, arguments: Mapping[str, Any], tensors: Mapping[str, Stor
     if vocab_size is None and EMBEDDING in tensors and tensors[EMBEDDING].shape:
         vocab_size = tensors[EMBEDDING].shape[0]
     if vocab_size is None:
-        raise CheckpointError(f"{path}: neither model_args nor a tensor wte.weight tells the size of the vocabulary")
+        raise CheckpointError(f"{path}: neither model_args nor a tensor wte.weight gives the size of the vocabulary")
     end_of_text = _END_OF_TEXT if vocab_size in GPT2_VOCAB_SIZES else None
     dropout = arguments.get("dropout", 0.0)
     try:

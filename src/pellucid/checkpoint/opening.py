@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pellucid.checkpoint.checkpoint import Checkpoint
 from pellucid.checkpoint.folder import (
@@ -18,8 +20,10 @@ from pellucid.checkpoint.packed_layout import PACKED_FILE
 from pellucid.checkpoint.stored import StoredTensor
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, ModelNotFoundError
+from pellucid.quoting import clipped
+from pellucid.regular_file import exists
 
-# The Hub and the readers of rarer formats are imported where they are needed.
+# The Hub's client and the readers of rarer formats are imported at their first use.
 if TYPE_CHECKING:
     from pellucid.checkpoint.packed_file import PackedFile
     from pellucid.tokenizer import GPT2Tokenizer
@@ -33,30 +37,34 @@ _SELF_DESCRIBING = (".gguf", ".pt", ".pth", ".ckpt")
 _FILE_SUFFIXES = (".safetensors", ".gguf", *_TORCH_SUFFIXES)
 
 
-def open_checkpoint(name_or_path: str | Path, *, revision: str | None = None, progress: bool = True) -> Checkpoint:
-    """Find a model and check it whole; its weights are read when they are taken.
+def open_checkpoint(
+    name_or_path: str | Path, *, revision: str | None = None, progress: bool = True, head: bool = True
+) -> Checkpoint:
+    """Find a model and check it as a whole. Its weights are read when they are taken.
 
     name_or_path: "demo"; "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" or "distilgpt2"; a folder; a file of
-        weights (.safetensors or .bin with config.json beside it, nanoGPT's .pt, .gguf); a Hub id. What is there
-        as a folder or a file is read and the network left alone; a folder called like one of the sizes counts
-        when it has a config.json.
-    revision: a branch, tag or commit on the Hub; means nothing for what lies on the disk.
-    progress: whether the Hub's bars are shown during a download.
+        weights (.safetensors or .bin with config.json beside it, nanoGPT's .pt, .gguf); or a Hub id. A folder or
+        file of that name is read without the network. A folder with a size's name, such as "gpt2", must hold a
+        config.json to be taken for the model.
+    revision: a branch, tag or commit on the Hub. Ignored for local models.
+    progress: whether to show the Hub client's progress bars during a download.
+    head: whether an untied head must be stored. False opens the base model, whose tensors have no head.
 
-    Raises `ModelNotFoundError` for a name that leads nowhere; `ConfigError` and `CheckpointError`, which name
-    the file and its tensors, for a model that cannot be what it says it is.
+    Raises `ModelNotFoundError` if there is no such model. Raises `ConfigError` or `CheckpointError`, naming the file
+    and its tensors, for a model that is damaged or contradicts itself.
     """
-    name, path = str(name_or_path), _local_path(name_or_path)
+    path = _local_path(name_or_path)
     if path is None:
         from pellucid.checkpoint.hub import fetch_model
 
-        folder, weights = fetch_model(name, revision=revision, progress=progress)
-        return _open_folder(name, folder, weights)
-    return _open_folder(name, path) if path.is_dir() else _open_file(name, path)
+        model = _read_folder(*fetch_model(str(name_or_path), revision=revision, progress=progress))
+    else:
+        model = _read_folder(path) if path.is_dir() else _read_file(path)
+    return Checkpoint.checked(str(name_or_path), *model, head=head)
 
 
 def open_config(name_or_path: str | Path, *, revision: str | None = None, progress: bool = True) -> GPT2Config:
-    """A model's configuration by the names of `open_checkpoint`; of a Hub id nothing else is downloaded."""
+    """A model's configuration, by any name of `open_checkpoint`. From the Hub, only config.json is downloaded."""
     path = _local_path(name_or_path)
     if path is None:
         from pellucid.checkpoint.hub import fetch_config
@@ -64,22 +72,22 @@ def open_config(name_or_path: str | Path, *, revision: str | None = None, progre
         return GPT2Config.from_json_file(fetch_config(str(name_or_path), revision=revision, progress=progress))
     if path.is_dir():
         return _read_config(path)
-    return _open_file(str(name_or_path), path).config
+    return _read_file(path).config
 
 
 def open_tokenizer(name_or_path: str | Path, *, revision: str | None = None, progress: bool = True) -> GPT2Tokenizer:
-    """A model's tokenizer by the names of `open_checkpoint`; its weights need not be there, and are not downloaded.
+    """A model's tokenizer, by any name of `open_checkpoint`. Its weights are neither needed nor downloaded.
 
-    Raises `TokenizerError` where there is none.
+    Raises `TokenizerError` if the model has none.
     """
     path = _local_path(name_or_path)
     if path is None:
         from pellucid.checkpoint.hub import fetch_tokenizer
 
         path = fetch_tokenizer(str(name_or_path), revision=revision, progress=progress)
-    if path.is_file():
-        return _open_file(str(name_or_path), path).tokenizer()
-    if name_or_path in BUNDLED_MODELS:
+    if not path.is_dir():
+        return open_checkpoint(path, head=False).tokenizer()
+    if path.parent == _ASSETS:
         return _load_bundled_tokenizer()
     from pellucid.tokenizer import GPT2Tokenizer
 
@@ -87,17 +95,29 @@ def open_tokenizer(name_or_path: str | Path, *, revision: str | None = None, pro
 
 
 def _local_path(name_or_path: str | Path) -> Path | None:
-    """The folder or file that a name means, or None for one that must be an id on the Hub."""
+    """The folder or file that a name means, or None for a name that can only be a Hub id."""
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise ModelNotFoundError(f"a model's name is a string or a path, not a {type(name_or_path).__name__}")
     name = str(name_or_path)
-    path = Path(name_or_path).expanduser()
     if name in BUNDLED_MODELS and isinstance(name_or_path, str):
         return _ASSETS / name
-    if name and path.is_dir() and (not _is_preset(name) or (path / CONFIG_FILE).is_file()):
-        return path
-    if path.is_file():
-        return path
+    try:
+        path = Path(name_or_path).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except RuntimeError as error:  # ~name of a user that does not exist
+        raise ModelNotFoundError(f"there is no folder and no file {clipped(name)}: {error}") from error
+    except OSError as error:
+        raise ModelNotFoundError(f"{clipped(name)} cannot be opened: {error.strerror}") from error
+    except ValueError as error:  # a NUL, or a character that file names cannot encode
+        raise ModelNotFoundError(f"no model can have the name {clipped(name)}: {error}") from error
+    else:
+        is_other_folder = not name or (path.is_dir() and _is_preset(name) and not exists(path / CONFIG_FILE))
+        if not is_other_folder:
+            return path
     if isinstance(name_or_path, Path) or _is_path(name):
-        raise ModelNotFoundError(f"there is no folder and no file {name}")
+        raise ModelNotFoundError(f"there is no folder and no file {clipped(name)}")
     return None
 
 
@@ -108,24 +128,34 @@ def _is_preset(name: str) -> bool:
 
 
 def _is_path(name: str) -> bool:
-    """Whether a name can only be meant as a path: no id on the Hub looks like that."""
+    """Whether a name can only be a path, because no Hub id has that form."""
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or name.endswith(_FILE_SUFFIXES)
 
 
-def _open_folder(name: str, folder: Path, weights: str | None = None) -> Checkpoint:
-    """Open a Hub folder; the first of `WEIGHTS_FILES` in it unless told which."""
+class _Model(NamedTuple):
+    """A model as it is stored, before its tensors are matched with its configuration."""
+
+    path: Path
+    config: GPT2Config
+    tensors: Mapping[str, StoredTensor]
+    generation_config: Mapping[str, Any] = MappingProxyType({})
+    load_tokenizer: Callable[[], GPT2Tokenizer] | None = None
+    packed: PackedFile | None = None
+
+
+def _read_folder(folder: Path, weights: str | None = None) -> _Model:
+    """weights: the file to read; by default the first of `WEIGHTS_FILES` that is there."""
     config = _read_config(folder)
     if weights is None:
-        weights = next((file_name for file_name in WEIGHTS_FILES if (folder / file_name).is_file()), None)
+        weights = next((file_name for file_name in WEIGHTS_FILES if exists(folder / file_name)), None)
     if weights is None:
         raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHTS_FILES)}{_hint(folder)}")
-    loader = _load_bundled_tokenizer if name in BUNDLED_MODELS else tokenizer_loader(folder)
-    return _open_weights(name, folder, config, folder / weights, loader)
+    model = _read_with_config(folder / weights, config)._replace(path=folder)
+    return model._replace(load_tokenizer=_load_bundled_tokenizer) if folder.parent == _ASSETS else model
 
 
-def _open_weights(
-    name: str, path: Path, config: GPT2Config, weights: Path, loader: Callable[[], GPT2Tokenizer] | None
-) -> Checkpoint:
+def _read_with_config(weights: Path, config: GPT2Config) -> _Model:
+    """Weights whose configuration, generation settings and tokenizer are files beside them."""
     packed: PackedFile | None = None
     if weights.name == PACKED_FILE:
         from pellucid.checkpoint.packed_file import read_packed
@@ -133,65 +163,55 @@ def _open_weights(
         tensors, packed = read_packed(weights, config)
     else:
         tensors = dict(read_weights_file(weights))
-    settings = read_generation_config(weights.parent)
-    return Checkpoint.checked(
-        name, path, config, tensors, generation_config=settings, load_tokenizer=loader, packed=packed
-    )
+    folder = weights.parent
+    return _Model(weights, config, tensors, read_generation_config(folder), tokenizer_loader(folder), packed)
 
 
 def _read_config(folder: Path) -> GPT2Config:
     path = folder / CONFIG_FILE
-    if not path.is_file():
+    if not exists(path):
         raise CheckpointError(f"{folder} has no config.json, so it is no model folder{_hint(folder)}")
     return GPT2Config.from_json_file(path)
 
 
 def _hint(folder: Path) -> str:
-    """Files in a folder that could be opened by themselves."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in _SELF_DESCRIBING)
-    return f"; it holds {files[0].name}: name that file to load it" if files else ""
+    """For an error about a folder: a file in it that could be opened by itself."""
+    try:
+        files = sorted(path.name for path in folder.iterdir() if path.suffix in _SELF_DESCRIBING)
+    except OSError as error:
+        return f" ({error.strerror})"
+    return f"; it holds {clipped(files[0])}: name that file to load it" if files else ""
 
 
-def _open_file(name: str, path: Path) -> Checkpoint:
-    folder = path.parent
+def _read_file(path: Path) -> _Model:
     if path.suffix == ".gguf":
         from pellucid.checkpoint.gguf_file import read_gguf
 
-        file = read_gguf(path)
-        loader = file.load_tokenizer or tokenizer_loader(folder)
-        return Checkpoint.checked(name, path, file.config, file.tensors, load_tokenizer=loader)
-    if path.suffix in _TORCH_SUFFIXES:
-        from pellucid.checkpoint.nanogpt_file import GPT2_VOCAB_SIZES, is_nanogpt, read_nanogpt
-        from pellucid.checkpoint.torch_file import read_torch_file, state_dict_tensors
-
-        contents = read_torch_file(path)
-        if is_nanogpt(contents):
-            config, tensors = read_nanogpt(path, contents)
-            loader = tokenizer_loader(folder)
-            if loader is None and config.vocab_size in GPT2_VOCAB_SIZES:
-                loader = _load_bundled_tokenizer
-            return Checkpoint.checked(name, path, config, tensors, load_tokenizer=loader)
-        return _open_beside_config(name, path, state_dict_tensors(path, contents))
-    if path.name == PACKED_FILE and (folder / CONFIG_FILE).is_file():
-        config = GPT2Config.from_json_file(folder / CONFIG_FILE)
-        return _open_weights(name, path, config, path, tokenizer_loader(folder))
-    if path.suffix == ".safetensors" or path.name in WEIGHTS_FILES:
-        return _open_beside_config(name, path, read_weights_file(path))
-    raise CheckpointError(f"{path} is of no kind that can be read; these are: {', '.join(_FILE_SUFFIXES)}")
-
-
-def _open_beside_config(name: str, path: Path, tensors: Mapping[str, StoredTensor]) -> Checkpoint:
-    config_path = path.parent / CONFIG_FILE
-    if not config_path.is_file():
+        gguf = read_gguf(path)
+        loader = gguf.load_tokenizer or tokenizer_loader(path.parent)
+        return _Model(path, gguf.config, gguf.tensors, load_tokenizer=loader)
+    if path.suffix in _TORCH_SUFFIXES and (model := _read_nanogpt_file(path)) is not None:
+        return model
+    if path.suffix not in _FILE_SUFFIXES and path.name not in WEIGHTS_FILES:
+        raise CheckpointError(f"{path} is not a file of weights: their names end in {', '.join(_FILE_SUFFIXES)}")
+    if not exists(path.parent / CONFIG_FILE):
         raise CheckpointError(f"{path} says nothing about the model's sizes, and there is no config.json beside it")
-    return Checkpoint.checked(
-        name,
-        path,
-        GPT2Config.from_json_file(config_path),
-        tensors,
-        generation_config=read_generation_config(path.parent),
-        load_tokenizer=tokenizer_loader(path.parent),
-    )
+    return _read_with_config(path, GPT2Config.from_json_file(path.parent / CONFIG_FILE))
+
+
+def _read_nanogpt_file(path: Path) -> _Model | None:
+    """nanoGPT's checkpoint, or None if a file of torch.save is not one."""
+    from pellucid.checkpoint.nanogpt_file import GPT2_VOCAB_SIZES, is_nanogpt, read_nanogpt
+    from pellucid.checkpoint.torch_file import read_torch_file
+
+    file = read_torch_file(path)
+    if not is_nanogpt(file.contents):
+        return None
+    config, tensors = read_nanogpt(file)
+    loader = tokenizer_loader(path.parent)
+    if loader is None and config.vocab_size in GPT2_VOCAB_SIZES:
+        loader = _load_bundled_tokenizer
+    return _Model(path, config, tensors, load_tokenizer=loader)
 
 
 def _load_bundled_tokenizer() -> GPT2Tokenizer:

@@ -1,8 +1,8 @@
-"""Packed weights on disk: a safetensors file whose matrices are bytes as the native engine multiplies them.
+"""Packed weights on disk: a safetensors file whose matrices are stored in the native engine's layout.
 
-The engine maps the file and is ready; everybody else reads it as any checkpoint, in float32, with the values that
-the engine multiplies with. Matrices come first and take multiples of 64 bytes, as the header does, so that each
-begins where a cache line does.
+The engine maps the file and needs no further preparation. All others read it as any checkpoint, in float32, with the
+values that the engine multiplies with. The header and each matrix take a multiple of 64 bytes and matrices come first,
+so that each matrix is aligned to a cache line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.checkpoint.float_types import Float32Array
-from pellucid.checkpoint.layout import EMBEDDING, HEAD, expected_shapes
+from pellucid.checkpoint.layout import EMBEDDING, HEAD, check_layer_count, expected_shapes
 from pellucid.checkpoint.packed_layout import (
     PACKED_PRECISIONS,
     ByteArray,
@@ -30,16 +30,17 @@ from pellucid.checkpoint.safetensors_file import read_safetensors, read_safetens
 from pellucid.checkpoint.stored import FileSegment, FileStamp, StoredTensor
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError
+from pellucid.quoting import clipped
 
 _FORMAT = "pellucid-packed-1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedTensor(StoredTensor):
-    """A matrix in packed form, which reads as float32."""
+    """A packed matrix, which is read as float32."""
 
     stored: FileSegment
-    transposed: bool  # whether the checkpoint has it [in, out], as a block's matrices lie
+    transposed: bool  # whether the checkpoint's matrix is [in, out], as those of blocks are
 
     @property
     def is_float(self) -> bool:
@@ -70,9 +71,9 @@ class PackedTensor(StoredTensor):
 
 @dataclass(frozen=True)
 class PackedFile:
-    """A file of packed weights: what the native engine maps.
+    """A file of packed weights, which the native engine maps.
 
-    precision: what the model was packed as.
+    precision: the precision of the packed matrices.
     """
 
     path: Path
@@ -80,9 +81,9 @@ class PackedFile:
     segments: Mapping[str, FileSegment]
 
     def map(self) -> dict[str, ByteArray]:
-        """Every tensor's bytes by its name, read from the disk when they are used.
+        """The bytes of every tensor by its name, mapped: read from the disk when they are used.
 
-        Raises `CheckpointError` where the file has changed since it was opened.
+        Raises `CheckpointError` if the file was changed after it was opened.
         """
         for stamp in {segment.stamp for segment in self.segments.values()}:
             if FileStamp.at(self.path) != stamp:
@@ -98,25 +99,26 @@ _WIDTHS = {"uint8": 1, "float32": 4}
 
 
 def read_packed(path: Path, config: GPT2Config) -> tuple[dict[str, StoredTensor], PackedFile]:
-    """A packed file's tensors by their names, and what the native engine needs of it.
+    """The tensors of a packed file by their names, and the file as the native engine maps it.
 
-    Raises `CheckpointError` unless the file is whole and its matrices are of the configuration's sizes.
+    Raises `CheckpointError` if the file is damaged, or its matrices have other sizes than the configuration.
     """
     metadata = read_safetensors_metadata(path)
     precision = metadata.get("precision", "")
     if metadata.get("format") != _FORMAT or precision not in PACKED_PRECISIONS:
         raise CheckpointError(
-            f"{path} is not of the form {_FORMAT}, which this version of Pellucid reads: quantize the model again"
+            f"{path} is not in the format {_FORMAT}, which this version of Pellucid reads: quantize the model again"
         )
-    shapes = expected_shapes(config.replace(tie_word_embeddings=False))
     segments = read_safetensors(path)
+    check_layer_count(path, config, len(segments))
+    shapes = expected_shapes(config.replace(tie_word_embeddings=False))
     tensors: dict[str, StoredTensor] = {}
     for name, segment in segments.items():
         packed_as = matrix_precision(name, precision)
         tensors[name] = segment
         if packed_as is None or name not in shapes:
             if segment.dtype not in _WIDTHS or segment.offset % 4:
-                raise CheckpointError(f"{path}: tensor {name} is {segment.dtype}, where it should be float32")
+                raise CheckpointError(f"{path}: tensor {clipped(name)} is {segment.dtype}, where it should be float32")
             continue
         transposed = name not in (EMBEDDING, HEAD)
         n_out, n_in = reversed(shapes[name]) if transposed else shapes[name]
@@ -132,7 +134,7 @@ def read_packed(path: Path, config: GPT2Config) -> tuple[dict[str, StoredTensor]
 
 
 def write_packed(path: Path, config: GPT2Config, precision: str, tensors: Iterable[tuple[str, ByteArray]]) -> None:
-    """Write packed tensors, all of `layout.expected_shapes(config)`, as they come."""
+    """Write packed tensors, all of `layout.expected_shapes(config)`, in the order that they come."""
     shapes = expected_shapes(config)
     sizes = {name: _stored_size(name, shape, precision) for name, shape in shapes.items()}
     order = sorted(shapes, key=lambda name: matrix_precision(name, precision) is None)  # matrices first

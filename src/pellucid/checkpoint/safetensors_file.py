@@ -1,24 +1,31 @@
-"""Reading safetensors: a length (8 bytes), a JSON header that says where each tensor lies, the tensors.
+"""Reading safetensors: the length of the header (8 bytes), a JSON header with each tensor's range, the tensors.
 
-The header is checked as a whole before anything is read, to the rules of the format: every range inside
-the file, none overlapping, no byte unaccounted for, each as long as its shape and type say.
+The header is checked as a whole before any tensor is read, to the rules of the format: every range lies in the file,
+none overlap, every byte belongs to a tensor, and each range has the size that its shape and type need.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from pellucid.checkpoint.float_types import FLOAT_TYPES
 from pellucid.checkpoint.stored import FileSegment, FileStamp
 from pellucid.errors import CheckpointError
+from pellucid.json_object import parse_json
+from pellucid.quoting import clipped, quoted
+from pellucid.regular_file import open_regular
 
-MAX_HEADER_BYTES = 100_000_000
+# Parsed JSON takes up to 24 times the bytes of its text. With a header of at most a megabyte and a sixteenth of the
+# file, that is 24 MB and one and a half times the file. The header of GPT-2 XL has 80 kB.
+_HEADER_BYTES = 1 << 20
+_HEADER_SHARE = 16
 
-# The format's names of number types: bits an element takes, and the name we use.
+_MAX_DIMENSIONS = 64  # numpy's limit
+_MAX_SIZE = 2**63 - 1
+
+# Number types by their names in the format: bits per element, and Pellucid's name.
 _TYPES: dict[str, tuple[int, str]] = {
     "F64": (64, "float64"),
     "F32": (32, "float32"),
@@ -46,9 +53,9 @@ _TYPES: dict[str, tuple[int, str]] = {
 
 
 def read_safetensors(path: Path) -> dict[str, FileSegment]:
-    """The tensors of a safetensors file by their names in it; reads its header and no more.
+    """The tensors of a safetensors file, by their keys. Reads the header only.
 
-    Raises `CheckpointError`, naming the file and the tensor, unless the file is whole and its header true.
+    Raises `CheckpointError`, naming the file and the tensor, if the file is damaged or truncated.
     """
     stamp, header_size, header = _read_header(path)
     data_start, data_size = 8 + header_size, stamp.size - 8 - header_size
@@ -60,7 +67,7 @@ def read_safetensors(path: Path) -> dict[str, FileSegment]:
         begin, end, shape, dtype = _parse_entry(path, key, entry)
         if end > data_size:
             raise CheckpointError(
-                f"{path}: tensor {key} ends at byte {end:,} of the data, but there are only {data_size:,}; "
+                f"{path}: tensor {clipped(key)} ends at byte {end:,} of the data, but there are only {data_size:,}; "
                 "the file is truncated or its header is wrong"
             )
         ranges.append((begin, end, key))
@@ -70,86 +77,82 @@ def read_safetensors(path: Path) -> dict[str, FileSegment]:
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says about itself; nothing where it says nothing. Raises `CheckpointError`."""
+    """The `__metadata__` of a safetensors file, empty if it has none. Raises `CheckpointError`."""
     metadata = _parse_header(path, _read_header(path)[2]).get("__metadata__", {})
     return metadata if isinstance(metadata, dict) else {}
 
 
 def _read_header(path: Path) -> tuple[FileStamp, int, bytes]:
+    """(stamp of the file, size of the header, the header)"""
     try:
-        with FileIO(path) as file:
+        with open_regular(path) as file:
             stamp = FileStamp.of(file)
             prefix = file.read(8)
-            header_size = int.from_bytes(prefix, "little")
             if len(prefix) < 8:
                 raise CheckpointError(f"{path} is truncated: {len(prefix)} bytes are no safetensors file")
-            if header_size > MAX_HEADER_BYTES:
-                raise CheckpointError(
-                    f"{path} is not a safetensors file: its header claims {header_size:,} bytes, "
-                    f"more than the {MAX_HEADER_BYTES:,} allowed"
-                )
+            header_size = int.from_bytes(prefix, "little")
             if 8 + header_size > stamp.size:
                 raise CheckpointError(
-                    f"{path} is truncated: its header claims {header_size:,} bytes, the file has {stamp.size:,}"
+                    f"{path} is truncated, or no safetensors file: "
+                    f"its header claims {header_size:,} bytes, the file has {stamp.size:,}"
                 )
-            header = file.read(header_size)
+            allowed = _HEADER_BYTES + stamp.size // _HEADER_SHARE
+            if header_size > allowed:
+                raise CheckpointError(
+                    f"{path}: its header has {header_size:,} bytes; at most {allowed:,} are read of a file of this size"
+                )
+            return stamp, header_size, file.read(header_size)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
-    return stamp, header_size, header
-
 
 def _parse_header(path: Path, header: bytes) -> dict[str, Any]:
-    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        entries = dict(pairs)
-        if len(entries) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise CheckpointError(f"{path}: its header names {twice} twice")
-        return entries
-
     try:
-        entries = json.loads(header.decode("utf-8"), object_pairs_hook=without_duplicates)
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits
+        entries = parse_json(header)
+    except ValueError as error:
         raise CheckpointError(f"{path}: its header is not valid JSON, so it is no safetensors file: {error}") from error
     if not isinstance(entries, dict):
         raise CheckpointError(f"{path}: its header must be a JSON object, not a {type(entries).__name__}")
     return entries
 
 
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SIZE
+
+
 def _parse_entry(path: Path, key: str, entry: Any) -> tuple[int, int, tuple[int, ...], str]:
-    """(first byte, byte after the last, shape, our name of the type) of one tensor."""
-
-    def is_size(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
+    """(first byte, byte after the last, shape, Pellucid's name of the type) of one tensor"""
+    tensor = f"{path}: tensor {clipped(key)}"
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
-        raise CheckpointError(f"{path}: the header of tensor {key} lacks dtype, shape or data_offsets")
-    shape, offsets = entry["shape"], entry["data_offsets"]
-    if not isinstance(shape, list) or not all(map(is_size, shape)):
-        raise CheckpointError(f"{path}: tensor {key} has the shape {shape!r}; a shape is a list of sizes")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_size, offsets)) or offsets[0] > offsets[1]:
-        raise CheckpointError(f"{path}: tensor {key} has the data_offsets {offsets!r}; they must be [begin, end]")
-    if not isinstance(entry["dtype"], str) or entry["dtype"] not in _TYPES:
-        raise CheckpointError(f"{path}: tensor {key} has the unknown type {entry['dtype']!r}")
-    bits, dtype = _TYPES[entry["dtype"]]
+        raise CheckpointError(f"{tensor} lacks dtype, shape or data_offsets in the header")
+    shape, offsets, code = entry["shape"], entry["data_offsets"], entry["dtype"]
+    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS or not all(map(_is_size, shape)):
+        raise CheckpointError(
+            f"{tensor} has the shape {quoted(shape)}; a shape is a list of at most {_MAX_DIMENSIONS} sizes"
+        )
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)) or offsets[0] > offsets[1]:
+        raise CheckpointError(f"{tensor} has the data_offsets {quoted(offsets)}; they must be [begin, end]")
+    if not isinstance(code, str) or code not in _TYPES:
+        raise CheckpointError(f"{tensor} has the unknown type {quoted(code)}")
+    bits, dtype = _TYPES[code]
     expected, begin, end = math.prod(shape) * bits, *offsets
     if (end - begin) * 8 != expected:
         raise CheckpointError(
-            f"{path}: tensor {key} takes {end - begin:,} bytes, but {entry['dtype']} of shape "
-            f"{shape} takes {math.ceil(expected / 8):,}"
+            f"{tensor} takes {end - begin:,} bytes, but {code} of shape {quoted(shape)} takes {-(-expected // 8):,}"
         )
     return begin, end, tuple(shape), dtype
 
 
 def _check_ranges(path: Path, ranges: list[tuple[int, int, str]], data_size: int) -> None:
-    """Raise unless the tensors lie end to end over all of the data."""
+    """Raise unless the ranges cover the data without overlaps and gaps."""
     covered = 0
     for begin, end, key in sorted(ranges):
         if begin < covered:
-            raise CheckpointError(f"{path}: tensor {key} overlaps the one before it, at byte {begin:,} of the data")
+            raise CheckpointError(
+                f"{path}: tensor {clipped(key)} overlaps the one before it, at byte {begin:,} of the data"
+            )
         if begin > covered:
-            raise CheckpointError(f"{path}: {begin - covered:,} bytes before tensor {key} belong to no tensor")
+            raise CheckpointError(f"{path}: {begin - covered:,} bytes before tensor {clipped(key)} belong to no tensor")
         covered = end
     if covered < data_size:
         raise CheckpointError(f"{path}: the last {data_size - covered:,} bytes belong to no tensor")

@@ -1,4 +1,4 @@
-"""A tensor that lies in a file: what is known about it before a byte of it is read, and how it is read."""
+"""A tensor in a file: its shape, type and place, which are known when the file is opened, and reading it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ import numpy.typing as npt
 
 from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array, StoredArray
 from pellucid.errors import CheckpointError
+from pellucid.quoting import clipped
+from pellucid.regular_file import open_regular
 
-# Types other than float32 are converted this many numbers at a time, so that a load needs no second copy.
+# Types other than float32 are converted in blocks of this many elements, so that a load needs no second copy.
 BLOCK_ELEMENTS = 1 << 18
 
-# Sixteen-bit types that the engine's packing reads as they are.
+# The 16-bit types, which the engine packs without converting them to float32 first.
 _SIXTEEN_BITS = ("float16", "bfloat16")
 
 
@@ -28,7 +30,8 @@ _SIXTEEN_BITS = ("float16", "bfloat16")
 class StoredTensor(ABC):
     """One tensor of a checkpoint file.
 
-    `key` is its name in the file, `dtype` the type it is stored in.
+    key: its name in the file.
+    dtype: the type that it is stored in, such as "bfloat16".
     """
 
     file: Path
@@ -43,12 +46,12 @@ class StoredTensor(ABC):
 
     @property
     def is_float(self) -> bool:
-        """Whether its numbers can be weights."""
+        """Whether it is stored in a float type that can be read."""
         return self.dtype in FLOAT_TYPES
 
     @property
     def place(self) -> Hashable:
-        """What two tensors of one shape have in common that are the same numbers in the same place; None if unknown."""
+        """Identity of the bytes on disk: tensors of one shape with equal keys share storage. None if unknown."""
         return None
 
     @abstractmethod
@@ -65,16 +68,16 @@ class StoredTensor(ABC):
         return out.reshape(self.shape)
 
     def stored_blocks(self) -> Iterator[StoredArray]:
-        """As `blocks`, but numbers stored as float16 or bfloat16 as they are. A block is good until the next."""
+        """As `blocks`, but float16 and bfloat16 are not converted. The next block overwrites a block."""
         return self.blocks()
 
     def read_stored(self) -> StoredArray:
-        """As `read`, but numbers stored as float16 or bfloat16 as they are."""
+        """As `read`, but float16 and bfloat16 are not converted."""
         return self.read()
 
 
 class FileStamp(NamedTuple):
-    """What tells one state of a file from the next: its size, its time of change, its place on the disk."""
+    """Identity of a file's contents: a file that is changed or replaced gets another stamp."""
 
     size: int
     modified_ns: int
@@ -87,9 +90,9 @@ class FileStamp(NamedTuple):
 
     @classmethod
     def at(cls, path: Path) -> FileStamp:
-        """Raises `CheckpointError` for a file that is not there or may not be read."""
+        """Raises `CheckpointError` for a file that cannot be read."""
         try:
-            with FileIO(path) as file:
+            with open_regular(path) as file:
                 return cls.of(file)
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
@@ -97,10 +100,10 @@ class FileStamp(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class FileSegment(StoredTensor):
-    """A tensor whose numbers lie one after the other in a file, little-endian, from byte `offset` on."""
+    """A contiguous little-endian tensor that begins at byte `offset` of its file."""
 
     offset: int
-    stamp: FileStamp  # of the file whose header gave the offset
+    stamp: FileStamp  # of the file when its header was read
 
     @property
     def place(self) -> Hashable:
@@ -109,7 +112,7 @@ class FileSegment(StoredTensor):
     def open(self) -> FileIO:
         """The file, at the first byte of the tensor."""
         try:
-            file = FileIO(self.file)
+            file = open_regular(self.file)
         except OSError as error:
             raise CheckpointError(f"{self.file} cannot be read any more: {error.strerror}") from error
         if FileStamp.of(file) != self.stamp:
@@ -119,20 +122,20 @@ class FileSegment(StoredTensor):
         return file
 
     def fill(self, file: FileIO, array: npt.NDArray[np.generic]) -> None:
-        """Read the next bytes of the file into all of a flat array."""
+        """Fill a flat array with the next bytes of the file."""
         buffer = array.view(np.uint8).data
         done = 0
         while done < len(buffer):
             count = file.readinto(buffer[done:])
             if not count:
-                raise CheckpointError(f"{self.file} ends in the middle of tensor {self.key}")
+                raise CheckpointError(f"{self.file} ends in the middle of tensor {clipped(self.key)}")
             done += count
 
     def blocks(self) -> Iterator[Float32Array]:
         return map(FLOAT_TYPES[self.dtype].to_float32, self._raw_blocks())
 
     def read(self) -> Float32Array:
-        if self.dtype != "float32":  # elsewhere a block at a time is converted
+        if self.dtype != "float32":  # converted block by block
             return super().read()
         return self._raw().astype(np.float32, copy=False)
 
@@ -143,7 +146,7 @@ class FileSegment(StoredTensor):
         return self._raw() if self.dtype in _SIXTEEN_BITS else self.read()
 
     def _raw_blocks(self) -> Iterator[npt.NDArray[Any]]:
-        """Its numbers as they are, flat, in one array that each block overwrites."""
+        """Its elements in the stored type, as flat blocks in one array that each block overwrites."""
         raw = np.empty(min(BLOCK_ELEMENTS, self.size), FLOAT_TYPES[self.dtype].storage)
         with self.open() as file:
             for start in range(0, self.size, BLOCK_ELEMENTS):
@@ -159,7 +162,7 @@ class FileSegment(StoredTensor):
 
 
 def equal(a: StoredTensor, b: StoredTensor) -> bool:
-    """Whether two stored tensors hold the same values, read a block at a time."""
+    """Whether two stored tensors hold the same values. Reads them block by block."""
     if a.shape != b.shape or not (a.is_float and b.is_float):
         return False
     if a.place is not None and a.place == b.place:
