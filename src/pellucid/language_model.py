@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -80,7 +81,7 @@ def load(
 class LanguageModel(LooksInside, ModelInstruments):
     """A loaded GPT-2: what `load` returns.
 
-    name: what was loaded. config: its configuration. engine: what runs it. precision: how its weights are stored.
+    name: what was loaded. config: its configuration. precision: how its weights are stored.
     """
 
     def __init__(
@@ -93,30 +94,50 @@ class LanguageModel(LooksInside, ModelInstruments):
     ) -> None:
         self.name = checkpoint.name
         self.config: GPT2Config = checkpoint.config
-        self.engine = engine
         self.precision: Precision = precision
+        self._engine = engine
         self._model = model
         self._checkpoint = checkpoint
         self._tokenizer: GPT2Tokenizer | None = None
+        self._filling = threading.Lock()  # the model and the tokenizer, which are made at their first use
 
     def __repr__(self) -> str:
         millions = self.config.parameter_count / 1e6
-        return f"LanguageModel({self.name!r}, {millions:.1f}M parameters, {type(self.engine).__name__})"
+        return f"LanguageModel({self.name!r}, {millions:.1f}M parameters, {type(self._engine).__name__})"
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model: the engine that `load` chose. Inside `hooks` and `ablated` each access gives a new
+        reference engine with the hooks of the context; a call takes one when it begins and keeps it."""
+        if self._model is None:  # hooks are on the model in torch
+            return self._engine
+        from pellucid.lens.hooks import model_here
+
+        here = model_here(self._model)
+        if here is self._model:
+            return self._engine
+        from pellucid.reference.engine import ReferenceEngine
+
+        return ReferenceEngine(here)
 
     @property
     def model(self) -> GPT2LMHeadModel:
-        """The model in torch: the torch engine's own; beside the native engine made when it is first asked for, in
-        float32, of the weights that the engine multiplies with. Raises `MissingExtraError` without torch."""
+        """The model in torch: the torch engine's own; beside the native engine a float32 model of the weights that the
+        engine multiplies with, made at first use. Raises `MissingExtraError` without torch."""
         if self._model is None:
-            weights = getattr(self.engine, "weights", None)
-            self._model = load_reference_model(self._checkpoint if weights is None else weights())
+            with self._filling:
+                if self._model is None:
+                    weights = getattr(self._engine, "weights", None)
+                    self._model = load_reference_model(self._checkpoint if weights is None else weights())
         return self._model
 
     @property
     def tokenizer(self) -> GPT2Tokenizer:
         """The checkpoint's tokenizer. Raises `TokenizerError` where it has none."""
         if self._tokenizer is None:
-            self._tokenizer = self._checkpoint.tokenizer()
+            with self._filling:
+                if self._tokenizer is None:
+                    self._tokenizer = self._checkpoint.tokenizer()
         return self._tokenizer
 
     def generate(
@@ -307,11 +328,12 @@ class LanguageModel(LooksInside, ModelInstruments):
         return Score(tuple(rows))
 
     def _logits(self, ids: list[int], *, all_positions: bool) -> np.ndarray[Any, np.dtype[np.float32]]:
-        slot = self.engine.open()
+        engine = self.engine
+        slot = engine.open()
         try:
-            return self.engine.step([slot], [ids], all_positions=all_positions).logits
+            return engine.step([slot], [ids], all_positions=all_positions).logits
         finally:
-            self.engine.drop(slot)
+            engine.drop(slot)
 
     def _prompts(self, prompt: Prompt | Sequence[Prompt]) -> tuple[list[list[int]], bool]:
         """Ids of one prompt or several, and whether it was one."""

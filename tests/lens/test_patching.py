@@ -106,7 +106,7 @@ def test_an_interrupted_sweep_leaves_no_hook(tiny: LanguageModel) -> None:
         nonlocal runs
         runs += 1
         if runs == 3:
-            assert hook_count(tiny) > 0
+            assert hook_count(tiny) == 0  # a sweep runs copies of the modules
             raise KeyboardInterrupt
         return logits[:, -1, 0]
 

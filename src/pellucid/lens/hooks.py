@@ -1,48 +1,125 @@
-"""Hooks: functions that read activations of a pass, or put others in their place."""
+"""Hooks: functions that read activations of a pass, or replace them."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pellucid.errors import HookError
-from pellucid.lens.names import select
-from pellucid.lens.sites import known_names, visiting
+from pellucid.lens.names import activation_names, select
+from pellucid.lens.sites import visited
 from pellucid.reference.model import GPT2LMHeadModel
 
-# Is given an activation and its name. What it returns, or changes in place, stands instead; None leaves all as it is.
+# Takes an activation and its name. What it returns, or changes in place, replaces the activation; None keeps it.
 Hook = Callable[[Tensor, str], Tensor | None]
 
 
 @contextmanager
 def hooked(model: GPT2LMHeadModel, hooks: Mapping[str, Hook]) -> Iterator[None]:
-    """Let hooks run in every pass of a model until the block ends, however it ends.
+    """Run hooks in every pass of a model that this context starts, until the block ends.
 
-    hooks: functions by name or pattern (see `pellucid.lens.names.select`). Several that fit one activation run in the
-        order of the mapping, each on what the one before left; those of an outer block run before an inner one's.
+    hooks: functions by name or pattern (see `pellucid.lens.names.select`). Several that match one activation run in the
+        order of the mapping, each on what the previous one left; those of an outer block run before an inner one's.
 
-    The hooks belong to the model: whoever runs it meanwhile, in whatever thread, runs them.
+    The block is bound to its context: other threads and asyncio tasks, which run the same model meanwhile, do not run
+    its hooks. A task that is created inside the block inherits them, a thread does not.
 
-    Raises `ActivationNameError` for a name that fits nothing, and `HookError` for what is no function; a pass raises
-    `HookError` where a hook returns something that cannot stand in the activation's place, or is on scores or a pattern
-    while another attention, without any, stands in for the model's own.
+    Raises `ActivationNameError` for a name that matches nothing and `HookError` for a hook that is not callable. A pass
+    raises `HookError` where a hook returns what cannot replace the activation, or is on scores or a pattern while
+    another attention, which has neither, stands in for the model's own.
     """
+    block = _Block(model, _by_name(model, hooks))
+    _call_through_context(model)
+    _BLOCKS.set((*_BLOCKS.get(), block))
+    try:
+        yield
+    finally:
+        _BLOCKS.set(tuple(other for other in _BLOCKS.get() if other is not block))
+
+
+def with_hooks(model: GPT2LMHeadModel, hooks: Mapping[str, Hook]) -> GPT2LMHeadModel:
+    """A copy of the model, over the same weights, that runs these hooks in every pass, after those of the context.
+
+    Hooks and errors are those of `hooked`. One thread may run the copy at a time.
+    """
+    return _Block(model, _by_name(model, hooks)).applied_to(model_here(model))
+
+
+def model_here(model: GPT2LMHeadModel) -> GPT2LMHeadModel:
+    """The model as the current context runs it: a copy with the hooks of the blocks that are open here, or itself."""
+    here = model
+    for block in _BLOCKS.get():
+        if block.model is model:
+            here = block.applied_to(here)
+    return here
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """The hooks of one `with hooked(...)`, by the names of their activations."""
+
+    model: GPT2LMHeadModel
+    hooks: Mapping[str, Sequence[Hook]]
+
+    def applied_to(self, model: GPT2LMHeadModel) -> GPT2LMHeadModel:
+        visits = {name: partial(_run_all, several) for name, several in self.hooks.items()}
+        return visited(model, visits, unseen=self._unseen)
+
+    def _unseen(self, name: str, why: str) -> HookError:
+        return HookError(f"the hook {_name_of(self.hooks[name][0])} on {name} cannot run: {why}")
+
+
+# The open blocks of the current context, outermost first.
+_BLOCKS: ContextVar[tuple[_Block, ...]] = ContextVar("pellucid_hooks", default=())
+
+_INSTALLING = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class _ContextualCall:
+    """Calls a module of a model: the context's copy of it where hooks are open, else the module itself."""
+
+    model: GPT2LMHeadModel
+    name: str
+    call: Callable[..., Any]
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        here = model_here(self.model)
+        call = self.call if here is self.model else here.get_submodule(self.name)
+        return call(*arguments, **named)
+
+
+def _call_through_context(model: GPT2LMHeadModel) -> None:
+    """Route every direct call of a model and its modules through the caller's context.
+
+    The route is stored where torch stores a module's compiled call, which it prefers to the module's own and leaves out
+    of copies and pickles. It is set by one assignment and stays, so that a thread that runs the model meanwhile never
+    meets half a change.
+    """
+    with _INSTALLING:
+        for name, module in model.named_modules():
+            call = module._compiled_call_impl
+            if not isinstance(call, _ContextualCall):
+                module._compiled_call_impl = _ContextualCall(model, name, call or module._call_impl)
+
+
+def _by_name(model: GPT2LMHeadModel, hooks: Mapping[str, Hook]) -> dict[str, list[Hook]]:
+    """The hooks of each activation."""
     by_name: dict[str, list[Hook]] = {}
     for pattern, hook in hooks.items():
         if not callable(hook):
             raise HookError(f"the hook on {pattern!r} is {hook!r}: a hook is a function of an activation and its name")
-        for name in select(pattern, known_names(model)):
+        for name in select(pattern, activation_names(model.config.n_layer)):
             by_name.setdefault(name, []).append(hook)
-
-    def unseen(name: str, why: str) -> HookError:
-        return HookError(f"the hook {_name_of(by_name[name][0])} on {name} cannot run: {why}")
-
-    with visiting(model, {name: partial(_run_all, several) for name, several in by_name.items()}, unseen=unseen):
-        yield
+    return by_name
 
 
 def _run_all(hooks: Sequence[Hook], activation: Tensor, name: str) -> Tensor | None:
@@ -54,9 +131,9 @@ def _run_all(hooks: Sequence[Hook], activation: Tensor, name: str) -> Tensor | N
 
 
 def _run(hook: Hook, activation: Tensor, name: str) -> Tensor | None:
-    """What a hook puts in an activation's place, if anything."""
+    """What a hook replaces an activation by, or None."""
     grad = torch.is_grad_enabled()
-    # Outside of inference mode a tensor tells whether it was changed, and may be kept and computed with.
+    # Outside of inference mode a tensor counts its changes, and the hook may keep it and compute with it.
     with torch.inference_mode(False), torch.set_grad_enabled(grad):
         own = activation.clone()
         version = own._version

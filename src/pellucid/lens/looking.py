@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pellucid.engine import Engine
 from pellucid.lens.names import Names
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ class LooksInside:
 
     name: str
     precision: Any
-    engine: Engine
 
     if TYPE_CHECKING:
 
@@ -88,31 +86,19 @@ class LooksInside:
 
     @contextmanager
     def hooks(self, hooks: Mapping[str, Hook]) -> Iterator[None]:
-        """Read activations, or put others in their place, in everything the model does until the block ends.
+        """Read or replace activations in every call that this context begins, until the block ends.
 
         hooks: functions of (activation, name) by name or pattern, as in `trace`. What a function returns, or changes
-            in place, stands in the activation's place; None leaves it. Shapes: `pellucid.lens.names.shape_of`; in
-            a step of a decode, of the tokens that it reads.
+            in place, replaces the activation; None keeps it. Shapes: `pellucid.lens.names.shape_of`; in a step of a
+            decode, of the tokens that it reads.
 
-        Inside the block the reference engine answers, with the weights that the engine in use multiplies with. The
-        block is for one thread: hooks belong to the model. A stream must be read, and a session opened, inside.
+        Inside the block the reference engine runs, with the weights of the engine in use. Other threads and asyncio
+        tasks do not run the hooks. A stream or session that begins inside keeps its hooks after the block.
 
         Raises `ActivationNameError`, `HookError` or `MissingExtraError`.
         """
         model = self.model  # an error of its own where torch is missing
         from pellucid.lens.hooks import hooked
 
-        with hooked(model, hooks), self._on_reference_engine():
+        with hooked(model, hooks):
             yield
-
-    @contextmanager
-    def _on_reference_engine(self) -> Iterator[None]:
-        from pellucid.reference.engine import ReferenceEngine
-
-        before = self.engine
-        if not isinstance(before, ReferenceEngine):
-            self.engine = ReferenceEngine(self.model)
-        try:
-            yield
-        finally:
-            self.engine = before

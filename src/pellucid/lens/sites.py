@@ -1,28 +1,26 @@
-"""Where each activation stands in the reference model, and how it is looked at or replaced there.
+"""Where each activation is computed in the reference model, and how it is read or replaced there.
 
-The model knows nothing of this: it is done with torch's hooks on the model's own modules, and scores are met on their
-way into the softmax.
+The model's code has no provisions for this. A copy of the model's modules, over the same weights, gets torch's hooks
+and a softmax that shows its input; the model itself is never changed.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pellucid.errors import PellucidError, TraceError
-from pellucid.lens.names import activation_names
 from pellucid.reference.model import GPT2Attention, GPT2Block, GPT2LMHeadModel
+from pellucid.reference.module_copy import module_copy
 
-# Makes the error for an activation, by its name, that is visited but not computed, and why it is not.
+# Makes the error for an activation that is visited but not computed, from its name and the reason.
 Unseen = Callable[[str, str], PellucidError]
 
-# Is given an activation, in the shape its name stands for, and that name; returns what to put in its place, or None.
+# Takes an activation, in the shape its name stands for, and the name; returns a replacement, or None to keep it.
 Visit = Callable[[Tensor, str], Tensor | None]
 
 
@@ -36,36 +34,34 @@ def not_computed(name: str, why: str) -> TraceError:
     return TraceError(f"the pass does not compute {name}: {why}")
 
 
-@contextmanager
-def visiting(
+def visited(
     model: GPT2LMHeadModel, visits: Mapping[str, Visit], *, in_path: bool = False, unseen: Unseen = not_computed
-) -> Iterator[None]:
-    """Let activations be visited in every pass of the model until the block ends.
+) -> GPT2LMHeadModel:
+    """A copy of the model that shares its weights and calls these visits in every pass.
 
-    visits: by canonical name. A later block's visits see what an earlier one's put in place.
-    in_path: let later values be computed from the very tensors that were visited, also where these are rearranged
-        ones, so that autograd knows the way through them. The values stay the same to the bit.
-    unseen: what a pass raises where another attention than the model's own runs, which has no scores or pattern.
+    visits: by canonical name. They run after the hooks and visits that the model has already, on what those leave.
+    in_path: compute later values from the very tensors that were visited, also where these are rearranged ones, so
+        that autograd can reach them. The values stay the same to the bit.
+    unseen: the error of a pass in which another attention than the model's own runs, which has no scores or pattern.
+
+    One thread may run the copy at a time; each thread makes its own.
     """
-    sites = _Sites(model, visits, in_path, unseen)
-    try:
-        sites.open()
-        yield
-    finally:
-        for handle in sites.handles:
-            handle.remove()
+    copy = module_copy(model)
+    _Sites(copy, visits, in_path, unseen).register()
+    return copy
 
 
 class _Sites:
+    """Registers visits on a copy of a model that nobody else runs."""
+
     def __init__(self, model: GPT2LMHeadModel, visits: Mapping[str, Visit], in_path: bool, unseen: Unseen) -> None:
         self.model = model
         self.visits = visits
         self.in_path = in_path
         self.unseen = unseen
-        self.running = threading.local()  # what was visited in the attention that runs in a thread
-        self.handles: list[_Handle] = []
+        self.visited: set[str] = set()  # since the attention that runs was entered
 
-    def open(self) -> None:
+    def register(self) -> None:
         transformer = self.model.transformer
         self._output("embed", transformer.wte)
         self._output("pos_embed", transformer.wpe)
@@ -82,15 +78,15 @@ class _Sites:
         self._output("logits", self.model.lm_head)
 
     def _visit(self, name: str, activation: Tensor) -> Tensor | None:
-        """What an activation is to be replaced by, if by anything."""
-        vars(self.running).setdefault("visited", set()).add(name)
+        """The activation's replacement, or None."""
+        self.visited.add(name)
         replacement = self.visits[name](activation, name)
         return activation if replacement is None and self.in_path else replacement
 
     def _output(self, name: str, module: nn.Module) -> None:
-        """An activation that is what a module returns."""
+        """An activation that a module returns."""
         if name in self.visits:
-            self.handles.append(module.register_forward_hook(lambda _module, _inputs, out: self._visit(name, out)))
+            module.register_forward_hook(lambda _module, _inputs, out: self._visit(name, out))
 
     def _block(self, prefix: str, block: GPT2Block) -> None:
         """The stream: before a block, between its halves, and after it."""
@@ -104,7 +100,7 @@ class _Sites:
             return ((replacement, *inputs[1:]), named) if inputs else ((), {**named, "hidden_states": replacement})
 
         def between(_norm: nn.Module, inputs: tuple[Tensor]) -> None:
-            # The block adds the MLP's output to the same tensor that the norm is given: it is changed where it lies.
+            # The block adds the MLP's output to the tensor that the norm is given, so this one is changed in place.
             replacement = self._visit(mid, inputs[0])
             if replacement is not None and replacement is not inputs[0]:
                 inputs[0].copy_(replacement)
@@ -114,11 +110,11 @@ class _Sites:
             return None if replacement is None else (replacement, *out[1:])
 
         if pre in self.visits:
-            self.handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
+            block.register_forward_pre_hook(enter, with_kwargs=True)
         if mid in self.visits:
-            self.handles.append(block.ln_2.register_forward_pre_hook(between))
+            block.ln_2.register_forward_pre_hook(between)
         if post in self.visits:
-            self.handles.append(block.register_forward_hook(leave))
+            block.register_forward_hook(leave)
 
     def _attention(self, prefix: str, block: GPT2Block) -> None:
         attention = block.attn
@@ -146,7 +142,7 @@ class _Sites:
             return None if replacement is None else replacement.flatten(2)
 
         def project(_module: nn.Module, inputs: tuple[Tensor], out: Tensor) -> Tensor | None:
-            # What an outer block's visit put in place is not to be found in the sum.
+            # An earlier visit may have replaced the results, which cannot be told from their sum.
             of_heads = getattr(out, "of_heads", None)
             if of_heads is None:
                 weight = attention.c_proj.weight.view(*heads, -1)  # [n_head, head_dim, n_embd]
@@ -156,78 +152,56 @@ class _Sites:
                 return None
             summed = replacement.sum(dim=2) + attention.c_proj.bias  # [batch, seq, n_embd]
             if replacement is of_heads:
-                # The sum differs from the product in rounding: its gradient is taken, and not its value.
+                # The sum rounds otherwise than the product: use its gradient and the product's value.
                 summed = out.detach() + (summed - summed.detach())
             summed.of_heads = replacement  # type: ignore[attr-defined]
             return summed
 
         self._within(attention, [name for name in (scores, f"{prefix}.pattern") if name in self.visits])
         if self.visits.keys() & set(parts):
-            self.handles.append(attention.c_attn.register_forward_hook(split))
+            attention.c_attn.register_forward_hook(split)
         if scores in self.visits:
-            self.handles.append(_VisitedSoftmax.of(attention).register(score))
+            _visit_scores(attention, score)
         self._output(f"{prefix}.pattern", attention.attn_dropout)
         if z in self.visits:
-            self.handles.append(attention.c_proj.register_forward_pre_hook(gather))
+            attention.c_proj.register_forward_pre_hook(gather)
         if result in self.visits:
-            self.handles.append(attention.c_proj.register_forward_hook(project))
+            attention.c_proj.register_forward_hook(project)
         self._output(f"{prefix}.out", attention.resid_dropout)
 
     def _within(self, attention: GPT2Attention, names: Sequence[str]) -> None:
-        """Let a pass fail where these are not visited while the attention runs."""
+        """Raise where the attention runs and one of these activations is not visited."""
 
         def begin(_attention: nn.Module, _inputs: Any) -> None:
-            self.running.visited = set()
+            self.visited.clear()
 
         def end(_attention: nn.Module, _inputs: Any, _out: Any) -> None:
             for name in names:
-                if name not in self.running.visited:
+                if name not in self.visited:
                     raise self.unseen(name, _OTHER_ATTENTION)
 
         if names:
-            self.handles.append(attention.register_forward_pre_hook(begin))
-            self.handles.append(attention.register_forward_hook(end))
+            attention.register_forward_pre_hook(begin)
+            attention.register_forward_hook(end)
 
 
-class _Handle(Protocol):
-    def remove(self) -> None: ...
-
-
+@dataclass(frozen=True)
 class _VisitedSoftmax:
-    """Stands in the place of an attention's softmax, which is no module that torch could hook, while its scores are
-    visited."""
+    """Replaces an attention's softmax, which is a method and has no hooks of torch's: visits the scores first."""
 
-    def __init__(self, attention: GPT2Attention) -> None:
-        self.attention = attention
-        self.softmax = attention.softmax
-        self.visits: list[Callable[[Tensor], Tensor]] = []
-
-    @classmethod
-    def of(cls, attention: GPT2Attention) -> _VisitedSoftmax:
-        """The one that is there already, or another."""
-        if not isinstance(attention.softmax, cls):
-            attention.softmax = cls(attention)  # type: ignore[method-assign]
-        return attention.softmax
+    softmax: Callable[[Tensor], Tensor]
+    visits: tuple[Callable[[Tensor], Tensor], ...] = ()
 
     def __call__(self, scores: Tensor) -> Tensor:
         for visit in self.visits:
             scores = visit(scores)
         return self.softmax(scores)
 
-    def register(self, visit: Callable[[Tensor], Tensor]) -> _Handle:
-        self.visits.append(visit)
-        return _SoftmaxHandle(self, visit)
 
-
-@dataclass(frozen=True)
-class _SoftmaxHandle:
-    visited: _VisitedSoftmax
-    visit: Callable[[Tensor], Tensor]
-
-    def remove(self) -> None:
-        self.visited.visits.remove(self.visit)
-        if not self.visited.visits:  # the model's own, the class's, is there again
-            del self.visited.attention.softmax
+def _visit_scores(attention: GPT2Attention, visit: Callable[[Tensor], Tensor]) -> None:
+    softmax = attention.softmax
+    before = softmax if isinstance(softmax, _VisitedSoftmax) else _VisitedSoftmax(softmax)
+    attention.softmax = replace(before, visits=(*before.visits, visit))  # type: ignore[method-assign]
 
 
 def _apart(together: Tensor, heads: tuple[int, int]) -> Tensor:
@@ -236,8 +210,7 @@ def _apart(together: Tensor, heads: tuple[int, int]) -> Tensor:
 
 
 def first_hooked_block(model: GPT2LMHeadModel) -> int | None:
-    """The first block in which hooks run, whoever's they are; n_layer where they run in none, None where they run
-    before the blocks."""
+    """The first block in which hooks run, of whatever origin; n_layer for none, None for hooks before the blocks."""
     transformer = model.transformer
     before = (model, transformer, transformer.wte, transformer.wpe, transformer.drop)
     if any(map(_has_hooks, before)):
@@ -247,10 +220,8 @@ def first_hooked_block(model: GPT2LMHeadModel) -> int | None:
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    is_visited = isinstance(getattr(module, "softmax", None), _VisitedSoftmax)
-    return bool(module._forward_hooks or module._forward_pre_hooks or is_visited)
-
-
-def known_names(model: GPT2LMHeadModel) -> tuple[str, ...]:
-    """Every activation of a model, in the order in which a pass computes them."""
-    return activation_names(model.config.n_layer)
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or isinstance(getattr(module, "softmax", None), _VisitedSoftmax)
+    )

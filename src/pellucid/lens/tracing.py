@@ -10,8 +10,9 @@ from torch import Tensor
 
 from pellucid.errors import OptionError, TraceMemoryError
 from pellucid.lens.choices import check_ids
-from pellucid.lens.names import Names, select, size_of, tail_of
-from pellucid.lens.sites import Visit, known_names, visiting
+from pellucid.lens.hooks import model_here
+from pellucid.lens.names import Names, activation_names, select, size_of, tail_of
+from pellucid.lens.sites import Visit, visited
 from pellucid.lens.trace import Trace
 from pellucid.reference.model import GPT2LMHeadModel
 
@@ -38,7 +39,7 @@ def trace_pass(
     Raises, before any work, `ActivationNameError`, `ContextLengthError`, `OptionError` for no ids or one that the model
     has no row for, and `TraceMemoryError` where the trace would take more than `memory_limit` bytes.
     """
-    chosen = select(names, known_names(model))
+    chosen = select(names, activation_names(model.config.n_layer))
     check_ids(ids, model.config)
     weight = model.transformer.wte.weight
     check_memory(trace_bytes(model, chosen, len(ids), gradients=bool(gradients)), memory_limit, len(ids), chosen)
@@ -48,8 +49,9 @@ def trace_pass(
     if gradients:
         value, slopes = _differentiate(model, batch, keeper, gradients)
     else:
-        with visiting(model, keeper.visits), torch.no_grad():
-            model(batch, use_cache=False)
+        watched = visited(model_here(model), keeper.visits)
+        with torch.no_grad():
+            watched(batch, use_cache=False)
     return Trace(
         keeper.kept_in_order(),
         ids=ids,
@@ -71,7 +73,7 @@ def trace_texts(
 ) -> list[Trace]:
     """A trace of each text, once it is known that all of them fit in memory."""
     limit = MEMORY_LIMIT if memory_limit is None else memory_limit
-    chosen = select(names, known_names(model))
+    chosen = select(names, activation_names(model.config.n_layer))
     for ids in texts:
         check_ids(ids, model.config)
     together = sum(trace_bytes(model, chosen, len(ids), gradients=bool(gradients)) for ids in texts)
@@ -119,8 +121,9 @@ def _differentiate(
         return reached if begins else None
 
     visits = dict.fromkeys(("embed", "pos_embed", *keeper.names), keep)
-    with visiting(model, visits, in_path=True), torch.inference_mode(False), torch.enable_grad():
-        logits = model(batch, use_cache=False).logits  # [1, seq, vocab]
+    watched = visited(model_here(model), visits, in_path=True)
+    with torch.inference_mode(False), torch.enable_grad():
+        logits = watched(batch, use_cache=False).logits  # [1, seq, vocab]
         value = _likeliest(logits) if gradients is True else gradients(logits)  # type: ignore[operator]
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
             raise OptionError("gradients must return one number, a tensor that is computed from the logits it is given")
@@ -144,7 +147,7 @@ def trace_bytes(
     itemsize = model.transformer.wte.weight.element_size()
     numbers = size_of(names, model.config, seq, batch=batch)
     if gradients:
-        passed = [name for name in known_names(model) if tail_of(name) != "attn.result"]
+        passed = [name for name in activation_names(model.config.n_layer) if tail_of(name) != "attn.result"]
         numbers += numbers + size_of(passed, model.config, seq, batch=batch)
     return numbers * itemsize
 

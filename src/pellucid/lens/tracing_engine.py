@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,12 @@ from torch import Tensor
 
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.results import Generation
-from pellucid.engine import Slot, StepOutput
+from pellucid.engine import Slot
 from pellucid.errors import OptionError
 from pellucid.lens.generation_trace import GenerationTrace
-from pellucid.lens.names import Names, select, size_of, tail_of
-from pellucid.lens.sites import known_names, visiting
+from pellucid.lens.hooks import model_here
+from pellucid.lens.names import Names, activation_names, select, size_of, tail_of
+from pellucid.lens.sites import visited
 from pellucid.lens.trace import Trace
 from pellucid.lens.tracing import MEMORY_LIMIT, check_memory
 from pellucid.reference.cache import CachedSequence
@@ -74,12 +74,15 @@ class TracingEngine(ReferenceEngine):
     """
 
     def __init__(self, model: GPT2LMHeadModel, names: Names, memory_limit: int | None = None, **about: Any) -> None:
-        super().__init__(model)
-        self.names = select(names, known_names(model))
+        self.names = select(names, activation_names(model.config.n_layer))
+        visits = {name: self._keep_logits if name == "logits" else self._keep for name in self.names}
+        super().__init__(visited(model_here(model), visits))
+        self._traced = model
         self.memory_limit = MEMORY_LIMIT if memory_limit is None else memory_limit
         self._about = about
         self._readings: dict[int, Reading] = {}  # by slot number; kept when slots are dropped, for results to come
         self._newest: list[Reading] = []
+        self._kept: dict[str, Tensor] = {}  # of the newest pass
 
     def check(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> None:
         """Raise, before any work, `TraceMemoryError` where the traces would take more than they may, and `OptionError`
@@ -108,34 +111,17 @@ class TracingEngine(ReferenceEngine):
         seen = sum(range(prompt + 1, prompt + new + 1))
         return size_of(of_positions, config, prompt) + prompt_logits * logits + rows * (new * least + growth * seen)
 
-    def step(
-        self,
-        slots: Sequence[Slot],
-        tokens: Sequence[Sequence[int]],
-        *,
-        all_positions: bool = False,
-        hidden: bool = False,
-    ) -> StepOutput:
-        watching = visiting(self.model, {"logits": self._keep_logits}) if "logits" in self.names else nullcontext()
-        with watching:
-            return super().step(slots, tokens, all_positions=all_positions, hidden=hidden)
-
     def _forward(
         self, slots: Sequence[Slot], tokens: Sequence[Sequence[int]]
     ) -> tuple[dict[int, CachedSequence], Tensor]:
         starts = [self.length(slot) for slot in slots]
-        kept: dict[str, Tensor] = {}
-
-        def keep(activation: Tensor, name: str) -> None:
-            kept[name] = activation
-
-        names = [name for name in self.names if name != "logits"]
-        with visiting(self.model, dict.fromkeys(names, keep)):
-            longer, states = super()._forward(slots, tokens)
+        self._kept = {}
+        longer, states = super()._forward(slots, tokens)
+        kept, self._kept = self._kept, {}
         self._newest = []
         for row, (slot, start, ids) in enumerate(zip(slots, starts, tokens, strict=True)):
             number = self._number(slot)
-            activations = {name: _row_of(kept[name], row, start + len(ids), name) for name in names}
+            activations = {name: _row_of(kept[name], row, start + len(ids), name) for name in kept}
             # A step that failed after this one's pass left its reading behind: the slot holds `start` tokens.
             before = self._readings[number].cut(start) if number in self._readings else None
             reading = Reading(before, start, tuple(ids), activations)
@@ -143,8 +129,11 @@ class TracingEngine(ReferenceEngine):
             self._newest.append(reading)
         return longer, states
 
+    def _keep(self, activation: Tensor, name: str) -> None:
+        self._kept[name] = activation
+
     def _keep_logits(self, activation: Tensor, name: str) -> None:
-        """The head reads what the newest pass gave."""
+        """Keep what the head computes from the newest pass."""
         for row, reading in enumerate(self._newest):
             reading.activations[name] = _row_of(activation, row, reading.end, name)
 
@@ -180,7 +169,9 @@ class TracingEngine(ReferenceEngine):
     def _trace(self, reading: Reading) -> Trace:
         activations = {name: reading.activations[name] for name in self.names if name in reading.activations}
         config = self.model.config
-        return Trace(activations, ids=reading.ids, start=reading.start, config=config, model=self.model, **self._about)
+        return Trace(
+            activations, ids=reading.ids, start=reading.start, config=config, model=self._traced, **self._about
+        )
 
 
 def _rows(options: GenerationOptions) -> int:

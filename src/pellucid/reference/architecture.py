@@ -77,10 +77,12 @@ class Architecture(Displayed):
 def survey(model: GPT2LMHeadModel, batch: int = 2, seq: int = 11) -> Architecture:
     """Run a model on [batch, seq] token ids and write down every shape on the way.
 
-    The pass runs in evaluation mode without gradients; the model is left as it was. Raises `ContextLengthError`
+    The pass runs in evaluation mode without gradients, on a copy of the modules. Raises `ContextLengthError`
     where the model has fewer than seq positions, `OptionError` for a size below 1 or a model without a head.
     """
     import torch
+
+    from pellucid.reference.module_copy import module_copy
 
     if batch < 1 or seq < 1:
         raise OptionError(f"batch is {batch} and seq {seq}; each must be at least 1")
@@ -92,22 +94,16 @@ def survey(model: GPT2LMHeadModel, batch: int = 2, seq: int = 11) -> Architectur
     def note(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         shapes[module] = (_shapes((args, kwargs)), _shapes(output))
 
-    modes = [(module, module.training) for module in model.modules()]
-    hooks = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules()]
-    try:
-        model.eval()
-        weight = model.transformer.wte.weight
-        ids = torch.arange(batch * seq, device=weight.device).reshape(batch, seq) % weight.size(0)
-        with torch.no_grad():
-            model(input_ids=ids, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, training in modes:
-            module.training = training
+    copy = module_copy(model)
+    for module in copy.modules():
+        module.training = False
+        module.register_forward_hook(note, with_kwargs=True)
+    ids = torch.arange(batch * seq, device=model.lm_head.weight.device).reshape(batch, seq) % model.config.vocab_size
+    with torch.no_grad():
+        copy(input_ids=ids, use_cache=False)
     first_block: Any = model.transformer.h[0]
     return Architecture(
-        parts=tuple(_part(name, module, *shapes.get(module, ((), ()))) for name, module in model.named_modules()),
+        parts=tuple(_part(name, module, *shapes.get(module, ((), ()))) for name, module in copy.named_modules()),
         tied=model.lm_head.weight is model.transformer.wte.weight,
         attention_scale=first_block.attn.scale,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pellucid.decoding.results import likely_tokens
 from pellucid.errors import OptionError
-from pellucid.lens.hooks import hooked
+from pellucid.lens.hooks import Hook, hooked, with_hooks
 from pellucid.lens.instruments.components import Component, read_components
 from pellucid.lens.instruments.running import as_input, next_token_losses, recorded
 from pellucid.lens.results import Ablation, AblationMethod, Tokens
@@ -29,7 +29,8 @@ def ablated(
     method: AblationMethod = "zero",
     reference: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[tuple[Component, ...]]:
-    """Silence parts of a model in every pass until the block ends.
+    """Silence parts of a model in every pass that this context starts, until the block ends (see
+    `pellucid.lens.hooks.hooked`).
 
     components: see `pellucid.lens.instruments.components.read_components`.
     method: "zero" puts zeros in place of what a part writes; "mean" its mean over all positions of the reference, so
@@ -40,16 +41,26 @@ def ablated(
 
     Raises `OptionError` for a component that is not there or a method without its reference.
     """
-    wanted = read_components(components, model.config)
+    parts = read_components(components, model.config)
+    with hooked(model, _silencing(model, parts, method, reference)):
+        yield parts
+
+
+def _silencing(
+    model: GPT2LMHeadModel,
+    parts: Sequence[Component],
+    method: AblationMethod,
+    reference: Sequence[Sequence[int]] | None,
+) -> Mapping[str, Hook]:
+    """The hooks that replace what parts write."""
     if method not in get_args(AblationMethod):
         raise OptionError(f"method is {method!r}; it must be one of {', '.join(get_args(AblationMethod))}")
     if method == "mean" and not reference:
         raise OptionError("mean ablation needs reference: the texts that the mean is over")
-    means = _means(model, {part.activation for part in wanted}, reference or ()) if method == "mean" else {}
-    # Where all of an attention layer goes, its heads go with it.
+    means = _means(model, {part.activation for part in parts}, reference or ()) if method == "mean" else {}
     heads: dict[str, list[int]] = {}
-    whole = {part.activation for part in wanted if part.head is None}
-    for part in wanted:
+    whole = {part.activation for part in parts if part.head is None}
+    for part in parts:
         if part.head is not None:
             heads.setdefault(part.activation, []).append(part.head)
 
@@ -60,8 +71,7 @@ def ablated(
     def silence(out: Tensor, name: str) -> Tensor:  # [batch, seq, n_embd]
         return means[name].to(out.dtype).expand_as(out).clone() if means else torch.zeros_like(out)
 
-    with hooked(model, {**dict.fromkeys(heads, silence_heads), **dict.fromkeys(whole, silence)}):
-        yield wanted
+    return {**dict.fromkeys(heads, silence_heads), **dict.fromkeys(whole, silence)}
 
 
 def ablate(
@@ -86,14 +96,15 @@ def ablate(
     if len(ids) < 2:
         raise OptionError("a text of one token has no loss: ablation needs two tokens or more")
     input_ids = as_input(model, ids)
+    parts = read_components(components, model.config)
+    silenced = with_hooks(model, _silencing(model, parts, method, reference or [ids]))
     with torch.no_grad():
         before = model(input_ids=input_ids, use_cache=False).logits
-        with ablated(model, components, method, reference or [ids]) as silenced:
-            after = model(input_ids=input_ids, use_cache=False).logits
+        after = silenced(input_ids=input_ids, use_cache=False).logits
     return Ablation(
         ids=tuple(ids),
         tokens=(None,) * len(ids) if tokens is None else tokens,
-        components=tuple(part.name for part in silenced),
+        components=tuple(part.name for part in parts),
         method=method,
         losses_before=next_token_losses(before, input_ids)[0].cpu().numpy(),
         losses_after=next_token_losses(after, input_ids)[0].cpu().numpy(),

@@ -117,7 +117,7 @@ def scores_on_repeated_tokens(
     """
     import torch
 
-    from pellucid.lens.hooks import hooked
+    from pellucid.lens.hooks import with_hooks
     from pellucid.lens.instruments.running import as_input
 
     if seq_len < 2 or repeats < 2 or rows < 1:
@@ -133,8 +133,9 @@ def scores_on_repeated_tokens(
         def keep(pattern: torch.Tensor, _name: str, patterns: list[FloatArray] = patterns) -> None:
             patterns.append(pattern.float().cpu().numpy())
 
-        with hooked(model, {"attn.pattern": keep}), torch.no_grad():
-            model.transformer(input_ids=as_input(model, text), use_cache=False)
+        watched = with_hooks(model, {"attn.pattern": keep})
+        with torch.no_grad():
+            watched.transformer(input_ids=as_input(model, text), use_cache=False)
         found = _mean_attention(kind, patterns, np.stack([places(kind, text)]))
         sums += found.scores * found.counted
         counted += found.counted

@@ -41,7 +41,6 @@ class ModelInstruments:
         def _ids(self, prompt: Prompt) -> list[int]: ...
         def _prompts(self, prompt: Prompt | Sequence[Prompt]) -> tuple[list[list[int]], bool]: ...
         def _piece(self, token: int) -> str | None: ...
-        def _on_reference_engine(self) -> Any: ...
         @property
         def _known_tokenizer(self) -> GPT2Tokenizer | None: ...
 
@@ -97,17 +96,20 @@ class ModelInstruments:
         method: AblationMethod = "zero",
         reference: Prompt | Sequence[Prompt] | None = None,
     ) -> Iterator[None]:
-        """Silence parts of the model in everything it does until the block ends: heads ("L3H5", (3, 5),
-        "blocks.3.attn.head.5"), attention layers ("blocks.3.attn") or MLPs ("blocks.3.mlp").
+        """Silence parts of the model in every call that this context begins, until the block ends.
+
+        components: heads ("L3H5", (3, 5), "blocks.3.attn.head.5"), attention layers ("blocks.3.attn") or MLPs
+            ("blocks.3.mlp"); one or several.
 
         method: "zero", or "mean" for the mean of what they write over the reference, one text or several.
-        Inside the block the reference engine answers. Raises `OptionError`. See
-        `pellucid.lens.instruments.ablation.ablated`.
+
+        Inside the block the reference engine runs; other threads and asyncio tasks are not affected. Raises
+        `OptionError`. See `pellucid.lens.instruments.ablation.ablated`.
         """
         from pellucid.lens.instruments.ablation import ablated
 
         texts = None if reference is None else self._prompts(reference)[0]
-        with ablated(self.model, components, method, texts), self._on_reference_engine():
+        with ablated(self.model, components, method, texts):
             yield
 
     def ablate(

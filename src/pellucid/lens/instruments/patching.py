@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pellucid.errors import OptionError
 from pellucid.lens.choices import numbers, position_index
-from pellucid.lens.hooks import hooked
+from pellucid.lens.hooks import model_here, with_hooks
 from pellucid.lens.instruments.progress import tracked
 from pellucid.lens.instruments.running import Rerun, as_input, recorded
 from pellucid.lens.names import canonical
@@ -97,9 +97,9 @@ def patch(
     batch_size: how many patched runs go through the model at once. progress: see `progress.tracked`.
     tokens: the pieces of both texts, for the result.
 
-    A run begins at the patched layer, from the stream that the corrupted run had there; and none is needed for a
-    position before the first at which the texts differ, where there is nothing to replace. Where hooks of anyone else's
-    are in force, all is run that they could change.
+    A run begins at the patched layer, from the stream that the corrupted run had there. Positions before the texts'
+    first difference need no run: both texts have the same activations there. With hooks of the context or of torch on
+    the model, everything is run that they could change.
 
     Raises `OptionError` for texts of unequal length or a component that cannot be swept so.
     """
@@ -121,7 +121,7 @@ def patch(
     source, clean_states = recorded(model, clean_ids, [f"blocks.{layer}.{tail}" for layer in wanted_layers])
     _, corrupted_states = recorded(model, corrupted_ids, ())
     ends = _measured(model, torch.cat((clean_states[-1], corrupted_states[-1])), metric)
-    rerun = Rerun(model, corrupted_ids, corrupted_states[:-1], first_hooked_block(model))
+    rerun = Rerun(corrupted_ids, corrupted_states[:-1], first_hooked_block(model_here(model)))
 
     values = np.full([sizes[axis] for axis in axes], np.nan, dtype=np.float32)
     for place in places:
@@ -130,8 +130,8 @@ def patch(
     changing = [place for place in places if place.position is None or place.position >= alike]
     batches = [changing[start : start + batch_size] for start in range(0, len(changing), batch_size)]
     for batch in tracked(batches, f"patching {tail}", progress):
-        with hooked(model, _replacements(batch, tail, source)):
-            measured = _measured(model, rerun.states([place.layer for place in batch]), metric)
+        patched = with_hooks(model, _replacements(batch, tail, source))
+        measured = _measured(model, rerun.states(patched, [place.layer for place in batch]), metric)
         for place, value in zip(batch, measured, strict=True):
             values[place.cell] = value
     clean_tokens, corrupted_tokens = tokens or ((None,) * len(clean), (None,) * len(clean))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.lens.choices import check_ids
-from pellucid.lens.hooks import hooked
+from pellucid.lens.hooks import with_hooks
 
 if TYPE_CHECKING:
     from pellucid.reference.model import GPT2LMHeadModel
@@ -33,33 +33,33 @@ def recorded(
     def keep(activation: Tensor, name: str) -> None:
         kept[name] = activation
 
-    with hooked(model, dict.fromkeys(names, keep)), torch.no_grad():
-        output = model.transformer(input_ids=input_ids, use_cache=False, output_hidden_states=True)
+    watched = with_hooks(model, dict.fromkeys(names, keep))
+    with torch.no_grad():
+        output = watched.transformer(input_ids=input_ids, use_cache=False, output_hidden_states=True)
     return kept, output.hidden_states
 
 
 @dataclass(frozen=True, eq=False)
 class Rerun:
-    """A text whose pass is known, to be run again from some block on: what came before cannot have changed.
+    """A text that was run once, to be run again from some block on with changes there.
 
-    input_ids: [1, seq]. streams: what comes into each block, each [1, seq, n_embd]. hooked_from: see
-    `pellucid.lens.sites.first_hooked_block`. From there on every run runs, so that a hook that remembers what it saw in
-    another block finds that of the same run.
+    input_ids: [1, seq]. streams: the input of each block in the first run, each [1, seq, n_embd]. hooked_from: see
+    `pellucid.lens.sites.first_hooked_block`; every run begins there at the latest, so that a hook that remembers an
+    activation of another block has that of the same run.
     """
 
-    model: GPT2LMHeadModel
     input_ids: Tensor
     streams: Sequence[Tensor]
     hooked_from: int | None
 
     @property
     def is_hooked(self) -> bool:
-        return self.hooked_from != self.model.config.n_layer
+        return self.hooked_from != len(self.streams)
 
-    def states(self, layers: Sequence[int]) -> Tensor:
-        """The final states [rows, seq, n_embd] of one run for each of these layers, which ascend: a row joins the
-        batch at its layer."""
-        transformer = self.model.transformer
+    def states(self, model: GPT2LMHeadModel, layers: Sequence[int]) -> Tensor:
+        """The final states [rows, seq, n_embd] of a changed model, of one run for each of these layers, which ascend:
+        a row joins the batch at its layer."""
+        transformer = model.transformer
         with torch.no_grad():
             if self.hooked_from is None:
                 ids = self.input_ids.expand(len(layers), -1)

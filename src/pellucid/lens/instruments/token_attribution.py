@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pellucid.errors import OptionError
 from pellucid.lens.choices import position_index
-from pellucid.lens.hooks import hooked
+from pellucid.lens.hooks import with_hooks
 from pellucid.lens.instruments.progress import tracked
 from pellucid.lens.instruments.running import as_input
 from pellucid.lens.results import TokenAttribution, Tokens
@@ -117,8 +117,9 @@ def rollout(
         passed = passed / passed.sum(-1, keepdim=True)
         flow = passed if flow is None else passed @ flow
 
-    with hooked(model, {"attn.pattern": follow}), torch.no_grad():
-        model.transformer(input_ids=as_input(model, ids), use_cache=False)
+    watched = with_hooks(model, {"attn.pattern": follow})
+    with torch.no_grad():
+        watched.transformer(input_ids=as_input(model, ids), use_cache=False)
     assert flow is not None
     values: FloatArray = flow[place].float().cpu().numpy()
     return TokenAttribution(
