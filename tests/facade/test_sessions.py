@@ -127,7 +127,7 @@ def test_a_session_frees_its_slot_when_closed_or_forgotten() -> None:
     gc.collect()
     before = lm.engine.open_slots
     with lm.session(PROMPT) as session:
-        twin = session.fork()
+        twin = session.fork().append(" there")
         assert lm.engine.open_slots == before + 2
     assert lm.engine.open_slots == before + 1
     del twin, session

@@ -1,4 +1,8 @@
-"""Decoding by hand: look at what comes next, choose, take back, go another way."""
+"""Decoding by hand: look at what comes next, choose, take back, go another way.
+
+An operation computes a new state beside the old one, on a fork of its slot, and assigns it when it is complete. So an
+operation that fails or is interrupted has changed nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +30,8 @@ from pellucid.decoding.sequence import check_ids
 from pellucid.decoding.strategies import finish, start
 from pellucid.decoding.task import prepare
 from pellucid.display import Displayed
-from pellucid.engine import Engine, FloatArray
-from pellucid.errors import ContextLengthError, OptionError
+from pellucid.engine import Engine, FloatArray, Slot
+from pellucid.errors import ContextLengthError, OptionError, SessionError
 from pellucid.tokenizer import GPT2Tokenizer
 
 Settle = Callable[[Mapping[str, Any], Sequence[Sequence[int]]], GenerationOptions]
@@ -37,7 +41,7 @@ Settle = Callable[[Mapping[str, Any], Sequence[Sequence[int]]], GenerationOption
 class NextToken(Displayed):
     """The distribution of a session's next token, before and after each processor of the options.
 
-    logits: float32 [vocab], the model's own. tokens: the text of every id named in the distributions.
+    logits: float32 [vocab], the model's own. tokens: the text of every id in the distributions.
     """
 
     expansion: Expansion
@@ -55,13 +59,35 @@ class NextToken(Displayed):
         return self.expansion.chosen_from
 
 
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Where a session stands. Nothing in it is ever changed.
+
+    slot: begins with the history's tokens, and may hold more; None once the session is closed. logits: float32 [vocab]
+    of what comes next, where they are at hand.
+    """
+
+    slot: Slot | None
+    history: TokenHistory
+    steps: tuple[TokenStep, ...] = ()
+    logits: FloatArray | None = None
+
+    @property
+    def ids(self) -> list[int]:
+        ids: list[int] = self.history.ids.tolist()
+        return ids
+
+
 class Session:
     """One sequence, steered by hand; `LanguageModel.session` opens it.
 
-    Forks share their prefix in the engine's cache. A session that is closed, or no longer referred to, frees its
-    part of the cache; it is also a context manager.
+    An operation that raises, by an interrupt too, leaves the session as it was. A session is for one thread at a time:
+    of two operations at once, the one that ends last raises `SessionError` and changes nothing.
 
-    options: what `distribution` and `run` go by unless they are told otherwise. model: its name, for the record.
+    Forks share their prefix in the engine's cache. A session that is closed or garbage collected frees its part of the
+    cache; it is also a context manager. A closed session can be read, and raises `SessionError` for the rest.
+
+    options: the defaults of `distribution` and `run`. model: its name, for the record.
     """
 
     def __init__(
@@ -84,21 +110,21 @@ class Session:
         self._options = dict(options)
         self._tokenizer = tokenizer
         self._model = model
-        self._history = TokenHistory(prompt_ids)
-        self._settled({})  # bad options are told before any work
-        self._steps: list[TokenStep] = []
-        self._slot = engine.open()
-        self._logits: FloatArray | None = engine.step([self._slot], [list(prompt_ids)]).logits[0]
+        settle(options, [prompt_ids])  # bad options are told before any work
+        slot = engine.open()
+        logits = engine.step([slot], [list(prompt_ids)]).logits[0]
+        self._state = _State(slot, TokenHistory(prompt_ids), logits=logits)
 
     @property
     def ids(self) -> list[int]:
         """Prompt and continuation."""
-        return [int(token) for token in self._history.ids]
+        return self._state.ids
 
     @property
     def new_ids(self) -> list[int]:
         """The continuation."""
-        return self.ids[self._history.prompt_length :]
+        ids: list[int] = self._state.history.new_ids.tolist()
+        return ids
 
     @property
     def text(self) -> str | None:
@@ -113,8 +139,8 @@ class Session:
     def _decoded(self, *, whole: bool) -> str | None:
         if self._tokenizer is None:
             return None
-        length = self._history.prompt_length
-        prompt, new_ids = text_ids(self.ids[:length], self.new_ids, self._tokenizer)
+        ids, length = self._state.ids, self._state.history.prompt_length
+        prompt, new_ids = text_ids(ids[:length], ids[length:], self._tokenizer)
         return self._tokenizer.decode([*prompt, *new_ids] if whole else new_ids)
 
     def __repr__(self) -> str:
@@ -126,10 +152,14 @@ class Session:
 
         full: keep log-probabilities of all ids, not only of the likeliest 50.
         """
-        chooser = build_chooser(self._settled(options))
-        logits = chooser.usable(self._current_logits()).logits
+        before = self._open_state()
+        chooser = build_chooser(self._settled(before, options))
+        state, own = self._with_logits(before)
+        if self._state is before:
+            self._state = state
+        logits = chooser.usable(own).logits
         watched = ExpansionRecorder(logits, full=full)
-        chooser.pipeline(self._history, logits, watched.observe)
+        chooser.pipeline(state.history, logits, watched.observe)
         expansion = watched.expansion()
         found = NextToken(expansion, logits.copy())
         if self._tokenizer is None:
@@ -139,6 +169,7 @@ class Session:
 
     def append(self, token: int | str) -> Self:
         """Go on with a token of one's own choice, by its id or as text, which may be several tokens."""
+        before = self._open_state()
         if isinstance(token, str):
             if self._tokenizer is None:
                 raise OptionError("this model has no tokenizer: append token ids")
@@ -147,63 +178,67 @@ class Session:
             ids = [operator.index(token)]
         if ids:
             check_ids(self._engine, ids, "the text to append")
-            self._extend(ids, "steered")
+            self._commit(before, self._extended(before, ids))
         return self
 
     def undo(self, count: int = 1) -> Self:
         """Take back the newest tokens, which are not the prompt's."""
-        if not 0 <= count <= self._history.new_length:
-            raise OptionError(f"there are {self._history.new_length} new tokens, of which {count} cannot be taken back")
+        before = self._open_state()
+        if not 0 <= count <= before.history.new_length:
+            raise OptionError(
+                f"there are {before.history.new_length} new tokens, of which {count} cannot be taken back"
+            )
         if count:
-            self._history.truncate(len(self._history) - count)
-            self._engine.truncate(self._slot, len(self._history))
-            del self._steps[len(self._steps) - count :]
-            self._logits = None
+            history = before.history.copy()
+            history.truncate(len(history) - count)
+            steps = before.steps[: len(before.steps) - count]
+            self._commit(before, _State(before.slot, history, steps))
         return self
 
     def fork(self) -> Session:
         """Another session at the same place; what is done to one does not change the other."""
+        self._open_state()
         twin = object.__new__(Session)
         twin.__dict__.update(self.__dict__)
-        twin._history, twin._steps, twin._options = self._history.copy(), list(self._steps), dict(self._options)
-        twin._slot = self._engine.fork(self._slot)
         return twin
 
     def run(self, **options: Any) -> Generation:
         """Decode on from here, in any way that `LanguageModel.generate` can, and keep what comes of it."""
-        settled = self._settled(options)
+        before = self._open_state()
+        settled = self._settled(before, options)
         if settled.num_return_sequences > 1:
             raise OptionError("a session goes one way: num_return_sequences is for generate; fork() goes several")
         recorder = Recorder()
-        settled = self._within_positions(settled)
+        settled = self._within_positions(before, settled)
         task = prepare(
-            self._engine, [self.ids], settled, token_bytes=self._token_bytes, recorder=recorder, held=self._slot
+            self._engine, [before.ids], settled, token_bytes=self._token_bytes, recorder=recorder, held=before.slot
         )
         results = finish(start(task))
         generation = generations(task, results, self._tokenizer, self._model)[0]
         steps = recorder.rows[0].steps if recorder.rows else None
-        self._extend(generation.new_ids, "searched", steps)
+        self._commit(before, self._extended(before, generation.new_ids, "searched", steps))
         return generation
 
     @property
     def record(self) -> Record:
         """What was done so far, step by step."""
+        state = self._state
         record = Record(
             strategy="session",
             model=self._model,
-            options=plain_options(self._settled({})),
+            options=plain_options(self._settled(state, {})),
             draw_key=None,
-            prompt_ids=tuple(self.ids[: self._history.prompt_length]),
-            new_ids=tuple(self.new_ids),
-            logprob=sum(step.logprob for step in self._steps),
+            prompt_ids=tuple(state.ids[: state.history.prompt_length]),
+            new_ids=tuple(state.ids[state.history.prompt_length :]),
+            logprob=sum(step.logprob for step in state.steps),
             finish_reason=None,
-            steps=tuple(self._steps),
+            steps=state.steps,
         )
         return record if self._tokenizer is None else record.with_texts(self._tokenizer.display_token)
 
     def close(self) -> None:
-        """Free the session's part of the cache. It cannot be used afterwards."""
-        self._engine.drop(self._slot)
+        """Free the session's part of the cache. Closing it again does nothing."""
+        self._state = dataclasses.replace(self._state, slot=None, logits=None)
 
     def __enter__(self) -> Self:
         return self
@@ -217,39 +252,65 @@ class Session:
     def _token_bytes(self) -> Callable[[int], bytes] | None:
         return None if self._tokenizer is None else self._tokenizer.token_bytes
 
-    def _settled(self, options: Mapping[str, Any]) -> GenerationOptions:
-        return self._settle({**self._options, **options}, [self.ids])
+    def _settled(self, state: _State, options: Mapping[str, Any]) -> GenerationOptions:
+        return self._settle({**self._options, **options}, [state.ids])
 
-    def _within_positions(self, options: GenerationOptions) -> GenerationOptions:
+    def _within_positions(self, state: _State, options: GenerationOptions) -> GenerationOptions:
         """Options that end where the positions do: a session reads its newest token too, and does not slide."""
         positions = self._engine.n_positions
         if options.context == "slide":
             raise OptionError('a session does not slide: context="slide" is for generate')
-        if len(self._history) >= positions:
+        if len(state.history) >= positions:
             raise ContextLengthError(f"the session fills all of the model's {positions} positions")
         longest = positions if options.max_length is None else min(options.max_length, positions)
         return options.replace(max_length=longest)
 
-    def _current_logits(self) -> FloatArray:
-        """Logits [vocab] of what comes next; the newest token is read once more where they are not at hand."""
-        if self._logits is None:
-            self._engine.truncate(self._slot, len(self._history) - 1)
-            self._logits = self._engine.step([self._slot], [[self._history.newest]]).logits[0]
-        return self._logits
+    def _open_state(self) -> _State:
+        if self._state.slot is None:
+            raise SessionError("the session is closed: open another with lm.session")
+        return self._state
 
-    def _extend(self, ids: Sequence[int], source: Source, steps: Sequence[TokenStep] | None = None) -> None:
-        """Read tokens and record them; steps: how they came to be, where that was recorded already."""
-        first = self._current_logits()
-        rest = self._engine.step([self._slot], [list(ids)], all_positions=True).logits  # [ids, vocab]
-        recorder = RowRecorder(full=False)
+    def _commit(self, before: _State, after: _State) -> None:
+        """Move from the state that an operation began with to the one that it made."""
+        if self._state is not before:
+            raise SessionError(
+                "the session was changed or closed while this ran, by another thread or by a function of the options"
+            )
+        self._state = after
+
+    def _read(self, state: _State, kept: int, ids: Sequence[int]) -> tuple[Slot, FloatArray]:
+        """A fork of the slot that holds the history's first `kept` tokens and then `ids`, and logits [ids, vocab]."""
+        assert state.slot is not None
+        slot = self._engine.fork(state.slot)
+        try:
+            self._engine.truncate(slot, kept)
+            return slot, self._engine.step([slot], [list(ids)], all_positions=True).logits
+        except BaseException:
+            self._engine.drop(slot)  # a traceback may keep it referenced
+            raise
+
+    def _with_logits(self, state: _State) -> tuple[_State, FloatArray]:
+        """The state with logits [vocab] of what comes next, for which the newest token is read again after `undo`."""
+        if state.logits is not None:
+            return state, state.logits
+        slot, logits = self._read(state, len(state.history) - 1, [state.history.newest])
+        return dataclasses.replace(state, slot=slot, logits=logits[0]), logits[0]
+
+    def _extended(
+        self, state: _State, ids: Sequence[int], source: Source = "steered", steps: Sequence[TokenStep] | None = None
+    ) -> _State:
+        """The state after more tokens. steps: how they were chosen, where a strategy recorded it."""
+        state, first = self._with_logits(state)
+        slot, rest = self._read(state, len(state.history), ids)
+        history, recorder = state.history.copy(), RowRecorder(full=False)
         for token, logits in zip(ids, (first, *rest[:-1]), strict=True):
             if steps is None:
                 _record_step(recorder, token, logits, source)
-            self._history.append(token)
+            history.append(token)
         added = recorder.steps if steps is None else steps
-        already = len(self._steps)
-        self._steps += [dataclasses.replace(step, step=already + number) for number, step in enumerate(added)]
-        self._logits = np.array(rest[-1])
+        already = len(state.steps)
+        numbered = [dataclasses.replace(step, step=already + number) for number, step in enumerate(added)]
+        return _State(slot, history, (*state.steps, *numbered), np.array(rest[-1]))
 
 
 def _record_step(recorder: RowRecorder, token: int, logits: FloatArray, source: Source) -> None:
