@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -89,19 +90,20 @@ def stream_record(task: DecodingTask, tokenizer: GPT2Tokenizer | None, model: st
     """The record of a task of one prompt after every step, and once more when it has ended."""
     if task.recorder is None:
         raise ValueError("the task has no recorder")
-    run, text_of = start(task), _text_of(tokenizer)
+    text_of = _text_of(tokenizer)
     logprob, reason = 0.0, None
-    while True:
-        try:
-            step = next(run)
-        except StopIteration as end:
-            yield next(_records(task, end.value, text_of, model))
-            return
-        for chosen in step:
-            logprob, reason = logprob + chosen.logprob, chosen.finish_reason
-        row = task.recorder.rows.get(0)
-        new_ids = [] if row is None else [recorded.token for recorded in row.steps]
-        yield _record(task, 0, 0, new_ids, logprob, reason, text_of, model)
+    with closing(start(task)) as run:
+        while True:
+            try:
+                step = next(run)
+            except StopIteration as end:
+                yield next(_records(task, end.value, text_of, model))
+                return
+            for chosen in step:
+                logprob, reason = logprob + chosen.logprob, chosen.finish_reason
+            row = task.recorder.rows.get(0)
+            new_ids = [] if row is None else [recorded.token for recorded in row.steps]
+            yield _record(task, 0, 0, new_ids, logprob, reason, text_of, model)
 
 
 def _text_of(tokenizer: GPT2Tokenizer | None) -> TextOf | None:

@@ -52,9 +52,10 @@ def run(task: DecodingTask) -> Run:
     engine, count = task.engine, task.options.num_return_sequences
     drafter = build_drafter(task)
     finished: list[Row] = []
-    opened = [task.open(prompt) for prompt in range(len(task.prompts))]
-    rows = [_row(task, prompt * count, slot) for prompt, (slot, _) in enumerate(opened)]
+    rows: list[Row] = []
     try:
+        opened = [task.open(prompt) for prompt in range(len(task.prompts))]
+        rows = [_row(task, prompt * count, slot) for prompt, (slot, _) in enumerate(opened)]
         logits = _read(task, rows, [unread for _, unread in opened])  # [prompts, vocab]
         if count > 1:
             rows += [_row(task, row.number + i, engine.fork(row.slot)) for row in rows for i in range(1, count)]
