@@ -188,14 +188,28 @@ def test_a_file_in_the_place_of_the_folder_is_left_alone(tmp_path: Path) -> None
     assert (tmp_path / "written").read_text() == "precious"
 
 
-@pytest.mark.parametrize(("before", "after"), [("1KB", None), (None, "1KB"), ("1KB", "2KB")])
-def test_writing_over_a_model_leaves_none_of_its_weights(before: str | None, after: str | None, tmp_path: Path) -> None:
-    folder = tmp_path / "written"
+@pytest.mark.parametrize(("before", "after"), [("1KB", None), (None, None), ("1KB", "2KB")])
+def test_writing_over_a_model_deletes_nothing_and_the_new_one_is_loaded(
+    before: str | None, after: str | None, tmp_path: Path
+) -> None:
+    folder, fresh = tmp_path / "written", tmp_path / "fresh"
     write_checkpoint(folder, CONFIG, random_arrays(), max_shard_size=before)
-    (folder / "README.md").write_text("about the model")
+    (folder / "model-of-mine.safetensors").write_text("precious")
+    (folder / "pytorch_model.bin").write_text("precious too")
+    older = files(folder)
     write_checkpoint(folder, CONFIG, random_arrays(seed=1), max_shard_size=after)
-    write_checkpoint(tmp_path / "fresh", CONFIG, random_arrays(seed=1), max_shard_size=after)
-    assert files(folder) == {**files(tmp_path / "fresh"), "README.md": b"about the model"}
+    write_checkpoint(fresh, CONFIG, random_arrays(seed=1), max_shard_size=after)
+    assert files(folder) == {**older, **files(fresh)}
+    for name, array in arrays(open_checkpoint(folder)):
+        np.testing.assert_array_equal(array, random_arrays(seed=1)[name])
+
+
+def test_shards_are_not_written_where_a_single_file_would_be_loaded_instead(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, CONFIG, random_arrays())
+    before = files(tmp_path)
+    with pytest.raises(CheckpointError, match=r"holds model\.safetensors, which would be loaded in place of"):
+        write_checkpoint(tmp_path, CONFIG, random_arrays(seed=1), max_shard_size="1KB")
+    assert files(tmp_path) == before
 
 
 def test_a_checkpoint_can_be_written_over_itself(saved: Callable, weights_of: Callable, assert_holds: Callable) -> None:

@@ -151,15 +151,68 @@ def test_a_quantized_folder_stands_alone(tmp_path: Path) -> None:
     assert (tmp_path / PACKED_FILE).stat().st_size < 15_000_000
 
 
-def test_quantizing_again_replaces_the_weights(tmp_path: Path, pair: Callable[..., Pair], stored: Stored) -> None:
-    checkpoint = stored(pair()[0])
-    quantize(checkpoint, tmp_path / "out", "int8")
-    quantize(checkpoint, tmp_path / "out", "int4")
-    assert pellucid.load(tmp_path / "out").precision == "int4"
-    pair()[0].save_pretrained(tmp_path / "out")
-    assert open_checkpoint(tmp_path / "out").packed is None
-    quantize(checkpoint, tmp_path / "out", "bfloat16")
-    assert pellucid.load(tmp_path / "out").precision == "bfloat16"
+def test_quantizing_again_replaces_the_packed_model_where_that_is_asked_for(
+    tmp_path: Path, pair: Callable[..., Pair], stored: Stored
+) -> None:
+    checkpoint, out = stored(pair()[0]), tmp_path / "out"
+    quantize(checkpoint, out, "int8")
+    (out / "README.md").write_text("about the model")
+    with pytest.raises(CheckpointError, match=r"out holds config\.json already: .*overwrite"):
+        quantize(checkpoint, out, "int4")
+    assert pellucid.load(out).precision == "int8"
+    quantize(checkpoint, out, "int4", overwrite=True)
+    assert pellucid.load(out).precision == "int4"
+    assert (out / "README.md").read_text() == "about the model"
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("out", ["model", "model/../model", "link", "model/inside/.."])
+def test_a_model_is_never_packed_onto_itself(
+    out: str, overwrite: bool, tmp_path: Path, pair: Callable[..., Pair]
+) -> None:
+    model = tmp_path / "model"
+    pair()[0].save_pretrained(model)
+    (tmp_path / "link").symlink_to(model)
+    before = files_in(model)
+    if "inside" in out:
+        (model / "inside").mkdir()
+    with pytest.raises(CheckpointError, match="holds the weights that are packed: choose another folder"):
+        quantize(open_checkpoint(model), tmp_path / out, "int8", overwrite=overwrite)
+    with pytest.raises(CheckpointError, match="holds the weights that are packed"):
+        quantize(open_checkpoint(model / "model.safetensors"), tmp_path / out, "int8", overwrite=overwrite)
+    (model / "inside").is_dir() and (model / "inside").rmdir()
+    assert files_in(model) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "other",
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"],
+)
+def test_weights_that_would_be_loaded_instead_are_neither_deleted_nor_left_beside(
+    other: str, overwrite: bool, tmp_path: Path, pair: Callable[..., Pair], stored: Stored
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / other).write_bytes(b"precious")
+    with pytest.raises(CheckpointError, match=f"out holds {other}"):
+        quantize(stored(pair()[0]), out, "int8", overwrite=overwrite)
+    assert files_in(out) == {other: b"precious"}
+
+
+def test_another_models_tokenizer_is_not_left_beside_the_weights(
+    tmp_path: Path, pair: Callable[..., Pair], stored: Stored
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "vocab.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"out holds vocab\.json, which would be loaded"):
+        quantize(stored(pair()[0]), out, "int8", overwrite=True)
+    assert files_in(out) == {"vocab.json": b"{}"}
 
 
 def test_a_packed_file_that_is_not_what_it_says_is_refused(

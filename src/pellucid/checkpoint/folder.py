@@ -30,6 +30,18 @@ WEIGHTS_FILES = (
     PACKED_FILE,
 )
 
+# Every file from which a tokenizer is read.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "encoder.json",
+    "vocab.bpe",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
 # A folder with all files of one of these sets has a tokenizer.
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 

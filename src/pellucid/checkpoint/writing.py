@@ -6,8 +6,6 @@ import json
 import math
 import os
 import re
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array, float32_to_bfloat16
-from pellucid.checkpoint.folder import CONFIG_FILE, GENERATION_CONFIG_FILE
+from pellucid.checkpoint.folder import CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_FILES, WEIGHTS_FILES
 from pellucid.checkpoint.layout import HEAD, canonical_name, expected_shapes
 from pellucid.checkpoint.packed_file import write_packed
 from pellucid.checkpoint.packed_layout import PACKED_FILE
@@ -25,6 +23,7 @@ from pellucid.checkpoint.safetensors_file import SAFETENSORS_CODES
 from pellucid.checkpoint.stored import BLOCK_ELEMENTS
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError
+from pellucid.whole_file import flush_to_disk, temporary
 
 if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer
@@ -50,15 +49,19 @@ def write_checkpoint(
     dtype: what to store: "float32", "float16" or "bfloat16".
     max_shard_size: bytes, or "200MB"; larger models are split over several files with an index.
 
-    Everything is written to a temporary folder beside `folder` first; a write that fails or is interrupted
-    leaves `folder` as it was. Other files in an existing folder stay.
+    Everything is written to a temporary folder beside `folder` first; a write that fails or is interrupted leaves
+    `folder` as it was. In an existing folder, files of the same name are replaced and nothing is deleted.
 
-    Raises `CheckpointError` when tensors are missing, unknown or misshapen, or a value is too large for `dtype`.
+    Raises `CheckpointError` if tensors are missing, unknown or misshapen, if a value is too large for `dtype`, or if
+    the folder holds weights that would be loaded instead of the new ones.
     """
     if dtype not in _WRITABLE:
         raise CheckpointError(f"a checkpoint cannot be written as {dtype!r}: choose one of {', '.join(_WRITABLE)}")
     limit = math.inf if max_shard_size is None else _parse_size(max_shard_size)
-    with _staged(Path(folder)) as staging:
+    folder = _resolved(folder)
+    if len(_split(expected_shapes(config), FLOAT_TYPES[dtype].itemsize, limit)) > 1:
+        _refuse_if_kept(folder, ["model.safetensors"])
+    with _staged(folder) as staging:
         _write_json(staging / CONFIG_FILE, _config_fields(config, dtype))
         _write_companions(staging, tokenizer, generation_config)
         _write_weights(staging, config, tensors, dtype, limit)
@@ -72,31 +75,62 @@ def write_packed_checkpoint(
     *,
     tokenizer: GPT2Tokenizer | None = None,
     generation_config: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write packed weights as a folder that the native engine maps and everybody else opens as a checkpoint.
 
     tensors: as the native engine packs them, in any order; each is written as it comes.
-    `folder` is replaced as a whole, or left as it was.
+    overwrite: whether files of a packed model that `folder` holds are replaced.
+
+    Nothing is deleted. Raises `CheckpointError` before any work if `folder` holds a model and `overwrite` is not given,
+    or if files would stay in it that would be loaded instead of the new ones or with them.
     """
-    with _staged(Path(folder)) as staging:
+    folder = _resolved(folder)
+    if not overwrite:
+        for name in (CONFIG_FILE, GENERATION_CONFIG_FILE, *WEIGHTS_FILES, *TOKENIZER_FILES):
+            if (folder / name).exists():
+                raise CheckpointError(
+                    f"{folder} holds {name} already: choose another folder; overwrite=True replaces a packed model"
+                )
+    kept = [name for name in WEIGHTS_FILES if name != PACKED_FILE]
+    kept += [] if generation_config else [GENERATION_CONFIG_FILE]
+    kept += [] if tokenizer is not None else TOKENIZER_FILES
+    _refuse_if_kept(folder, kept)
+    with _staged(folder) as staging:
         _write_json(staging / CONFIG_FILE, _config_fields(config, "float32"))
         _write_companions(staging, tokenizer, generation_config)
         write_packed(staging / PACKED_FILE, config, precision, tensors)
 
 
+def _resolved(folder: str | Path) -> Path:
+    try:
+        return Path(folder).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+        raise CheckpointError(f"{folder} cannot be written: {error}") from error
+
+
+def _refuse_if_kept(folder: Path, names: Iterable[str]) -> None:
+    """Raise `CheckpointError` if a folder holds one of the files, which would be read in place of what is written."""
+    for name in names:
+        if (folder / name).exists():
+            raise CheckpointError(
+                f"{folder} holds {name}, which would be loaded in place of the new file or beside it: remove it, or "
+                "choose another folder"
+            )
+
+
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes its place once the block is left without an error."""
+    """A folder to write to, whose files are moved to `folder` if the block ends without an error."""
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; a checkpoint is written as a folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = folder.parent / f".{folder.name}.{uuid.uuid4().hex}.partial"
-    staging.mkdir()
     try:
-        yield staging
-        _put_in_place(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with temporary(folder.parent, folder=True) as staging:
+            yield staging
+            _put_in_place(staging, folder)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def _write_companions(
@@ -166,9 +200,6 @@ def _write_weights(
             written.add(name)
         if missing := [name for name in shapes if name not in written]:
             raise CheckpointError(f"{len(missing)} tensors of the model are not given, {missing[0]} first")
-        for file in {id(file): file for file, _ in places.values()}.values():
-            file.flush()
-            os.fsync(file.fileno())
     if len(shards) > 1:
         total = config.parameter_count
         metadata = {"total_parameters": total, "total_size": total * itemsize}
@@ -225,16 +256,13 @@ def _encoded(name: str, block: Float32Array, dtype: str) -> np.ndarray[Any, np.d
 
 
 def _put_in_place(staging: Path, folder: Path) -> None:
-    """Make the finished folder the one asked for, in one step, or file by file where it exists already."""
+    """Move finished files to their folder: in one step if it is new, else file by file over those of the same name."""
+    for path in staging.iterdir():
+        flush_to_disk(path)
     if not folder.exists():
         staging.rename(folder)
+        flush_to_disk(folder.parent)
         return
-    new = {path.name for path in staging.iterdir()}
     for path in sorted(staging.iterdir()):
         os.replace(path, folder / path.name)
-    # Weights of the model that was here before, in a form that this one does not have, are of no model now.
-    for path in folder.iterdir():
-        if path.name not in new and re.fullmatch(
-            r"(model(-\d+-of-\d+)?|packed)\.safetensors(\.index\.json)?", path.name
-        ):
-            path.unlink()
+    flush_to_disk(folder)

@@ -40,10 +40,16 @@ class PellucidCommand(TyperCommand):
             try:
                 return super().invoke(ctx)
             except OptionError as error:
-                options = {str(parameter.name): _spelling(parameter) for parameter in self.params}
-                raise typer.BadParameter(as_options(str(error), options), ctx=ctx) from error
-            except (PellucidError, OSError, MemoryError, KeyboardInterrupt) as error:
+                raise typer.BadParameter(as_options(str(error), self._options()), ctx=ctx) from error
+            except PellucidError as error:
+                show_error(as_options(str(error), self._options(), begins_with_name=False))
+                raise typer.Exit(FAILED) from error
+            except (OSError, MemoryError, KeyboardInterrupt) as error:
                 raise typer.Exit(tell(error)) from error
+
+    def _options(self) -> dict[str, str]:
+        """The long option of each parameter, without the leading dashes."""
+        return {str(one.name): max((str(name) for name in one.opts), key=len).lstrip("-") for one in self.params}
 
 
 def tell(error: BaseException) -> int:
@@ -91,19 +97,18 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def as_options(message: str, options: Mapping[str, str]) -> str:
-    """A message about decoding options, with Python names replaced by those of the command line (`options`)."""
+def as_options(message: str, options: Mapping[str, str], *, begins_with_name: bool = True) -> str:
+    """A message with the names of Python parameters replaced by those of the command line.
+
+    options: the long option of each parameter, without the leading dashes. begins_with_name: whether a name that
+        begins the message is a parameter, as in every `OptionError`, and not a word.
+    """
     for name, option in sorted(options.items(), key=lambda pair: len(pair[0]), reverse=True):
-        # A name with an underscore can be nothing else. Others are also words, unless they begin the message or
-        # are given a value.
-        place = rf"\b{name}\b" if "_" in name else rf"^{name}\b|\b{name}(?==)"
-        message = re.sub(rf"(?<![-\w])(?:{place})(?:=(True|False)\b)?", _flag(option), message)
+        # A name with an underscore can be nothing else. Others are also words, unless they are given a value.
+        places = [rf"\b{name}\b"] if "_" in name else [rf"\b{name}(?==)"]
+        places += [rf"^{name}\b"] if begins_with_name else []
+        message = re.sub(rf"(?<![-\w])(?:{'|'.join(places)})(?:=(True|False)\b)?", _flag(option), message)
     return message
-
-
-def _spelling(parameter: Any) -> str:
-    """A parameter's long name on the command line, without the leading dashes."""
-    return max((str(name) for name in parameter.opts), key=len).lstrip("-")
 
 
 def _flag(option: str) -> Any:

@@ -25,12 +25,17 @@ def quantize(
     precision: Annotated[
         PackedPrecision, typer.Option("--precision", help="What to pack it as.")
     ] = PackedPrecision.int8,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the packed model that OUT holds. Other files in it stay."),
+    ] = False,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Write a model's packed weights with its configuration and tokenizer; loading the folder only maps them."""
     from pellucid import native
     from pellucid.checkpoint import open_checkpoint
+    from pellucid.checkpoint.packed_layout import PACKED_FILE
     from pellucid.errors import OptionError
 
     if not native.is_built():
@@ -39,8 +44,8 @@ def quantize(
 
     checkpoint = open_checkpoint(name)
     with waiting(f"packing {name} as {precision.value}"):
-        write(checkpoint, out, precision.value, threads=threads)
-    size = sum(file.stat().st_size for file in out.glob("packed.safetensors"))
+        write(checkpoint, out, precision.value, overwrite=overwrite, threads=threads)
+    size = (out / PACKED_FILE).stat().st_size
     if json:
         show_json({"name": name, "path": str(out), "precision": precision.value, "bytes": size})
         return

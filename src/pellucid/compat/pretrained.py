@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pellucid import config, tokenizer
 from pellucid.checkpoint import open_config, open_tokenizer
+from pellucid.whole_file import whole_file
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,7 +24,8 @@ class GPT2Config(config.GPT2Config):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` into a folder, which is made where it is not there."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / "config.json").write_text(self.to_json(), encoding="utf-8")
+        with whole_file(Path(folder) / "config.json") as file:
+            file.write(self.to_json().encode())
 
 
 class GPT2Tokenizer(tokenizer.GPT2Tokenizer):

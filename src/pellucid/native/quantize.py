@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pellucid.checkpoint import Checkpoint, write_packed_checkpoint
-from pellucid.errors import OptionError
+from pellucid.errors import CheckpointError, OptionError
 from pellucid.native.engine import PRECISIONS, Precision, make_runtime
 from pellucid.native.packing import pack_each
 
 
 def quantize(
-    checkpoint: Checkpoint, folder: str | Path, precision: Precision = "int8", *, threads: int | None = None
+    checkpoint: Checkpoint,
+    folder: str | Path,
+    precision: Precision = "int8",
+    *,
+    overwrite: bool = False,
+    threads: int | None = None,
 ) -> None:
     """Pack a checkpoint's weights into a folder that `pellucid.load` maps, configuration and tokenizer beside them.
 
-    No more than one tensor is held at a time. Raises `CheckpointError` for weights the precision cannot hold,
+    One tensor at a time is in memory. overwrite: whether a packed model that `folder` holds is replaced; without it,
+    the folder must be new or empty. Nothing is deleted, and the checkpoint's own folder is never written to.
+
+    Raises `CheckpointError` for weights that the precision cannot hold and for a folder that may not be written to,
     `OptionError` for a checkpoint that is packed already.
     """
     if precision not in PRECISIONS:
         raise OptionError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
     if checkpoint.packed is not None:
         raise OptionError(f"{checkpoint.path} is packed already, as {checkpoint.packed.precision}")
+    source = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    if os.path.exists(folder) and os.path.samefile(folder, source):
+        raise CheckpointError(f"{folder} holds the weights that are packed: choose another folder")
     write_packed_checkpoint(
         folder,
         checkpoint.config,
@@ -29,4 +41,5 @@ def quantize(
         pack_each(checkpoint, precision, make_runtime(threads)),
         tokenizer=checkpoint.tokenizer() if checkpoint.has_tokenizer else None,
         generation_config=checkpoint.generation_config,
+        overwrite=overwrite,
     )

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
@@ -32,6 +31,7 @@ from pellucid.tokenizer.building import (
     tokens_of,
 )
 from pellucid.tokenizer.parts import GPT2_SPECIAL_TOKENS, TokenizerParts
+from pellucid.whole_file import temporary
 
 # A tokenizer.json of 250,000 tokens takes 17 MB.
 _MAX_BYTES = 1 << 25
@@ -194,16 +194,16 @@ def write_folder(folder: Path, parts: TokenizerParts) -> tuple[Path, ...]:
         special_tokens["additional_special_tokens"] = list(parts.extra_special_tokens)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, prefix=".writing-") as staging:
-            pipeline.save(str(Path(staging) / "tokenizer.json"))
+        with temporary(folder, folder=True) as staging:
+            pipeline.save(str(staging / "tokenizer.json"))
             if isinstance(pipeline.model, BPE):
-                pipeline.model.save(staging)
+                pipeline.model.save(str(staging))
             for name, content in (("tokenizer_config.json", settings), ("special_tokens_map.json", special_tokens)):
                 text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-                (Path(staging) / name).write_text(text, encoding="utf-8")
-            names = sorted(path.name for path in Path(staging).iterdir())
+                (staging / name).write_text(text, encoding="utf-8")
+            names = sorted(path.name for path in staging.iterdir())
             for name in names:
-                os.replace(Path(staging) / name, folder / name)
+                os.replace(staging / name, folder / name)
     except Exception as error:  # the tokenizers library raises nothing more specific
         raise TokenizerError(f"the tokenizer could not be written to {folder}: {error}") from error
     return tuple(folder / name for name in names)

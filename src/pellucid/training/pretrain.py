@@ -37,6 +37,7 @@ from pellucid.training.loss import chunked_cross_entropy
 from pellucid.training.optimizer import build_optimizers
 from pellucid.training.schedule import Recipe, sample_batch
 from pellucid.training.vocabulary import Candidates, CompactVocabulary
+from pellucid.whole_file import whole_file
 
 EVALUATION_WINDOWS = 16
 LOG_SECONDS = 20.0
@@ -146,7 +147,7 @@ class Pretraining:
         return full_model(parameters, self.vocabulary, self.recipe.config())
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; the one before stays whole until this one is."""
+        """Write a checkpoint, replacing the one before when this one is complete."""
         state = {
             "recipe": asdict(self.recipe),
             "live_ids": torch.from_numpy(self.vocabulary.live_ids.copy()),
@@ -158,9 +159,9 @@ class Pretraining:
             "torch_random": torch.get_rng_state(),
             "position": (self.step_count, self.token_count, self.elapsed),
         }
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        with whole_file(path) as file:
+            torch.save(state, file.partial)
+            file.complete()
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint of the same model and corpus. Raises `CheckpointError` if it is of another."""
