@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from pellucid.checkpoint.folder import CONFIG_FILE, GENERATION_CONFIG_FILE, WEIGHTS_FILES, shard_names
 from pellucid.config import GPT2Config
-from pellucid.errors import CheckpointError, ConfigError, MissingExtraError, ModelNotFoundError
+from pellucid.errors import CheckpointError, ConfigError, ModelNotFoundError
 
 # The sizes that have a short name, and where the Hub keeps them.
 PRESET_IDS: Mapping[str, str] = {
@@ -42,9 +41,6 @@ def fetch_model(name: str, *, revision: str | None = None, progress: bool = True
     repository.get(GENERATION_CONFIG_FILE)
     repository.get_tokenizer()
     for weights in WEIGHTS_FILES:
-        needs_torch = weights.startswith("pytorch_model") and importlib.util.find_spec("torch") is None
-        if needs_torch and repository.has(weights):
-            raise MissingExtraError(f"{repository.id} has its weights in PyTorch's format only; reading them", "torch")
         path = repository.get(weights)
         if path is None:
             continue
@@ -151,12 +147,6 @@ class _Repository:
         if self.get("tokenizer.json") is None:
             for file_name in _VOCABULARY_FILES:
                 self.get(file_name)
-
-    def has(self, file_name: str) -> bool:
-        """Whether the model on the Hub has a file; False where it cannot be reached."""
-        from huggingface_hub import file_exists
-
-        return self.unreachable is None and file_exists(self.id, file_name, revision=self.revision)
 
     def _download(self, file_name: str, revision: str) -> Path:
         from huggingface_hub import hf_hub_download
