@@ -1,7 +1,7 @@
 """GGUF files of the `gpt2` architecture, as llama.cpp's converter writes them.
 
-The `gguf` package turns quantized numbers into floats, a block at a time. llama.cpp stores matrices [out, in] and
-may store the embedding a second time as the head, perhaps more finely.
+The `gguf` package dequantizes weights, block by block. llama.cpp stores matrices [out, in], and may store the embedding
+a second time as the head, in a finer quantization.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from pellucid.checkpoint.float_types import FLOAT_TYPES, Float32Array
 from pellucid.checkpoint.gguf_container import GGUFContainer, GGUFTensor, read_container
 from pellucid.checkpoint.layout import EMBEDDING, HEAD, is_block_matrix
 from pellucid.checkpoint.rearranged import TransposedTensor
-from pellucid.checkpoint.stored import BLOCK_ELEMENTS, FileSegment, StoredTensor, equal
+from pellucid.checkpoint.stored import BLOCK_ELEMENTS, FileSegment, StoredTensor, equal, has_array_shape
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, ConfigError, MissingExtraError, TokenizerError
+from pellucid.quoting import clipped, quoted
 
 if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer
@@ -43,15 +44,15 @@ _BLOCK_NAMES = {
     "ffn_down": "mlp.c_proj",
 }
 
-# ggml's codes of the types whose numbers stand for themselves.
+# ggml's codes of the types that are not quantized.
 _PLAIN_TYPES = {0: "float32", 1: "float16", 28: "float64", 30: "bfloat16"}
 
-_NORMAL_TOKEN, _CONTROL_TOKEN, _USER_DEFINED_TOKEN, _UNUSED_TOKEN = 1, 3, 4, 5  # llama.cpp's types of tokens
+_NORMAL_TOKEN, _CONTROL_TOKEN, _USER_DEFINED_TOKEN, _UNUSED_TOKEN = 1, 3, 4, 5  # llama.cpp's token types
 
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """What a GGUF file holds."""
+    """The contents of a GGUF file. load_tokenizer: None if it has no tokenizer."""
 
     config: GPT2Config
     tensors: Mapping[str, StoredTensor]
@@ -61,20 +62,39 @@ class GGUFFile:
 def read_gguf(path: Path) -> GGUFFile:
     """Read a GGUF file's header: configuration, tensors, tokenizer.
 
-    Raises `CheckpointError` unless it is a whole file of the `gpt2` architecture, `MissingExtraError` when its
-    weights are quantized and the `gguf` package is not there.
+    Raises `CheckpointError` if it is damaged or of another architecture than `gpt2`, and `MissingExtraError` if its
+    weights are quantized and the `gguf` package is not installed.
     """
     container = read_container(path)
     architecture = container.field("general.architecture", str)
     if architecture != "gpt2":
-        raise CheckpointError(f"{path} is of the architecture {architecture!r}, not gpt2")
+        raise CheckpointError(f"{path} is of the architecture {quoted(architecture)}, not gpt2")
     tensors: dict[str, StoredTensor] = {}
+    ranges: list[tuple[int, int, str]] = []
     for entry in container.tensors:
-        stored = _stored(container, entry)
+        stored, nbytes = _stored(container, entry)
         name = _canonical(entry.name)
+        if name in tensors:
+            raise CheckpointError(f"{path} holds {name} twice: as {tensors[name].key} and as {clipped(entry.name)}")
         tensors[name] = TransposedTensor.of(stored) if is_block_matrix(name) and len(stored.shape) == 2 else stored
+        ranges.append((entry.offset, entry.offset + nbytes, entry.name))
+    _check_ranges(container, ranges)
     has_tokenizer = "tokenizer.ggml.tokens" in container.fields
     return GGUFFile(_config(container, tensors), tensors, partial(_tokenizer, path) if has_tokenizer else None)
+
+
+def _check_ranges(container: GGUFContainer, ranges: list[tuple[int, int, str]]) -> None:
+    """Raise if a tensor ends behind the file, or two share bytes: a small file could then claim any size."""
+    path, size = container.path, container.stamp.size
+    covered = 0
+    for begin, end, name in sorted(ranges):
+        if end > size:
+            raise CheckpointError(
+                f"{path} is truncated: tensor {clipped(name)} ends at byte {end:,}, the file at {size:,}"
+            )
+        if begin < covered:
+            raise CheckpointError(f"{path}: tensor {clipped(name)} overlaps the one before it, at byte {begin:,}")
+        covered = max(covered, end)
 
 
 def _canonical(name: str) -> str:
@@ -84,8 +104,13 @@ def _canonical(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _stored(container: GGUFContainer, entry: GGUFTensor) -> StoredTensor:
-    path, numbers = container.path, math.prod(entry.shape)
+def _stored(container: GGUFContainer, entry: GGUFTensor) -> tuple[FileSegment, int]:
+    """A tensor, and how many bytes it has."""
+    path, size = container.path, math.prod(entry.shape)
+    if size == 0 and not has_array_shape(entry.shape):
+        raise CheckpointError(
+            f"{path}: tensor {clipped(entry.name)} has the shape {list(entry.shape)}, too large for an empty array"
+        )
     where: dict[str, Any] = {
         "file": path,
         "key": entry.name,
@@ -93,32 +118,24 @@ def _stored(container: GGUFContainer, entry: GGUFTensor) -> StoredTensor:
         "offset": entry.offset,
         "stamp": container.stamp,
     }
-    tensor: FileSegment
     if entry.type_code in _PLAIN_TYPES:
         tensor = FileSegment(**where, dtype=_PLAIN_TYPES[entry.type_code])
-        nbytes = numbers * FLOAT_TYPES[tensor.dtype].itemsize
-    else:
-        kind = _quantization(path, entry)
-        block_numbers, block_bytes = kind.block
-        if entry.shape and entry.shape[-1] % block_numbers:
-            raise CheckpointError(
-                f"{path}: tensor {entry.name} has rows of {entry.shape[-1]}; blocks of {block_numbers} do not fill them"
-            )
-        tensor = QuantizedTensor(**where, dtype=kind.name, quantization=kind)
-        nbytes = numbers // block_numbers * block_bytes
-    if entry.offset + nbytes > container.stamp.size:
+        return tensor, size * FLOAT_TYPES[tensor.dtype].itemsize
+    kind = _quantization(path, entry)
+    block_numbers, block_bytes = kind.block
+    if not entry.shape or entry.shape[-1] % block_numbers:
         raise CheckpointError(
-            f"{path} is truncated: tensor {entry.name} ends at byte {entry.offset + nbytes:,}, "
-            f"the file at {container.stamp.size:,}"
+            f"{path}: tensor {clipped(entry.name)} has the shape {list(entry.shape)}, "
+            f"whose rows are not filled by blocks of {block_numbers}"
         )
-    return tensor
+    return QuantizedTensor(**where, dtype=kind.name, quantization=kind), size // block_numbers * block_bytes
 
 
 @dataclass(frozen=True)
 class _Quantization:
-    """A number format of ggml in which blocks of numbers share a scale.
+    """One of ggml's quantizations, in which the numbers of a block share a scale.
 
-    block: how many numbers, and in how many bytes.
+    code: ggml's number of the type. block: numbers in a block, and bytes.
     """
 
     name: str
@@ -127,7 +144,7 @@ class _Quantization:
 
 
 def _quantization(path: Path, entry: GGUFTensor) -> _Quantization:
-    """A tensor's quantization, if the `gguf` package can turn it into floats."""
+    """A tensor's quantization. Raises `CheckpointError` if the `gguf` package cannot dequantize it."""
     try:
         import gguf
     except ImportError as error:
@@ -137,9 +154,11 @@ def _quantization(path: Path, entry: GGUFTensor) -> _Quantization:
         block = gguf.GGML_QUANT_SIZES[kind]
         gguf.quants.dequantize(np.zeros((1, block[1]), np.uint8), kind)
     except (ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: tensor {entry.name} has the unknown type {entry.type_code}") from error
+        raise CheckpointError(f"{path}: tensor {clipped(entry.name)} has the unknown type {entry.type_code}") from error
     except NotImplementedError as error:
-        raise CheckpointError(f"{path}: tensor {entry.name} is stored as {kind.name}, which cannot be read") from error
+        raise CheckpointError(
+            f"{path}: tensor {clipped(entry.name)} is stored as {kind.name}, which cannot be read"
+        ) from error
     return _Quantization(kind.name.lower(), entry.type_code, block)
 
 
@@ -178,8 +197,10 @@ def _config(container: GGUFContainer, tensors: Mapping[str, StoredTensor]) -> GP
 
     if EMBEDDING not in tensors:
         raise CheckpointError(f"{path} lacks the tensor token_embd.weight")
+    if not tensors[EMBEDDING].shape:
+        raise CheckpointError(f"{path}: tensor token_embd.weight has no dimensions")
     n_embd, inner = required("embedding_length"), field("gpt2.feed_forward_length", int)
-    epsilon = np.float32(field("gpt2.attention.layer_norm_epsilon", float) or 1e-5)
+    epsilon = field("gpt2.attention.layer_norm_epsilon", float)
     try:
         return GPT2Config(
             vocab_size=tensors[EMBEDDING].shape[0],
@@ -188,7 +209,7 @@ def _config(container: GGUFContainer, tensors: Mapping[str, StoredTensor]) -> GP
             n_layer=required("block_count"),
             n_head=required("attention.head_count"),
             n_inner=None if inner in (None, 4 * n_embd) else inner,
-            layer_norm_epsilon=float(str(epsilon)),  # stored as float32: the shortest decimal that is it
+            layer_norm_epsilon=1e-5 if epsilon is None else _shortest_decimal(epsilon),
             bos_token_id=field("tokenizer.ggml.bos_token_id", int),
             eos_token_id=field("tokenizer.ggml.eos_token_id", int),
             pad_token_id=field("tokenizer.ggml.padding_token_id", int),
@@ -196,6 +217,12 @@ def _config(container: GGUFContainer, tensors: Mapping[str, StoredTensor]) -> GP
         )
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _shortest_decimal(value: float) -> float:
+    """1e-5 for the float32 that is nearest to it, as the original configuration has it."""
+    with np.errstate(over="ignore"):
+        return float(str(np.float32(value)))
 
 
 def _tokenizer(path: Path) -> GPT2Tokenizer:
@@ -206,15 +233,18 @@ def _tokenizer(path: Path) -> GPT2Tokenizer:
     model = container.field("tokenizer.ggml.model", str)
     pre = container.field("tokenizer.ggml.pre", str) or "gpt-2"
     if model != "gpt2" or pre not in ("gpt-2", "default"):
-        raise TokenizerError(f"{path} has a tokenizer of the kind {model}/{pre}, not GPT-2's byte-level BPE")
-    tokens, types, merges = (container.field(name, list) or [] for name in names)
-    types = types or [_NORMAL_TOKEN] * len(tokens)
+        raise TokenizerError(
+            f"{path} has a tokenizer of the kind {clipped(str(model))}/{clipped(pre)}, not GPT-2's byte-level BPE"
+        )
+    tokens, merges = container.field(names[0], list) or [], container.field(names[2], list) or []
+    stored_types = container.field(names[1], np.ndarray)
+    types = [_NORMAL_TOKEN] * len(tokens) if stored_types is None else stored_types.tolist()
     if len(types) != len(tokens):
         raise TokenizerError(f"{path} has {len(tokens)} tokens but {len(types)} types of tokens")
 
     def special(role: str) -> str | None:
         token_id = container.field(f"tokenizer.ggml.{role}_token_id", int)
-        return tokens[token_id] if token_id is not None and token_id < len(tokens) else None
+        return tokens[token_id] if token_id is not None and 0 <= token_id < len(tokens) else None
 
     roles = {role: special(role) for role in ("bos", "eos", "unknown", "padding")}
     added = [t for t, kind in zip(tokens, types, strict=True) if kind in (_CONTROL_TOKEN, _USER_DEFINED_TOKEN)]
@@ -227,6 +257,6 @@ def _tokenizer(path: Path) -> GPT2Tokenizer:
         pad_token=roles["padding"],
         extra_special_tokens=[token for token in added if token not in roles.values()],
         add_bos_token=bool(container.field("tokenizer.ggml.add_bos_token", bool)),
-        model_max_length=container.fields["gpt2.context_length"],
+        model_max_length=container.field("gpt2.context_length", int) or 0,
         where=str(path),
     )

@@ -1,4 +1,4 @@
-"""Tensors that a file does not hold as GPT-2 has them: lying the other way round, or left out."""
+"""Tensors in another layout than a checkpoint's: transposed matrices, and biases that are left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pellucid.checkpoint.stored import StoredTensor
 
 @dataclass(frozen=True, kw_only=True)
 class TransposedTensor(StoredTensor):
-    """A matrix that its file holds the other way round."""
+    """A matrix whose transpose is in the file."""
 
     stored: StoredTensor
 
