@@ -103,6 +103,10 @@ LYING_HEADERS: dict[str, tuple[bytes, str]] = {
     "shape that is a number": (file_of({"w": entry(1, 0, 4)}, bytes(4)), "tensor w has the shape 1"),
     "reversed range": (file_of({"w": entry([1], 4, 0)}, bytes(4)), r"tensor w has the data_offsets \[4, 0\]"),
     "fractional range": (file_of({"w": entry([1], 0, 4.0)}, bytes(4)), "tensor w has the data_offsets"),
+    "sizes that an empty array cannot have": (
+        file_of({"w": entry([0, 2**62], 0, 0)}),
+        r"tensor w has the shape \[0, 4611686018427387904\], too large for an empty array",
+    ),
     "size not of its shape": (
         file_of({"w": entry([2], 0, 4)}, bytes(4)),
         r"tensor w takes 4 bytes, but F32 of shape \[2\] takes 8",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.checkpoint.float_types import FLOAT_TYPES
-from pellucid.checkpoint.stored import FileSegment, FileStamp
+from pellucid.checkpoint.stored import FileSegment, FileStamp, has_array_shape
 from pellucid.errors import CheckpointError
 from pellucid.json_object import parse_json
 from pellucid.quoting import clipped, quoted
@@ -140,6 +140,8 @@ def _parse_entry(path: Path, key: str, entry: Any) -> tuple[int, int, tuple[int,
         raise CheckpointError(
             f"{tensor} takes {end - begin:,} bytes, but {code} of shape {quoted(shape)} takes {-(-expected // 8):,}"
         )
+    if not has_array_shape(shape):
+        raise CheckpointError(f"{tensor} has the shape {quoted(shape)}, too large for an empty array")
     return begin, end, tuple(shape), dtype
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BufferedReader, FileIO
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from pellucid.regular_file import open_regular
 
 # Types other than float32 are converted in blocks of this many elements, so that a load needs no second copy.
 BLOCK_ELEMENTS = 1 << 18
+
+_MAX_ELEMENTS = 2**59  # of 8 bytes, numpy's limit
 
 # The 16-bit types, which the engine packs without converting them to float32 first.
 _SIXTEEN_BITS = ("float16", "bfloat16")
@@ -84,7 +86,7 @@ class FileStamp(NamedTuple):
     inode: int
 
     @classmethod
-    def of(cls, file: FileIO | BufferedReader) -> FileStamp:
+    def of(cls, file: FileIO) -> FileStamp:
         status = os.fstat(file.fileno())
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
 
@@ -159,6 +161,11 @@ class FileSegment(StoredTensor):
         with self.open() as file:
             self.fill(file, raw)
         return raw.reshape(self.shape)
+
+
+def has_array_shape(shape: Sequence[int]) -> bool:
+    """Whether an array can have this shape. numpy limits the sizes of empty arrays too."""
+    return math.prod(size for size in shape if size > 0) < _MAX_ELEMENTS
 
 
 def equal(a: StoredTensor, b: StoredTensor) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 
 from pellucid.checkpoint.float_types import Float32Array
 from pellucid.checkpoint.pickled import ITEM_SIZES, CodeInPickleError, PickledTensor, read_pickle
-from pellucid.checkpoint.stored import FileSegment, FileStamp, StoredTensor
+from pellucid.checkpoint.stored import FileSegment, FileStamp, StoredTensor, has_array_shape
 from pellucid.checkpoint.zip_directory import ZIP_MAGIC, Record, read_records
 from pellucid.errors import CheckpointError
 from pellucid.quoting import clipped, quoted
@@ -52,12 +52,13 @@ class TorchFile(NamedTuple):
                     f"{self.path} is no file of weights: its entry {quoted(key)} is a {type(item).__name__}, "
                     "not a tensor"
                 )
-        total = sum(math.prod(tensor.shape) * ITEM_SIZES[tensor.dtype] for tensor in value.values())
+        tensors = {key: self._stored(key, tensor) for key, tensor in value.items()}
+        total = sum(tensor.size * ITEM_SIZES[tensor.dtype] for tensor in tensors.values())
         if total > 2 * self.stamp.size:  # a tied head repeats the embedding; nothing else is shared
             raise CheckpointError(
                 f"{self.path}: its tensors share storage: they take {total:,} bytes, the file has {self.stamp.size:,}"
             )
-        return {key: self._stored(key, tensor) for key, tensor in value.items()}
+        return tensors
 
     def _stored(self, key: str, tensor: PickledTensor) -> StoredTensor:
         where = f"{self.path}: tensor {clipped(key)}"
@@ -71,6 +72,8 @@ class TorchFile(NamedTuple):
         end = (tensor.first + span) * itemsize
         if end > storage.size:
             raise CheckpointError(f"{where} takes {end:,} bytes, but {storage.size:,} are stored")
+        if size == 0 and not has_array_shape(tensor.shape):
+            raise CheckpointError(f"{where} has the shape {quoted(tensor.shape)}, too large for an empty array")
         if size > span:
             raise CheckpointError(f"{where} has {size:,} elements, but {span:,} are stored: it repeats some")
         is_contiguous = size <= 1 or tensor.strides == _contiguous_strides(tensor)
