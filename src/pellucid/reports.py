@@ -1,8 +1,9 @@
-"""A text looked at whole: the pass, every instrument's reading of it, and the page that shows them all."""
+"""The report of a text: one traced pass, every instrument run on it, and the page that shows the results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,14 +15,14 @@ if TYPE_CHECKING:
     from pellucid.decoding.records.record import Record
     from pellucid.reference.model import GPT2LMHeadModel
 
-# At how many positions, counted from the end, a report takes the predicted token's logit apart: at all of them.
-ATTRIBUTED = None
-# How far a report's decodes go on, and with how many beams.
-NEW_TOKENS, BEAMS = 8, 3
+# A report continues every prefix of the text, the last prefixes only of a long text: a decode of so many new tokens
+# each, greedy and with so many beams. The prefixes have at most so many tokens together.
+NEW_TOKENS, BEAMS, PREFIX_TOKENS = 8, 3, 4096
+_PREFIXES_AT_A_TIME = 8
 
 
 class Looked(Protocol):
-    """What is looked at: a `LanguageModel`."""
+    """The calls of `LanguageModel` that a report makes."""
 
     config: GPT2Config
 
@@ -36,42 +37,47 @@ def look_at(
     text: str | Sequence[int],
     *,
     top: int = 5,
-    attributed: int | None = 1,
     memory_limit: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Overview:
-    """Trace a text and read every instrument on it: see `pellucid.lens.overview.overview`.
+    """Trace a text and run every instrument on it: see `pellucid.lens.overview.overview`.
 
     Raises what `LanguageModel.trace` and `overview` raise.
     """
     trace = lm.trace(text, names=overview_names(lm.config), memory_limit=memory_limit)
     written = text if isinstance(text, str) and text else None
-    return overview(trace, written, top=top, attributed=attributed, progress=progress)
+    return overview(trace, written, top=top, progress=progress)
 
 
 def report_page(lm: Looked, seen: Overview) -> bytes:
-    """The HTML page of what was seen of a text, with a greedy and a beam decode that go on from it."""
+    """The HTML page of an overview, with greedy and beam decodes that continue the text from each of its tokens."""
     from pellucid.reference.architecture import survey
     from pellucid.views.report.page import report_html
 
-    architecture = survey(lm.model, batch=1, seq=1)  # for its weights: the text's own shapes were seen
-    page = report_html(seen, architecture, greedy=_decode(lm, seen), beams=_decode(lm, seen, num_beams=BEAMS))
+    architecture = survey(lm.model, batch=1, seq=1)  # for the weights' shapes; the overview has the activations'
+    page = report_html(seen, architecture, greedy=_decodes(lm, seen, 1), beams=_decodes(lm, seen, BEAMS))
     return page.encode("utf-8", "backslashreplace")
 
 
 def write_report(lm: Looked, text: str | Sequence[int], path: str | Path, *, top: int = 5) -> None:
-    """Look at a text and write the page to a file, whole or not at all.
+    """Write the report of a text to a file; a write that fails leaves the file as it was.
 
     Raises `PellucidError` before any work where the file cannot be written.
     """
     with whole_file(Path(path)) as file:
-        file.write(report_page(lm, look_at(lm, text, top=top, attributed=ATTRIBUTED)))
+        file.write(report_page(lm, look_at(lm, text, top=top)))
 
 
-def _decode(lm: Looked, seen: Overview, num_beams: int = 1) -> Record | None:
-    """The record of a short decode; None where no position is left."""
-    room = min(NEW_TOKENS, lm.config.n_positions - len(seen.ids) + 1)
-    if room < 1:
-        return None
-    found: Record = lm.generate(list(seen.ids), max_new_tokens=room, num_beams=num_beams, record=True).record
-    return found
+def _decodes(lm: Looked, seen: Overview, num_beams: int) -> list[Record]:
+    """Records of short decodes that continue the last prefixes of the text, shortest prefix first."""
+    length, positions = len(seen.ids), lm.config.n_positions
+    count = min(length, max(1, PREFIX_TOKENS // length))
+    rooms = [min(NEW_TOKENS, positions - end + 1) for end in range(length - count + 1, length + 1)]
+    records: list[Record] = []
+    for room, group in groupby(range(count), key=lambda number: rooms[number]):
+        prefixes = [list(seen.ids[: length - count + 1 + number]) for number in group]
+        for start in range(0, len(prefixes), _PREFIXES_AT_A_TIME):
+            some = prefixes[start : start + _PREFIXES_AT_A_TIME]
+            found = lm.generate(some, max_new_tokens=room, num_beams=num_beams, record=True)
+            records += [generation.record for generation in found]
+    return records

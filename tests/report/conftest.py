@@ -91,7 +91,7 @@ def report_of(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
     def make(text: str) -> Report:
         if text not in made:
-            seen = look_at(lm, text, attributed=100)
+            seen = look_at(lm, text)
             page = report_page(lm, seen)
             path = folder / f"report{len(made)}.html"
             path.write_bytes(page)

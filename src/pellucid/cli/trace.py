@@ -100,7 +100,7 @@ def trace(
         lm = load_model(model, precision, engine, device, threads)
         _check(lm, layer, names)
         activations = _json_activations(lm, prompt, names or [], limit) if json else {}
-        seen = _looked(lm, prompt, top, limit, whole=page is not None)
+        seen = _looked(lm, prompt, top, limit)
         if page is not None:
             from pellucid.reports import report_page
 
@@ -141,14 +141,11 @@ def _check(lm: LanguageModel, layer: int | None, names: list[str] | None) -> Non
         raise OptionError(f"names: {error}") from error
 
 
-def _looked(lm: LanguageModel, prompt: str, top: int, limit: int, *, whole: bool) -> Overview:
-    """The overview; for a page with every position's share of attributions."""
-    from pellucid.reports import ATTRIBUTED, look_at
+def _looked(lm: LanguageModel, prompt: str, top: int, limit: int) -> Overview:
+    from pellucid.reports import look_at
 
     with _progress("looking") as progress:
-        return look_at(
-            lm, prompt, top=top, attributed=ATTRIBUTED if whole else 1, memory_limit=limit, progress=progress
-        )
+        return look_at(lm, prompt, top=top, memory_limit=limit, progress=progress)
 
 
 def _trace(lm: LanguageModel, prompt: str, names: list[str] | None, limit: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,11 +30,11 @@ from pellucid.lens.results import (
 if TYPE_CHECKING:
     from pellucid.lens.trace import Trace
 
-# How many numbers of an activation are kept as a sample.
+# How many numbers of an activation a sample holds for each position.
 SAMPLED = 8
-# So many of the likeliest next tokens have their text in `pieces`, however few are shown.
-NAMED = 100
-# Large, and shown by nothing: the scores are in the patterns, the results in the heads' norms.
+# `pieces` has the text of at least so many of the likeliest next tokens at each position.
+NAMED = 20
+# Large, and no view shows them: the patterns derive from the scores, the heads' norms from the results.
 _LEFT_OUT = ("attn.scores", "attn.result")
 
 # Is told how many of how many parts of the work are done.
@@ -42,28 +43,47 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """An activation in short. shape: of all of it, [batch, ...]. values: its first numbers at the last position (of a
-    pattern, the last position's row in head 0). norm: the length of the whole row that they begin."""
+    """An activation in short.
+
+    shape: of the whole activation, [batch, ...]. rows: its first numbers at each position, [position, numbers]; of a
+    pattern, the first keys of head 0. norms: the L2 norm of each whole row, [position].
+    """
 
     name: str
     shape: tuple[int, ...]
-    values: FloatArray
-    norm: float
+    rows: FloatArray
+    norms: FloatArray
+
+    @property
+    def row_length(self) -> int:
+        """The numbers of a whole row."""
+        return self.shape[-1] if self.name.endswith("pattern") else math.prod(self.shape[2:])
+
+    @property
+    def values(self) -> FloatArray:
+        """The first numbers at the last position."""
+        last: FloatArray = self.rows[-1]
+        return last
+
+    @property
+    def norm(self) -> float:
+        """The L2 norm at the last position."""
+        return float(self.norms[-1])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Overview(Measured):
-    """What all instruments say of one text.
+    """The results of all instruments on one text.
 
-    model: its name. precision: how its weights are stored. config: its configuration.
-    text, ids, tokens: what it read; text is None where it was given as ids.
-    samples: every activation in short, in the order in which a pass computes them; attention scores and the heads'
-    single results are left out.
-    score: how likely each token was. prediction: the likeliest next tokens. logits: the last position's, [vocab].
-    lens, attention, residual, heads: at every position. induction, previous_token: a score for each head; None where
-    no token repeats, or there is one token only.
-    attributions: the predicted token's logit taken apart, at the last positions, in their order.
-    pieces: the text of every id that is in any of these.
+    model: its name. precision: the number type of its weights. config: its configuration.
+    text, ids, tokens: what it read; text is None if it was given as ids.
+    samples: every activation in short, in the order of the pass, without attention scores and the heads' single
+    results.
+    score: how likely each token was. prediction: the likeliest next tokens. logits: [position, vocab].
+    lens, attention, residual, heads: at every position. induction, previous_token: a score for each head; None if no
+    token repeats, or if the text has one token.
+    attributions: the direct attribution of the predicted token's logit at each position.
+    pieces: the text of every id in these results, and of the `NAMED` likeliest next tokens at each position.
     """
 
     model: str
@@ -86,12 +106,12 @@ class Overview(Measured):
     pieces: dict[int, str | None] = field(repr=False)
 
     def sample(self, name: str) -> Sample:
-        """The activation of a name, in short."""
+        """The sample of the activation with this name."""
         return next(sample for sample in self.samples if sample.name == name)
 
 
 def overview_names(config: GPT2Config) -> tuple[str, ...]:
-    """The activations that an overview is read from."""
+    """The activations that `overview` needs."""
     return tuple(name for name in activation_names(config.n_layer) if not name.endswith(_LEFT_OUT))
 
 
@@ -100,14 +120,11 @@ def overview(
     text: str | None = None,
     *,
     top: int = 5,
-    attributed: int | None = 1,
     progress: Progress = lambda done, total: None,
 ) -> Overview:
-    """Read every instrument on a trace of `overview_names`.
+    """Run every instrument on a trace of `overview_names`.
 
-    text: what was traced, as it was written. top: how many of the likeliest tokens are kept, of the prediction and of
-    each place of the lens. attributed: at how many positions, counted from the end, the predicted token's logit is
-    taken apart; None for all.
+    text: the traced text. top: how many of the likeliest tokens the prediction and each cell of the lens keep.
 
     Raises `OptionError` for a number that is too small, `ActivationNameError` where the trace lacks an activation.
     """
@@ -117,16 +134,13 @@ def overview(
     from pellucid.lens.instruments.logit_lens import logit_lens
 
     check_top(top, trace.config.vocab_size)
-    if attributed is not None and attributed < 1:
-        raise OptionError(f"attributed is {attributed}; it must be at least 1")
-    length = len(trace.ids)
     logits = trace["logits"][0]  # [position, vocab]
     score = _score(trace, logits)
     lens = logit_lens(trace, top=top, progress=lambda done, parts: progress(done, parts + 2))
-    places = range(0 if attributed is None else max(0, length - attributed), length)
-    attributions = predicted_logit_attributions(trace, lens, places)
-    last = logits[-1].copy()
-    pieces = {id: trace.piece(id) for id in {*trace.ids, *likeliest(last, max(top, NAMED))}}
+    attributions = predicted_logit_attributions(trace, lens, range(len(trace.ids)))
+    last = logits[-1]
+    named = {id for row in logits for id in likeliest(row, max(top, NAMED))}
+    pieces = {id: trace.piece(id) for id in named.union(trace.ids)}
     pieces |= {one.target_id: one.target for one in attributions}
     found = Overview(
         model=trace.model_name or "a model",
@@ -138,7 +152,7 @@ def overview(
         samples=tuple(_sample(trace, name) for name in overview_names(trace.config)),
         score=score,
         prediction=Prediction(text, list(trace.ids), likely_tokens(last, top, trace.piece), entropy(last)),
-        logits=last,
+        logits=logits,
         lens=lens,
         attention=attention(trace),
         residual=residual_norms(trace),
@@ -173,13 +187,13 @@ def _scores_where_defined(scores: Callable[[Trace], HeadScores], trace: Trace) -
 
 def _sample(trace: Trace, name: str) -> Sample:
     activation = trace[name]
-    last = activation[0, 0, -1] if name.endswith("attn.pattern") else activation[0, -1]
-    row = last.reshape(-1)
-    return Sample(name, activation.shape, row[:SAMPLED].copy(), float(np.linalg.norm(row)))
+    by_position = activation[0, 0] if name.endswith("attn.pattern") else activation[0]
+    rows = by_position.reshape(len(by_position), -1)
+    return Sample(name, activation.shape, rows[:, :SAMPLED].copy(), np.linalg.norm(rows, axis=-1))
 
 
 def in_block(samples: Sequence[Sample], layer: int) -> Iterator[tuple[str, Sample]]:
-    """One block's samples under their names within it, in the order in which it computes them."""
+    """One block's samples with their names within the block, in the order of the pass."""
     by_name = {sample.name: sample for sample in samples}
     for tail in IN_BLOCK:
         sample = by_name.get(f"blocks.{layer}.{tail}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -123,17 +122,12 @@ def _samples(samples: Sequence[tuple[str, Sample]]) -> ColumnsTable:
         texts = []
         for _, sample in samples:
             shown = "".join(f"{value:{_NUMBER_WIDTH}.3f}" for value in sample.values[:count].tolist())
-            more = " …" if _row_length(sample) > min(count, len(sample.values)) else ""
+            more = " …" if sample.row_length > min(count, len(sample.values)) else ""
             texts.append(Text(shown + more, "dim"))
         return texts
 
     width = len(samples[0][1].values) * _NUMBER_WIDTH + 2
     return ColumnsTable(columns, Remainder("first numbers", numbers, _NUMBER_WIDTH + 2, width, drop=2), ruled=False)
-
-
-def _row_length(sample: Sample) -> int:
-    """How many numbers the row has that a sample's values begin."""
-    return sample.shape[-1] if sample.name.endswith("pattern") else math.prod(sample.shape[2:])
 
 
 def _blocks(overview: Overview) -> ColumnsTable:

@@ -1,10 +1,10 @@
-// Every head's attention: all of them small, one of them large, and its numbers on the text.
+// Attention: every head small, the chosen head large, and its weights on the text.
 
-const MOST_LABELS = 40;
-// A long text's map has so many cells a side, each large enough to be seen.
+const MOST_LABELS = 40, LABEL_HEIGHT = 9;
+// The map of a long text has at most so many cells a side, so that each is visible.
 const COARSE_CELLS = 260;
 
-// A head's pattern as an image of so many cells a side; where it has more, a cell is the strongest of those in it.
+// A head's pattern as an image of at most so many cells a side; a cell shows the largest weight that falls into it.
 function patternImage(layer, head, cells) {
   const seq = data.seq, side = Math.min(cells, seq), strongest = new Float32Array(side * side);
   data.pattern.each(layer, head, (query, key, weight) => {
@@ -34,7 +34,7 @@ function strongestIn(weights, most) {
 function toldOfHead(layer, head) {
   const query = state.position, found = strongestIn(data.pattern.row(layer, head, query), 3);
   const seen = found.map(([p, weight]) => `${p} ${labelAt(p)} ${percent(weight)}`);
-  return `layer ${layer}, head ${head}\nat ${query} ${labelAt(query)} it looks at\n${seen.join("\n")}`;
+  return `layer ${layer}, head ${head}\n${query} ${labelAt(query)} attends to\n${seen.join("\n")}`;
 }
 
 function drawHeads() {
@@ -53,17 +53,22 @@ function drawHeads() {
   });
 }
 
-// The chosen head large: queries down, keys across.
+// The chosen head: queries down, keys across.
 function drawMap() {
   const holder = byId("attention-map"), canvas = element("canvas", { class: "picks", role: "img" });
   holder.replaceChildren(canvas);
   let left = 8, top = 8, side = 0, image = null;
+  const slope = Math.PI / 3;
   const draw = () => {
-    const seq = data.seq, named = seq <= MOST_LABELS;
-    left = named ? 92 : 34;
-    top = named ? 84 : 20;
-    side = Math.max(160, Math.min(540, holder.clientWidth) - left - 4);
-    const cell = side / seq, context = prepared(canvas, left + side + 2, top + side + 2);
+    const seq = data.seq, room = Math.min(540, holder.clientWidth);
+    // The last column's label leans over the right edge of the map.
+    const margins = { left: 92, top: 84, right: Math.ceil((Math.cos(slope) * 84) / Math.sin(slope)) };
+    const named = seq <= MOST_LABELS && (room - margins.left - margins.right) / seq >= LABEL_HEIGHT;
+    const right = named ? margins.right : 2;
+    left = named ? margins.left : 34;
+    top = named ? margins.top : 20;
+    side = Math.max(120, room - left - right - 2);
+    const cell = side / seq, context = prepared(canvas, left + side + right, top + side + 2);
     context.fillStyle = muted();
     context.font = `${clamp(cell * 0.62, 9, 13)}px ui-monospace, Menlo, Consolas, monospace`;
     context.textBaseline = "middle";
@@ -76,7 +81,7 @@ function drawMap() {
       context.fillText(text, left - 5, top + middle);
       context.save();
       context.translate(left + middle, top - 5);
-      if (named) context.rotate(-Math.PI / 3);
+      if (named) context.rotate(-slope);
       context.textAlign = named ? "left" : i === marks - 1 ? "right" : i ? "center" : "left";
       context.fillText(text, 0, named ? 0 : -5);
       context.restore();
@@ -90,7 +95,7 @@ function drawMap() {
   };
   const at = (x, y) => [y - top, x - left].map((offset) => Math.floor((offset / side) * data.seq));
   const inside = (p) => p >= 0 && p < data.seq;
-  // Where several weights share a cell, the strongest of them.
+  // The largest weight of those that share a cell.
   const strongestAt = (query, key) => {
     const cell = data.seq / image.width;
     const range = (p) => [Math.ceil(Math.floor(p / cell) * cell), Math.ceil((Math.floor(p / cell) + 1) * cell) - 1];
@@ -107,8 +112,8 @@ function drawMap() {
     if (!place.every(inside)) return "";
     const [query, key, weight] = strongestAt(...place);
     const seen = !Number.isNaN(weight) ? percent(weight) :
-      key > query ? "what comes later is not seen" : `not among its ${data.pattern.kept} strongest`;
-    return `${query} ${labelAt(query)} looks at\n${key} ${labelAt(key)}: ${seen}`;
+      key > query ? "masked: it comes later" : `not among the ${data.pattern.kept} strongest`;
+    return `${query} ${labelAt(query)} attends to\n${key} ${labelAt(key)}: ${seen}`;
   };
   underPointer(canvas, told, (x, y) => { const [query] = at(x, y); if (inside(query)) select({ position: query }); });
   whenSelected((changed) => {
@@ -119,19 +124,19 @@ function drawMap() {
 
 const shortened = (text, room) => (text.length <= room ? text : `${text.slice(0, room - 1)}…`);
 
-// The chosen head on the text itself: where the chosen token looks, or which tokens look at it.
+// The chosen head on the text: what the chosen token attends to, or which tokens attend to it.
 function drawLooks() {
   const holder = byId("attention-text");
   holder.replaceChildren(...[...byId("text").childNodes].map((node) => node.cloneNode(true)));
   holder.classList.toggle("tall", byId("text").classList.contains("tall"));
   let back = false, over = null, weights = null;
-  const towards = ["where it looks", "which tokens look at it"];
+  const towards = ["what it attends to", "what attends to it"];
   const tokens = choosable(holder, (p) => { if (p !== over) { over = p; colour(); } }, (p) => {
     const from = state.position;
     if (over !== null && over !== from) return `${toldOfToken(p)}\n(click to choose it)`;
     return toldOfToken(p);
   });
-  // A position in the list, which shows its token where the text is too long to be seen whole.
+  // A position in the list; in a text that scrolls, a button that scrolls to its token.
   const place = (at) => {
     if (holder.scrollHeight <= holder.clientHeight) return String(at);
     return element("button", { type: "button", title: "show it in the text", onclick: () => {
@@ -147,15 +152,15 @@ function drawLooks() {
       token.classList.toggle("ahead", back ? at < p : at > p);
     });
     const found = strongestIn(weights, 8), together = weights.reduce((sum, w) => sum + (w > 0 ? w : 0), 0);
-    const words = back ? "is looked at by" : "looks at";
+    const words = back ? "gets attention from" : "attends to";
     byId("attention-told").textContent = `layer ${layer}, head ${head}: ${p} ${labelAt(p)} ${words}`;
     const rows = found.map(([at, w]) => ({ cells: [place(at), labelAt(at), percent(w), meter(w, 160, "down")] }));
     const list = [table([["position", "n"], ["token", "t"], ["weight", "n"], ["", ""]], rows)];
     if (!back && found.length && !data.pattern.isWhole && p >= data.pattern.kept) {
       list.push(element("p", { class: "muted small" },
-        `Its ${data.pattern.kept} strongest have ${percent(together)} of its attention together; the others were not kept.`));
+        `The ${data.pattern.kept} strongest weights sum to ${percent(together)}; this page does not have the others.`));
     }
-    if (!found.length) list.push(element("p", { class: "muted" }, "none that was kept"));
+    if (!found.length) list.push(element("p", { class: "muted" }, "none among the weights in this page"));
     fill("attention-list", ...list);
   };
   choices("attention-towards", towards, towards[0], (name) => { back = name === towards[1]; colour(); });

@@ -1,12 +1,14 @@
-// What the page is about: one JSON object, whose arrays are base64 of zlib streams of little-endian numbers.
+// The page's data: one JSON object, whose arrays are base64 of zlib streams of little-endian numbers.
 
-async function unpacked(packed, Type) {
+async function inflated(packed) {
   const text = atob(packed);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Type(await new Response(stream).arrayBuffer());
+  return new Response(stream);
 }
+
+const unpacked = async (packed, Type) => new Type(await (await inflated(packed)).arrayBuffer());
 
 async function readContents() {
   const data = JSON.parse(document.getElementById("contents").textContent);
@@ -19,15 +21,19 @@ async function readContents() {
   for (const name of ["ids", "target_ranks"]) unpack(data.lens, name, Uint32Array);
   unpack(data.attribution, "values", Float32Array);
   for (const name of ["stream", "attention", "mlp", "heads"]) unpack(data.norms, name, Float32Array);
+  for (const name of ["norms", "values"]) unpack(data.walk, name, Float32Array);
+  for (const name of ["largest", "tail"]) unpack(data.next, name, Float32Array);
+  unpack(data.next, "ids", Uint32Array);
   unpack(data, "logits", Float32Array);
+  waiting.push(inflated(data.decodes.html).then((text) => text.json()).then((html) => { data.decodes.html = html; }));
   await Promise.all(waiting);
   data.seq = data.ids.length;
   data.pattern = new Patterns(data);
   return data;
 }
 
-// The weights with which a head's queries look at keys. Rows lie one after the other, each with its own length: all
-// keys up to the query, or the strongest of them in ascending order of position.
+// Attention weights. The rows of a head follow each other, each with its own length: all keys up to the query, or the
+// strongest of them by ascending position.
 class Patterns {
   constructor({ attention, model, ids }) {
     this.weights = attention.weights;
@@ -41,7 +47,7 @@ class Patterns {
 
   get isWhole() { return this.positions === undefined; }
 
-  // Where a query's row begins within a head.
+  // The offset of a query's row within a head.
   start(query) {
     const ramp = Math.min(query, this.kept);
     return (ramp * (ramp + 1)) / 2 + (query - ramp) * this.kept;
@@ -49,7 +55,7 @@ class Patterns {
 
   offset(layer, head) { return (layer * this.heads + head) * this.size; }
 
-  // Calls visit(query, key, weight) for every weight of a head that is there.
+  // Calls visit(query, key, weight) for every weight of a head that the page has.
   each(layer, head, visit) {
     const base = this.offset(layer, head);
     for (let query = 0, at = base; query < this.seq; query++) {
@@ -60,7 +66,7 @@ class Patterns {
     }
   }
 
-  // What one query looks at: a weight for each position, NaN where none was kept.
+  // The weights of one query: one for each position, NaN where the page has none.
   row(layer, head, query) {
     const found = new Float32Array(this.seq).fill(NaN);
     const at = this.offset(layer, head) + this.start(query);
@@ -70,7 +76,7 @@ class Patterns {
     return found;
   }
 
-  // How strongly each position looks at one key.
+  // The weights of one key in every row, NaN where the page has none.
   column(layer, head, key) {
     const found = new Float32Array(this.seq).fill(NaN);
     this.each(layer, head, (query, at, weight) => { if (at === key) found[query] = weight; });

@@ -2,8 +2,9 @@
 
 const GRID_LEFT = 26, GRID_TOP = 18, GRID_GAP = 2;
 
-// Draws and redraws a grid into a holder. cell(layer, head, context, x, y, side) draws one head, told(layer, head)
-// says what it is. depends: the names in what is selected of which the cells depend, beside the look. largest: of a side.
+// Draws a grid into a holder and returns a function that draws it again. cell(layer, head, context, x, y, side) draws
+// one head, told(layer, head) describes it. depends: the parts of the selection that cells depend on. largest: the
+// largest side of a cell.
 function headGrid(holder, { name, cell, told, depends = [], largest = 30 }) {
   const { n_layer: layers, n_head: heads } = data.model;
   const canvas = element("canvas", { class: "picks", tabindex: 0, role: "application" });
@@ -57,6 +58,7 @@ function headGrid(holder, { name, cell, told, depends = [], largest = 30 }) {
     if (changed.look || depends.some((one) => changed[one])) draw();
     mark();
   });
+  return () => { draw(); mark(); };
 }
 
 // A cell of one colour.
@@ -68,24 +70,60 @@ function filled(context, x, y, side, colour) {
   context.strokeRect(x + 0.5, y + 0.5, side - 1, side - 1);
 }
 
-// How much heads do what is known of some: attend to the token before, or to what followed the same token last time.
+// The keys that a kind of head attends to from a position.
+const kindKeys = {
+  previous_token: (p) => (p > 0 ? [p - 1] : []),
+  induction: (p) => {
+    const keys = [];
+    for (let before = 0; before < p - 1; before++) if (data.ids[before] === data.ids[p]) keys.push(before + 1);
+    return keys;
+  },
+};
+
+function toldOfKind(kind, keys, counted, mean) {
+  const p = state.position, name = `${p} ${labelAt(p)}`, seen = keys.map((key) => `${key} ${labelAt(key)}`).join(", ");
+  if (!counted) {
+    return kind === "induction" ? "No token of this text occurs twice." : "The text has one token: none comes before it.";
+  }
+  if (mean) return `Mean over the ${count(counted)} positions that have such a key.`;
+  if (keys.length) return `Attention from ${name} to ${seen}.`;
+  return kind === "induction" ? `${name} has no earlier occurrence with another token after it.` : `Nothing comes before ${name}.`;
+}
+
+// Scores of known kinds of heads: the attention of each head to the keys of its kind, at the chosen token or on average.
 function drawScores() {
+  const modes = ["at the chosen token", "mean over the text"];
+  let mean = false;
+  const drawn = [];
+  choices("scores-mode", modes, modes[0], (name) => {
+    mean = name === modes[1];
+    for (const draw of drawn) draw();
+  });
   for (const { kind, scores, counted } of data.scores) {
-    const holder = byId(`scores-${kind}`);
-    if (!counted) {
-      holder.replaceChildren(element("p", { class: "muted" }, holder.dataset.none));
-      continue;
-    }
-    const told = (layer, head) => `layer ${layer}, head ${head}: ${percent(scores[layer][head])}`;
-    headGrid(holder, {
+    const holder = byId(`scores-${kind}`), grid = element("div"), strongest = element("div", { class: "choices small" });
+    holder.replaceChildren(grid, strongest);
+    let values = [];
+    const update = () => {
+      const { n_layer: layers, n_head: heads } = data.model, keys = kindKeys[kind](state.position);
+      byId(`scores-${kind}-told`).textContent = toldOfKind(kind, keys, counted, mean);
+      const at = (layer, head) => {
+        const row = data.pattern.row(layer, head, state.position);
+        return keys.reduce((sum, key) => sum + (row[key] > 0 ? row[key] : 0), 0);
+      };
+      values = Array.from({ length: layers }, (_, layer) => Array.from({ length: heads }, (_, head) =>
+        !counted ? 0 : mean ? scores[layer][head] : at(layer, head)));
+      const ranked = values.flatMap((row, layer) => row.map((score, head) => ({ layer, head, score })));
+      ranked.sort((a, b) => b.score - a.score);
+      strongest.replaceChildren(...ranked.slice(0, 5).filter(({ score }) => score > 0).map(({ layer, head, score }) =>
+        element("button", { type: "button", onclick: () => select({ layer, head }) }, `L${layer}H${head} ${percent(score)}`)));
+    };
+    whenSelected((changed) => { if (changed.position) update(); });
+    const redrawGrid = headGrid(grid, {
       name: holder.dataset.name,
-      told,
-      cell: (layer, head, context, x, y, side) => filled(context, x, y, side, cellColour(scores[layer][head])),
+      depends: ["position"],
+      told: (layer, head) => `layer ${layer}, head ${head}: ${percent(values[layer][head])}`,
+      cell: (layer, head, context, x, y, side) => filled(context, x, y, side, cellColour(values[layer][head])),
     });
-    const ranked = scores.flatMap((row, layer) => row.map((score, head) => ({ layer, head, score })));
-    ranked.sort((a, b) => b.score - a.score);
-    const strongest = ranked.slice(0, 5).map(({ layer, head, score }) =>
-      element("button", { type: "button", onclick: () => select({ layer, head }) }, `L${layer}H${head} ${percent(score)}`));
-    holder.append(element("div", { class: "choices small" }, ...strongest));
+    drawn.push(() => { update(); redrawGrid(); });
   }
 }

@@ -1,23 +1,23 @@
-// The logit lens: what each layer's stream says already, for every position.
+// The logit lens: the prediction of each layer at each position.
 
 const WHOLE_LENS = 120, LENS_WINDOW = 60;
 
 const lensScales = {
   probability: {
-    words: "blue where the layer is sure of its own likeliest token, which stands in the cell",
+    words: "the probability of the layer's likeliest token, which the cell shows",
     colour: (row, p) => tint(BLUE, Math.sqrt(data.lens.probabilities[(row * data.seq + p) * data.lens.top])),
   },
   "final token": {
-    words: "blue where the layer already gives the model's final prediction a high probability",
+    words: "the probability that the layer gives to the model's final prediction",
     colour: (row, p) => tint(BLUE, Math.sqrt(data.lens.target_probabilities[row * data.seq + p])),
   },
   rank: {
-    words: "the rank that the layer gives the model's final prediction: blue at the front, orange from rank 100 on",
+    words: "the rank of the model's final prediction in the layer: blue for low ranks, orange from 100 on",
     colour: (row, p) => signedTint(tokenScales.rank.place(data.lens.target_ranks[row * data.seq + p])),
     text: (row, p) => count(data.lens.target_ranks[row * data.seq + p]),
   },
   entropy: {
-    words: "purple where the layer is unsure (nats)",
+    words: "the entropy of the layer's prediction, in nats",
     colour: (row, p) => tint(PURPLE, data.lens.entropy[row * data.seq + p] / 10.8),
     text: (row, p) => number(data.lens.entropy[row * data.seq + p]),
   },
@@ -38,7 +38,7 @@ function toldOfLens(row, p) {
 
 function drawLens() {
   const { lens, seq } = data, whole = seq <= WHOLE_LENS;
-  let scale = lensScales.probability, from = 0, shown = "";
+  let scale = lensScales.probability, from = 0, shown = "", chosenRow = lens.layers.length - 1;
   const columns = whole ? seq : LENS_WINDOW;
   const cell = (row, p) => (scale.text ? scale.text(row, p) : label(lens.ids[lensTop(row, p, 0)]));
   const holder = byId("lens-table");
@@ -54,7 +54,10 @@ function drawLens() {
     byId("lens-words").textContent = scale.words;
   };
   const mark = () => {
-    for (const one of holder.querySelectorAll("[data-p]")) one.classList.toggle("chosen", +one.dataset.p === state.position);
+    for (const one of holder.querySelectorAll("[data-p]")) {
+      one.classList.toggle("chosen", +one.dataset.p === state.position);
+      one.classList.toggle("cell", +one.dataset.p === state.position && +one.dataset.row === chosenRow);
+    }
     const column = holder.querySelector(`td[data-p="${state.position}"]`);
     if (!column) return;
     const low = column.offsetLeft - 90, high = column.offsetLeft + column.offsetWidth - holder.clientWidth + 20;
@@ -68,7 +71,10 @@ function drawLens() {
   holder.addEventListener("pointerleave", (event) => showTip(event, ""));
   holder.addEventListener("click", (event) => {
     const found = event.target.closest?.("[data-p]");
-    if (found) select({ position: +found.dataset.p });
+    if (!found) return;
+    chosenRow = +(found.dataset.row ?? chosenRow);
+    if (+found.dataset.p === state.position) update({ position: true });
+    else select({ position: +found.dataset.p });
   });
   choices("lens-colouring", Object.keys(lensScales), "probability", (name) => {
     scale = lensScales[name];
@@ -82,7 +88,7 @@ function drawLens() {
     }
     const wanted = `${from} ${isDark()}`;
     if (wanted !== shown || changed.look) { shown = wanted; draw(); }
-    if (changed.position || changed.look) { mark(); strip?.(); lensTold(); }
+    if (changed.position || changed.look) { mark(); strip?.(); lensTold(); lensCell(chosenRow); }
   };
   whenSelected(update);
 }
@@ -93,10 +99,23 @@ function lensTold() {
     lens.layers.slice(row).every((_, later) => lens.target_ranks[(row + later) * data.seq + p] === 0));
   const where = lens.layers[settled] === "embed" ? "from the embeddings on" : `from layer ${lens.layers[settled]} on`;
   byId("lens-told").textContent = settled < 0 ? "" :
-    `At ${p} ${labelAt(p)} the model's final prediction, ${label(target)}, is the likeliest ${where}.`;
+    `At ${p} ${labelAt(p)} the model's final prediction, ${label(target)}, is the lens's likeliest token ${where}.`;
 }
 
-// All positions as one narrow picture, from which the part in the table is chosen.
+// The likeliest tokens of one layer at the chosen position.
+function lensCell(row) {
+  const { lens } = data, p = state.position, name = lens.layers[row], at = row * data.seq + p;
+  byId("lens-cell-title").textContent = `${name === "embed" ? "the embeddings" : `after layer ${name}`}, at ${p} ${labelAt(p)}`;
+  const rows = Array.from({ length: lens.top }, (_, k) => {
+    const id = lens.ids[lensTop(row, p, k)], share = lens.probabilities[lensTop(row, p, k)];
+    return { cells: [String(k), label(id), String(id), percent(share), meter(share, 120)] };
+  });
+  fill("lens-cell", table([["rank", "n"], ["token", "t"], ["id", "n"], ["probability", "n"], ["", ""]], rows),
+    element("p", { class: "muted small" }, `the final prediction ${label(lens.target_ids[p])}: rank ` +
+      `${count(lens.target_ranks[at])}, ${percent(lens.target_probabilities[at])}; entropy ${number(lens.entropy[at])} nats`));
+}
+
+// All positions as one narrow picture, to choose the part that the table shows.
 function lensStrip(scale, range) {
   const canvas = element("canvas", { class: "picks", role: "img", "aria-label": "the lens at all positions" });
   const holder = byId("lens-strip"), height = 6 * data.lens.layers.length;

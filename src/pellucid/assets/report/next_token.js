@@ -1,8 +1,8 @@
-// The next token: all logits of the last position through temperature, top-k and top-p, as decoding applies them.
+// The next token: the logits of the chosen position after temperature, top-k and top-p, in decoding's order.
 
 const SHOWN_TOKENS = 20;
 
-// Probabilities of logits that stand in descending order, of which the first `kept` are left.
+// The softmax over the first `kept` of logits in descending order.
 function softmaxOf(sorted, kept, temperature) {
   const found = new Float64Array(kept);
   let sum = 0;
@@ -13,7 +13,7 @@ function softmaxOf(sorted, kept, temperature) {
 
 const entropyOf = (probabilities) => probabilities.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0);
 
-// What is left of the vocabulary: temperature, then top-k (what equals the k-th stays), then top-p.
+// The probabilities that are left: temperature, then top-k (ties with the k-th stay), then top-p.
 function sampled(sorted, { temperature, topK, topP }) {
   if (temperature === 0) return Float64Array.of(1);
   let kept = Math.min(topK, sorted.length);
@@ -27,14 +27,30 @@ function sampled(sorted, { temperature, topK, topP }) {
   return probabilities;
 }
 
+// A position's logits in descending order, and the ids of the first of them. The last position's are exact; of the
+// others the page has the largest, and samples of the rest, which are interpolated over ranks.
+function logitsAt(position) {
+  const size = data.logits.length;
+  if (position === data.seq - 1) {
+    const order = Uint32Array.from(data.logits.keys()).sort((a, b) => data.logits[b] - data.logits[a] || a - b);
+    return { order, sorted: Float32Array.from(order, (id) => data.logits[id]) };
+  }
+  const { kept, ranks, ids, largest, tail } = data.next, sorted = new Float32Array(size);
+  sorted.set(largest.subarray(position * kept, (position + 1) * kept));
+  const samples = tail.subarray(position * ranks.length, (position + 1) * ranks.length);
+  ranks.forEach((rank, i) => {
+    const [from, value] = i ? [ranks[i - 1], samples[i - 1]] : [kept - 1, sorted[kept - 1]];
+    for (let at = from + 1; at <= rank; at++) sorted[at] = value + ((samples[i] - value) * (at - from)) / (rank - from);
+  });
+  return { order: ids.subarray(position * kept, (position + 1) * kept), sorted };
+}
+
 function drawNextToken() {
   const size = data.logits.length;
-  const order = Uint32Array.from(data.logits.keys()).sort((a, b) => data.logits[b] - data.logits[a] || a - b);
-  const sorted = Float32Array.from(order, (id) => data.logits[id]);
-  const model = softmaxOf(sorted, size, 1), before = entropyOf(model);
+  let order, sorted, model, before;
   const temperature = byId("temperature"), topK = byId("top-k"), topP = byId("top-p");
   const steps = +topK.max;
-  // The slider's steps grow with k: from 1 to the whole vocabulary.
+  // The slider is logarithmic: from 1 to the whole vocabulary.
   const asK = (at) => Math.round(size ** (at / steps));
   const options = () => ({ temperature: +temperature.value, topK: asK(+topK.value), topP: +topP.value });
 
@@ -62,5 +78,12 @@ function drawNextToken() {
     topP.value = 1;
     draw();
   });
-  draw();
+  whenSelected((changed) => {
+    if (!changed.position) return;
+    ({ order, sorted } = logitsAt(state.position));
+    model = softmaxOf(sorted, size, 1);
+    before = entropyOf(model);
+    byId("next-after").textContent = `after ${state.position} ${labelAt(state.position)}`;
+    draw();
+  });
 }

@@ -1,4 +1,4 @@
-// How long the stream is on its way, and how much each part writes to it.
+// Norms of the residual stream, and of what each part adds to it.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -35,7 +35,7 @@ function drawNorms() {
       parts.push(svg("rect", {
         x: x(layer) + step / 2 + (kind ? 0 : -wide), y: y(value), width: wide, height: Math.max(0, y(0) - y(value)),
         fill: `rgb(${(kind ? PURPLE : ORANGE).join(",")})`, opacity: 0.8,
-      }, svg("title", {}, document.createTextNode(`layer ${layer}: its ${name} writes ${number(value)}`))));
+      }, svg("title", {}, document.createTextNode(`layer ${layer}: its ${name} adds ${number(value)}`))));
     }));
     const line = stream.map((value, at) => `${at ? "L" : "M"}${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join("");
     parts.push(svg("path", { d: line, fill: "none", stroke: `rgb(${BLUE.join(",")})`, "stroke-width": 2.5 }));
@@ -50,7 +50,7 @@ function drawNorms() {
     }
     return svg("svg", {
       width, height, viewBox: `0 0 ${width} ${height}`, role: "img", fill: "currentColor", style: "font:11px system-ui,sans-serif;max-width:100%",
-      "aria-label": `lengths at ${p} ${labelAt(p)}: the stream from ${number(stream[0])} to ${number(stream[layers])}`,
+      "aria-label": `norms at ${p} ${labelAt(p)}: the stream from ${number(stream[0])} to ${number(stream[layers])}`,
     }, ...parts);
   }
 
@@ -64,9 +64,9 @@ function drawNorms() {
     }
   });
   headGrid(byId("norms-heads"), {
-    name: "length of what every head writes",
+    name: "norm of the output of every head",
     depends: ["position"],
-    told: (layer, head) => `layer ${layer}, head ${head} writes ${number(norm(layer, head))}`,
+    told: (layer, head) => `layer ${layer}, head ${head}: norm ${number(norm(layer, head))}`,
     cell: (layer, head, context, x, y, side) => filled(context, x, y, side, cellColour(norm(layer, head) / largest)),
   });
 }

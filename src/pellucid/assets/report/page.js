@@ -1,4 +1,4 @@
-// What all parts of the page share: what is looked at, colours, and small pieces of HTML.
+// Shared by all parts of the page: the selection, colours, and small pieces of HTML.
 
 const BLUE = [52, 128, 196], ORANGE = [214, 108, 36], PURPLE = [138, 104, 190];
 const STRONGEST_TINT = 0.65;
@@ -7,7 +7,7 @@ let data;
 const state = { position: 0, layer: 0, head: 0 };
 const listeners = [];
 
-// Calls draw(changed) now and whenever something else is looked at; changed holds the names of what differs.
+// Calls draw(changed) now and whenever the selection changes; changed has a key for each name that differs.
 function whenSelected(draw) {
   listeners.push(draw);
   draw({ position: true, layer: true, head: true, look: true });
@@ -68,13 +68,13 @@ const chosenColour = () => (isDark() ? "#f0a04b" : "#b35806");
 const tint = (hue, place) => `rgba(${hue.join(",")},${(STRONGEST_TINT * clamp(place, 0, 1)).toFixed(3)})`;
 const signedTint = (place) => tint(place < 0 ? ORANGE : BLUE, Math.abs(place));
 
-// The colour of a cell of a picture: paper at 0, the hue at 1, orange below 0.
+// The colour of a cell: the page's own at 0, the hue at 1, orange below 0.
 function cellColour(place, hue = BLUE) {
   const other = place < 0 ? ORANGE : hue, share = clamp(Math.abs(place), 0, 1), from = paper();
   return other.map((value, i) => Math.round(from[i] + (value - from[i]) * share));
 }
 
-// Attention spans orders of magnitude: a tenth of it is still seen.
+// Attention weights span orders of magnitude: the square root keeps small ones visible.
 const attentionPlace = (weight) => Math.sqrt(weight);
 
 const tokenScales = {
@@ -83,27 +83,27 @@ const tokenScales = {
     place: (v) => (v > 0 ? clamp(1 + Math.log10(v) / 2, -1, 1) : -1),
     samples: [[1, "100%"], [0.1, "10%"], [0.01, "1%"], [0.001, "0.1%"], [0.0001, "0.01%"]],
     colour: signedTint,
-    words: "how likely the model found each token, given those before it",
+    words: "the probability of each token after the tokens before it",
   },
   rank: {
     value: (p) => data.rank[p],
     place: (v) => clamp(1 - Math.log10(v + 1) / 2, -1, 1),
     samples: [[0, "0, the likeliest"], [9, "9"], [99, "99"], [999, "999"], [9999, "9,999"]],
     colour: signedTint,
-    words: "how many tokens the model found likelier",
+    words: "the rank of each token: how many were likelier",
   },
   entropy: {
     value: (p) => data.entropy[p],
     place: (v) => v / 8,
     samples: [[0, "0, certain"], [2, "2"], [4, "4"], [6, "6"], [8, "8 nats"]],
     colour: (place) => tint(PURPLE, place),
-    words: "how unsure the model was before it saw each token",
+    words: "the entropy of the model's prediction before each token",
   },
 };
 
 // Pictures
 
-// A canvas of so many CSS pixels, sharp on any screen, cleared.
+// Clears a canvas and gives it a size in CSS pixels, with the resolution of the screen.
 function prepared(canvas, width, height) {
   const scale = Math.max(1, window.devicePixelRatio || 1);
   canvas.width = Math.round(width * scale);
@@ -126,7 +126,7 @@ function showTip(event, text) {
   tip.style.top = `${above ? event.clientY - tip.offsetHeight - 10 : event.clientY + 18}px`;
 }
 
-// Tells the place on a canvas under the pointer, as told(x, y) has it, and picks it on a click.
+// Shows told(x, y) of the place under the pointer, and calls pick(x, y) on a click.
 function underPointer(canvas, told, pick) {
   const place = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -150,7 +150,7 @@ function table(titles, rows) {
   return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
 }
 
-// Buttons of which one is pressed.
+// Buttons, one of them pressed.
 function choices(id, names, chosen, pick) {
   const buttons = names.map((name) =>
     element("button", { type: "button", "aria-pressed": String(name === chosen), onclick: () => {

@@ -1,6 +1,6 @@
-// Draws everything, part by part; a part that fails says so in its own place.
+// Draws all parts. A part that fails shows the error in its section.
 
-// The head that moves the prediction's logit most: where looking begins.
+// The head with the largest attribution, by size, at the last position: the first choice.
 function mostTelling() {
   const { parts, values } = data.attribution, last = values.subarray(values.length - parts.length);
   let found = { layer: 0, head: 0 }, most = -1;
@@ -10,21 +10,13 @@ function mostTelling() {
   return found;
 }
 
-// A decode's text begins with all of the prompt: of a long one the end is shown.
-function scrollDecodes() {
-  for (const text of document.querySelectorAll('#decodes div[style*="pre-wrap"]')) {
-    text.classList.add("tall");
-    text.scrollTop = text.scrollHeight;
-  }
-}
-
 async function start() {
   data = await readContents();
   Object.assign(state, { position: data.seq - 1 }, mostTelling());
   document.body.classList.toggle("long", data.seq > 200);
   const parts = [
     ["tokens", drawText], ["attention", drawAttention], ["lens", drawLens], ["attribution", drawAttribution],
-    ["norms", drawNorms], ["heads", drawScores], ["next", drawNextToken],
+    ["norms", drawNorms], ["heads", drawScores], ["next", drawNextToken], ["walk", drawWalk], ["decodes", drawDecodes],
   ];
   drawTheme();
   drawBar();
@@ -34,7 +26,6 @@ async function start() {
       console.error(error);
     }
   }
-  if (data.seq > 200) scrollDecodes();
   let waiting = 0;
   addEventListener("resize", () => {
     cancelAnimationFrame(waiting);

@@ -1,13 +1,13 @@
-// The text, token by token: coloured, told under the pointer, chosen by a click or with the arrow keys.
+// The text: its tokens are coloured, described under the pointer, and chosen by a click or the arrow keys.
 
 function toldOfToken(p) {
   const start = `position ${p}: ${labelAt(p)}, id ${data.ids[p]}`;
-  if (data.probability[p] === null) return `${start}\nnothing stands before it: it has no probability`;
+  if (data.probability[p] === null) return `${start}\nthe first token has no probability`;
   return `${start}\nprobability ${percent(data.probability[p])}, rank ${count(data.rank[p])}, ` +
     `entropy ${number(data.entropy[p])} nats`;
 }
 
-// Makes a container's tokens a list from which one is chosen. hover(position or null): what the pointer is on.
+// Makes the tokens of a container a list box. hover(position or null): called with the token under the pointer.
 function choosable(container, hover, told = toldOfToken) {
   const tokens = [...container.querySelectorAll(".tok")];
   const at = (event) => event.target.closest?.(".tok");
@@ -39,7 +39,7 @@ function choosable(container, hover, told = toldOfToken) {
   return tokens;
 }
 
-// Scrolls a box, and not the page, to a token that is out of its sight, with more of what comes before it than after.
+// Scrolls a box, not the page, to a token outside its visible part, with more text before it than after.
 function keepInView(box, token) {
   if (box.scrollHeight <= box.clientHeight) return;
   const top = token.offsetTop;
@@ -86,7 +86,7 @@ function drawBar() {
   });
 }
 
-// A click turns the page's look over; without one it follows the system's.
+// The page follows the system's colour scheme until the button is used.
 function drawTheme() {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const set = (dark) => {

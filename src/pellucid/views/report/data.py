@@ -1,4 +1,4 @@
-"""What a report's script draws from: one JSON object, its arrays packed as base64 of zlib streams."""
+"""The data of a report's script: one JSON object, its arrays packed as base64 of zlib streams."""
 
 from __future__ import annotations
 
@@ -6,41 +6,47 @@ import base64
 import json
 import math
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.lens.overview import Overview
+from pellucid.lens.overview import SAMPLED, Overview
 from pellucid.lens.results import AttentionPatterns, HeadScores, LogitPart
+from pellucid.views.report.parts import walk_steps
 from pellucid.views.tables import visible
 
-# Texts of at most so many tokens have their patterns whole; of longer ones, so many weights of each row are kept.
+# Texts of at most so many tokens keep whole attention patterns; longer ones keep so many weights of each row.
 WHOLE_PATTERNS = 200
 STRONGEST_ENTRIES = 16
-# Patterns of at most so many numbers are kept in steps of 1/65,535, more of them in steps of 1/255.
+# Patterns of at most so many numbers are kept in steps of 1/65,535, larger ones in steps of 1/255.
 _FINE_NUMBERS = 3_000_000
+# Of each position's logits, so many of the largest are kept exactly; of the others, the values at so many ranks.
+LARGEST_LOGITS, TAIL_RANKS = 256, 256
+# First numbers of activations: at most so many in a page, which long texts in deep models share among positions.
+_SAMPLED_NUMBERS = 1_500_000
 
 
 def is_whole(overview: Overview) -> bool:
-    """Whether a report has the attention patterns whole."""
+    """Whether a report keeps whole attention patterns."""
     return len(overview.ids) <= WHOLE_PATTERNS
 
 
 def attention_bits(overview: Overview) -> int:
-    """With how many bits a report keeps an attention weight."""
+    """The bits of an attention weight in a report."""
     config, length = overview.config, len(overview.ids)
     entries = STRONGEST_ENTRIES * length if not is_whole(overview) else length * (length + 1) // 2
     return 16 if config.n_layer * config.n_head * entries <= _FINE_NUMBERS else 8
 
 
-def contents_json(overview: Overview) -> str:
-    """The object as it stands within a script element: nothing in it can end that element."""
-    text = json.dumps(_contents(overview), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def contents_json(overview: Overview, decodes: Sequence[str]) -> str:
+    """The object, escaped for a script element. decodes: HTML of the decodes from the last positions, in order."""
+    text = json.dumps(_contents(overview, decodes), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
 
-def _contents(overview: Overview) -> dict[str, Any]:
+def _contents(overview: Overview, decodes: Sequence[str]) -> dict[str, Any]:
     config, score = overview.config, overview.score
     return {
         "model": {"n_layer": config.n_layer, "n_head": config.n_head},
@@ -62,7 +68,55 @@ def _contents(overview: Overview) -> dict[str, Any]:
             _scores("previous_token", overview.previous_token),
             _scores("induction", overview.induction),
         ],
-        "logits": _packed(overview.logits, np.float32),
+        "walk": _walk(overview),
+        "next": _next_tokens(overview.logits),
+        "logits": _packed(overview.logits[-1], np.float32),
+        "decodes": {
+            "first": len(overview.ids) - len(decodes),
+            "html": _compressed(json.dumps(list(decodes)).encode("utf-8")),
+        },
+    }
+
+
+def _walk(overview: Overview) -> dict[str, Any]:
+    """Norms and first numbers of every activation at every position, [activations, position, ...]."""
+    samples = [sample for _, named in walk_steps(overview) for _, sample in named]
+    seq = len(overview.ids)
+    count = max(1, min(SAMPLED, _SAMPLED_NUMBERS // (len(samples) * seq) - 1))
+    values = np.zeros((len(samples), seq, count), dtype=np.float32)
+    for number, sample in enumerate(samples):
+        kept = sample.rows[:, :count]
+        values[number, :, : kept.shape[1]] = kept
+    return {
+        "count": count,
+        "lengths": [sample.row_length for sample in samples],
+        "norms": _packed(np.stack([sample.norms for sample in samples]), np.float32),
+        "values": _packed(values, np.float32),
+    }
+
+
+def _next_tokens(logits: NDArray[np.float32]) -> dict[str, Any]:
+    """Each position's logits in descending order: the largest with their ids, and samples of the others.
+
+    logits: [position, vocab]. ranks: of the samples, geometrically spaced up to the last rank.
+    """
+    vocab = logits.shape[-1]
+    kept = min(LARGEST_LOGITS, vocab)
+    ranks = np.unique(np.geomspace(kept, vocab - 1, TAIL_RANKS).astype(np.int64)) if vocab > kept else np.arange(0)
+    ids = np.empty((len(logits), kept), dtype=np.uint32)
+    largest = np.empty((len(logits), kept), dtype=np.float32)
+    tail = np.empty((len(logits), len(ranks)), dtype=np.float32)
+    for position, row in enumerate(logits):
+        order = np.argsort(-row, kind="stable")
+        ids[position] = order[:kept]
+        largest[position] = row[order[:kept]]
+        tail[position] = row[order[ranks]]
+    return {
+        "kept": kept,
+        "ranks": ranks.tolist(),
+        "ids": _packed(ids, np.uint32),
+        "largest": _packed(largest, np.float32),
+        "tail": _packed(tail, np.float32),
     }
 
 
@@ -138,9 +192,13 @@ def _scores(kind: str, scores: HeadScores | None) -> dict[str, Any]:
 
 
 def _packed(values: NDArray[Any], kind: type[np.generic]) -> str:
-    """An array as little-endian numbers of a kind, in C order, compressed."""
+    """An array as little-endian numbers of a type, in C order, compressed."""
     little = np.ascontiguousarray(values, dtype=np.dtype(kind).newbyteorder("<"))
-    return base64.b64encode(zlib.compress(little.tobytes(), 6)).decode("ascii")
+    return _compressed(little.tobytes())
+
+
+def _compressed(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content, 6)).decode("ascii")
 
 
 def _rounded(value: float) -> float:

@@ -1,5 +1,7 @@
-"""The parts of a report that need no script: the text, the walk, the model, the decodes; and the places that the
-script fills."""
+"""The parts of a report that are readable without its script: the text, the walk, the model, the decodes.
+
+Without the script, the walk and the decodes are those of the last token; the script replaces them as a reader chooses.
+"""
 
 from __future__ import annotations
 
@@ -56,15 +58,13 @@ def text_part(overview: Overview) -> str:
 
 def walk_part(overview: Overview) -> str:
     """The last token's way through the blocks in numbers, and every activation in short."""
-    position = len(overview.ids) - 1
+    last = len(overview.ids) - 1
     rows = [_walk_row(overview, layer) for layer in range(-1, overview.config.n_layer)]
     head = [
         ("layer", ""),
-        ("stream", "n"),
-        ("attention adds", "n"),
-        ("MLP adds", "n"),
-        ("its head that writes most looks most at", ""),
-        ("the model would say next", ""),
+        *((title, "n") for title in ("stream", "attention adds", "MLP adds")),
+        ("its strongest head attends most to", ""),
+        ("the logit lens predicts", ""),
     ]
     predicted = [
         [
@@ -76,16 +76,17 @@ def walk_part(overview: Overview) -> str:
         for row in overview.prediction
     ]
     titles = [("rank", "n"), ("token", ""), ("id", "n"), ("probability", "n")]
-    steps = "".join(_values(title, samples) for title, samples in _steps(overview))
+    steps = "".join(_values(title, samples) for title, samples in walk_steps(overview))
     first = overview.prediction[0]
     return (
-        f'<div class="scroll">{html_rows(head, rows)}</div>'
-        f"<p>After the last layer norm and the head, the {len(overview.prediction)} likeliest of "
-        f"{overview.config.vocab_size:,} next tokens; a greedy decode takes "
-        f'<b class="mono">{escape(visible(first.token, first.id))}</b>.</p>'
-        f'<div class="scroll">{html_rows(titles, predicted)}</div>'
-        f'<details class="values"><summary>every activation of position {position}, in order, with its first numbers'
-        f"</summary>{steps}</details>"
+        f'<div class="scroll" id="walk-blocks">{html_rows(head, rows)}</div>'
+        f"<p>After the last layer norm and the unembedding, the {len(overview.prediction)} likeliest of "
+        f"{overview.config.vocab_size:,} next tokens; greedy decoding takes "
+        f'<b class="mono" id="walk-taken">{escape(visible(first.token, first.id))}</b>.</p>'
+        f'<div class="scroll" id="walk-predicted">{html_rows(titles, predicted)}</div>'
+        '<details class="values"><summary>every activation at position '
+        f'<span id="walk-position">{last}</span>, in the order of the pass, with its first numbers</summary>'
+        f'<div id="walk-values">{steps}</div></details>'
     )
 
 
@@ -102,21 +103,22 @@ def _walk_row(overview: Overview, layer: int) -> list[tuple[str, str]]:
     return [(str(layer), ""), (stream, "n"), (adds[0], "n"), (adds[1], "n"), (looks, "t"), (says, "t")]
 
 
-def _steps(overview: Overview) -> Iterator[tuple[str, list[tuple[str, Sample]]]]:
+def walk_steps(overview: Overview) -> Iterator[tuple[str, list[tuple[str, Sample]]]]:
+    """The samples in the order of the pass, under the headings of the walk."""
     samples = overview.samples
     yield "embeddings", [(sample.name, sample) for sample in samples if sample.name in ("embed", "pos_embed")]
     for layer in range(overview.config.n_layer):
         yield f"block {layer}", list(in_block(samples, layer))
-    yield "the end", [(sample.name, sample) for sample in samples if sample.name in ("ln_final.normalized", "logits")]
+    yield "output", [(sample.name, sample) for sample in samples if sample.name in ("ln_final.normalized", "logits")]
 
 
 def _values(title: str, samples: Sequence[tuple[str, Sample]]) -> str:
     rows = []
     for name, sample in samples:
-        more = " …" if math.prod(sample.shape[2:]) > len(sample.values) or "pattern" in name else ""
+        more = " …" if sample.row_length > len(sample.values) else ""
         values = "".join(f"{value:>9.3f}" for value in sample.values.tolist()) + more
         rows.append([(name, "t"), (_brackets(sample.shape), "t"), (number_text(sample.norm), "n"), (values, "t")])
-    head = [("activation", ""), ("shape", ""), ("length", "n"), ("first numbers", "")]
+    head = [("activation", ""), ("shape", ""), ("norm", "n"), ("first numbers", "")]
     opened = " open" if title == "embeddings" else ""
     return (
         f'<details class="values"{opened}><summary>{title}</summary><div class="scroll">{html_rows(head, rows)}</div>'
@@ -189,10 +191,8 @@ def _brackets(shape: Sequence[int]) -> str:
 # The decodes
 
 
-def decodes_part(greedy: Record | None, beams: Record | None) -> str:
-    """What comes next when decoding goes on: greedily, and with beams as a tree."""
-    if greedy is None or beams is None:
-        return '<p class="muted">The text fills all of the model\'s positions: nothing can follow.</p>'
+def decodes_html(greedy: Record, beams: Record) -> str:
+    """Two decodes of one prefix: the greedy one step by step, the beam search as a tree."""
     return (
         f'<h3>Greedy</h3><div class="scroll">{record_html(greedy)}</div>'
         f'<h3 style="margin-top:20px">Beam search</h3><div class="scroll">{record_html(beams)}</div>'
