@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pellucid.decoding import decode, finish, prepare, start
@@ -19,7 +20,7 @@ from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.records.replay import replay_task
 from pellucid.decoding.records.values import TOP
-from pellucid.errors import OptionError, RecordError
+from pellucid.errors import ContextLengthError, DecodingError, OptionError, RecordError
 from pellucid.reference.engine import ReferenceEngine
 
 from ..pairs import Pair
@@ -226,6 +227,48 @@ def test_an_assistant_that_drew_must_be_given_again(engine: ReferenceEngine, pai
     with pytest.raises(RecordError, match="assistant_model"):
         replayed(engine, record)
     assert replayed(engine, record, assistant=assistant) == list(record.new_ids)
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just([]), st.just({}), st.just([[]]),
+    st.sampled_from([2**31, 2**63, 2**64, 10**400, "inf", "\ud800", [1, 2], [[1, 2]], ["x"], [None], [[1, "inf"]]]),
+)  # fmt: skip
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from([field.name for field in dataclasses.fields(GenerationOptions)]), odd=ODD)
+@example(name="eos_token_id", odd=None)
+@example(name="num_beams", odd=2**31)
+@example(name="sequence_bias", odd=1e308)
+@example(name="vocab_limit", odd=[1, 2])
+@example(name="stop_strings", odd="\ud800")
+def test_a_record_of_odd_options_replays_or_is_an_error(engine: ReferenceEngine, name: str, odd: Any) -> None:
+    (record,) = recorded(engine, PROMPTS[:1], {"max_new_tokens": 3, "do_sample": True, "seed": 1})
+    plain = record.to_dict()
+    plain["options"][name] = odd
+    try:
+        task, rank = replay_task(engine, Record.from_dict(plain), functions={}, token_bytes=lambda token: b"x")
+        finish(start(task))[rank]
+    except (RecordError, OptionError, ContextLengthError, DecodingError):
+        assert engine.open_slots == 0
+
+
+def test_a_record_that_contradicts_itself_is_an_error(engine: ReferenceEngine) -> None:
+    (sampled,) = recorded(engine, PROMPTS[:1], {"max_new_tokens": 2, "do_sample": True, "seed": 1})
+    (searched,) = recorded(engine, PROMPTS[:1], {"max_new_tokens": 2, "num_beams": 2})
+    returned = searched.tree[searched.returned or 0]
+    odd_rank = dataclasses.replace(returned, rank=7)
+    tree = tuple(odd_rank if node is returned else node for node in searched.tree)
+    for record, said in (
+        (dataclasses.replace(sampled, strategy="greedy"), "strategy is greedy, and its options ask for sample"),
+        (dataclasses.replace(sampled, draw_key=None), "lacks the draw_key"),
+        (dataclasses.replace(searched, tree=tree), "result 7 of 1"),
+        ("a record", "not 'a record'"),
+    ):
+        with pytest.raises(RecordError, match=said):
+            replayed(engine, record)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="it has no temperature"):
+        replayed(engine, sampled, functions={"temperature": 1})
 
 
 def test_a_record_of_damaged_options_is_an_error(engine: ReferenceEngine) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pellucid.errors import OptionError
+from pellucid.quoting import quoted
 
 Rule = Callable[[str, Any], Any]
 
@@ -21,25 +22,9 @@ LARGEST_SEED = 2**128 - 1
 # Sums of such biases over a whole beam stay within float32.
 MOST_BIAS = 1e9
 
-# The longest text of a value in an error message.
-_SHOWN = 200
-
-
-def shown(value: Any) -> str:
-    """A value as an error message shows it, in at most 200 characters."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more digits than Python converts
-        text = "a number of thousands of digits"
-    return clipped(text)
-
-
-def clipped(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
-
 
 def _refuse(name: str, value: Any, wanted: str) -> NoReturn:
-    raise OptionError(f"{name} is {shown(value)}; it must be {wanted}")
+    raise OptionError(f"{name} is {quoted(value)}; it must be {wanted}")
 
 
 @dataclass(frozen=True)
@@ -176,10 +161,12 @@ def decay(name: str, value: Any) -> tuple[int, float]:
 
 
 def strings(name: str, value: Any) -> tuple[str, ...]:
-    """One string or several, none of them empty."""
+    """One string or several, none of them empty, and of characters that UTF-8 can write."""
     given = (value,) if isinstance(value, str) else value
     if not _is_sequence(given) or not all(isinstance(text, str) and text for text in given):
         _refuse(name, value, "a string or a list of strings, none of them empty")
+    if any("\ud800" <= character <= "\udfff" for text in given for character in text):
+        _refuse(name, value, "text: no token completes half of a surrogate pair")
     return tuple(given)
 
 

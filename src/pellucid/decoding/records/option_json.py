@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from pellucid.decoding.options import GenerationOptions
-from pellucid.errors import RecordError
+from pellucid.errors import OptionError, RecordError
+from pellucid.quoting import clipped, quoted
 
 # What only a program can give; a record tells their names.
 FUNCTION_OPTIONS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
@@ -29,19 +31,30 @@ def _plain(value: Any) -> Any:
 def options_from_plain(plain: Mapping[str, Any], functions: Mapping[str, Any]) -> GenerationOptions:
     """The options that a record was made with.
 
-    functions: the caller's own functions, by option, in place of their names. Raises `RecordError` where one is
-    missing, `OptionError` where a value is none.
+    functions: the caller's own functions by option, of which a record has only the names. Raises `RecordError` where
+    one is missing or an option is unknown, `OptionError` where a value is out of range.
     """
+    for name in functions:
+        if name not in FUNCTION_OPTIONS:
+            raise OptionError(f"replay takes {', '.join(FUNCTION_OPTIONS)}; it has no {clipped(name)}")
+    known = {field.name for field in dataclasses.fields(GenerationOptions)}
+    for name in plain:
+        if name not in known:
+            raise RecordError(f"the record has an unknown option: {clipped(name)}")
     values = dict(plain)
     for name in FUNCTION_OPTIONS:
         if name in values and name not in functions:
             raise RecordError(
-                f"the record was made with {name}={values[name]}, which a file cannot hold: give it again"
+                f"the record was made with {name}={quoted(values[name])}, which a file cannot hold: give it again"
             )
     values.update({name: function for name, function in functions.items() if function is not None})
-    if "sequence_bias" in values:
-        values["sequence_bias"] = [[ids, float(bias)] for ids, bias in values["sequence_bias"]]
-    try:
-        return GenerationOptions(**values)
-    except TypeError as error:
-        raise RecordError(f"the record has options that are none: {error}") from error
+    if isinstance(biases := values.get("sequence_bias"), list):
+        values["sequence_bias"] = list(map(_read_bias, biases))
+    return GenerationOptions(**values)
+
+
+def _read_bias(pair: Any) -> Any:
+    """A pair of ids and a bias, which may be a string where it is infinite."""
+    if isinstance(pair, list) and len(pair) == 2 and pair[1] in ("inf", "-inf"):
+        return [pair[0], float(pair[1])]
+    return pair

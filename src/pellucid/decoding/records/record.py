@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from pellucid.decoding.options.rules import LARGEST_ID
 from pellucid.decoding.records.record_reading import Place, finish_reason, or_null, read_hypothesis, read_step
-from pellucid.decoding.records.record_writing import plain_hypothesis, plain_step
+from pellucid.decoding.records.record_writing import plain_hypothesis, plain_number, plain_step
 from pellucid.decoding.records.values import Expansion, Hypothesis, TokenStep
 from pellucid.decoding.stopping import FinishReason
 from pellucid.display import Displayed
 from pellucid.errors import RecordError
+from pellucid.json_object import parse_json
+from pellucid.quoting import clipped, quoted
 
 # The number grows when a field changes its meaning or goes; a new field does not change it.
 SCHEMA = "pellucid.record/1"
@@ -104,6 +107,7 @@ class Record(Displayed):
         return {
             "schema": SCHEMA,
             **fields,
+            "logprob": plain_number(self.logprob),
             "options": dict(self.options),
             "draw_key": None if self.draw_key is None else list(self.draw_key),
             "prompt_ids": list(self.prompt_ids),
@@ -114,15 +118,18 @@ class Record(Displayed):
         }
 
     def to_json(self) -> str:
-        """One JSON object in one line."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        """One JSON object in one line, of characters that UTF-8 can write."""
+        plain = self.to_dict()
+        text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+        # Names of files may hold lone surrogates.
+        return text if _is_utf8(text) else json.dumps(plain, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote. Raises `RecordError`, which says where, for anything else."""
         try:
-            plain = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            plain = parse_json(text.encode("utf-8"))
+        except ValueError as error:
             raise RecordError(f"the record is not JSON: {error}") from error
         return cls.from_dict(plain)
 
@@ -132,7 +139,7 @@ class Record(Displayed):
         if not isinstance(plain, dict) or "schema" not in plain:
             raise RecordError("this is no record: it is no JSON object with a schema")
         if plain["schema"] != SCHEMA:
-            raise RecordError(f"the record's schema is {plain['schema']!r}; this version reads {SCHEMA}")
+            raise RecordError(f"the record's schema is {quoted(plain['schema'])}; this version reads {SCHEMA}")
         record = cls(**_read_fields(Place(plain)))
         _check_steps(record)
         _check_tree(record)
@@ -140,12 +147,20 @@ class Record(Displayed):
         return record
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _read_fields(place: Place) -> dict[str, Any]:
     return {
         "strategy": place["strategy"].one_of(Strategy),
         "model": or_null(place["model"], Place.text),
-        "options": place["options"].fields(),
-        "draw_key": or_null(place["draw_key"], Place.ids),
+        "options": {name: place["options"][name].plain() for name in place["options"].fields()},
+        "draw_key": or_null(place["draw_key"], Place.key),
         "prompt_ids": place["prompt_ids"].ids(),
         "new_ids": place["new_ids"].ids(),
         "logprob": place["logprob"].number(),
@@ -162,8 +177,8 @@ def _read_fields(place: Place) -> dict[str, Any]:
 def _read_tokens(place: Place) -> dict[int, str]:
     tokens = {}
     for token, text in place.fields().items():
-        at = Place(text, f"tokens.{token}")
-        if not (token.isascii() and token.isdecimal()):
+        at = Place(text, f"tokens.{clipped(token)}")
+        if not (token.isascii() and token.isdecimal() and len(token) <= 10 and int(token) <= LARGEST_ID):
             raise RecordError(f"the record's {at.name} is no token's: a token is named by its id")
         tokens[int(token)] = at.text()
     return tokens

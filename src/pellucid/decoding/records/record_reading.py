@@ -13,6 +13,7 @@ from typing import Any, NoReturn, get_args
 
 import numpy as np
 
+from pellucid.decoding.options.rules import LARGEST_COUNT, LARGEST_ID, LARGEST_SEED
 from pellucid.decoding.records.values import (
     ContrastiveCandidate,
     Distribution,
@@ -26,6 +27,7 @@ from pellucid.decoding.records.values import (
 )
 from pellucid.decoding.stopping import FinishReason
 from pellucid.errors import RecordError
+from pellucid.quoting import quoted
 
 # float32 sums leave a certain token's log-probability a little above 0.
 _ROUNDING = 1e-2
@@ -39,10 +41,7 @@ class Place:
     name: str = ""
 
     def fail(self, wanted: str) -> NoReturn:
-        shown = repr(self.value)
-        if len(shown) > 40:
-            shown = f"{shown[:37]}..."
-        raise RecordError(f"the record's {self.name or 'top'} is {shown}; it must be {wanted}")
+        raise RecordError(f"the record's {self.name or 'top'} is {quoted(self.value)}; it must be {wanted}")
 
     def fields(self) -> dict[str, Any]:
         return self.value if isinstance(self.value, dict) else self.fail("an object")
@@ -63,18 +62,33 @@ class Place:
             self.fail("an array")
         return [Place(item, f"{self.name}[{number}]") for number, item in enumerate(self.value)]
 
-    def whole(self) -> int:
+    def whole(self, largest: int = LARGEST_COUNT) -> int:
         if type(self.value) is not int or self.value < 0:
             self.fail("a whole number of at least 0")
+        if self.value > largest:
+            self.fail(f"a whole number of at most {largest}")
         return int(self.value)
 
     def number(self, least: float = -math.inf, most: float = math.inf) -> float:
-        if type(self.value) not in (int, float) or not _is_finite(self.value):
-            self.fail("a finite number")
-        if not least <= self.value <= most:
+        """A finite number, or "inf" or "-inf", for which JSON has no numbers."""
+        number = _float(self.value)
+        if number is None:
+            self.fail('a number, "inf" or "-inf"')
+        if not least <= number <= most:
             self.fail(f"a number from {least:g} to {most:g}" if least > -math.inf else f"at most {most:g}")
-        number: float = self.value
         return number
+
+    def plain(self, levels: int = 8) -> Any:
+        """A JSON value, nested no deeper than options are."""
+        if isinstance(self.value, list) and levels:
+            return [item.plain(levels - 1) for item in self.items()]
+        if isinstance(self.value, float) and math.isfinite(self.value):
+            return self.value
+        if self.value is None or isinstance(self.value, (str, bool)):
+            return self.value
+        if isinstance(self.value, int) and abs(self.value) <= LARGEST_SEED:
+            return self.value
+        self.fail("a finite number, a string, true, false, null, or an array of those")
 
     def text(self) -> str:
         return self.value if isinstance(self.value, str) else self.fail("a string")
@@ -87,7 +101,14 @@ class Place:
         return self.value
 
     def ids(self) -> tuple[int, ...]:
-        return tuple(item.whole() for item in self.items())
+        return tuple(item.token() for item in self.items())
+
+    def token(self) -> int:
+        return self.whole(LARGEST_ID)
+
+    def key(self) -> tuple[int, ...]:
+        """What a random generator is made from."""
+        return tuple(item.whole(LARGEST_SEED) for item in self.items())
 
 
 def or_null(place: Place, read: Any) -> Any:
@@ -116,7 +137,7 @@ def read_step(place: Place, number: int) -> TokenStep:
     candidates = place.find("candidates")
     return TokenStep(
         step=number,
-        token=place["token"].whole(),
+        token=place["token"].token(),
         logprob=_logprob(place["logprob"]),
         rank=place["rank"].whole(),
         probability=_fraction(place["probability"]),
@@ -124,14 +145,14 @@ def read_step(place: Place, number: int) -> TokenStep:
         expansion=_expansion(place["expansion"]),
         uniform=_if_there(place.find("uniform"), _fraction),
         slid=_if_there(place.find("slid"), Place.whole),
-        rejected=_if_there(place.find("rejected"), Place.whole),
+        rejected=_if_there(place.find("rejected"), Place.token),
         candidates=() if candidates is None else tuple(map(_candidate, candidates.items())),
     )
 
 
 def _candidate(place: Place) -> ContrastiveCandidate:
     return ContrastiveCandidate(
-        place["id"].whole(), _fraction(place["probability"]), place["likeness"].number(), place["score"].number()
+        place["id"].token(), _fraction(place["probability"]), place["likeness"].number(), place["score"].number()
     )
 
 
@@ -139,7 +160,7 @@ def read_hypothesis(place: Place) -> Hypothesis:
     return Hypothesis(
         id=place["id"].whole(),
         parent=or_null(place["parent"], Place.whole),
-        token=or_null(place["token"], Place.whole),
+        token=or_null(place["token"], Place.token),
         length=place["length"].whole(),
         score=place["score"].number(),
         fate=place["fate"].one_of(Fate),
@@ -166,7 +187,7 @@ def _distribution(place: Place) -> Distribution:
         pair = item.items()
         if len(pair) != 2:
             item.fail("a pair of an id and a log-probability")
-        top.append(TokenLogprob(pair[0].whole(), _logprob(pair[1])))
+        top.append(TokenLogprob(pair[0].token(), _logprob(pair[1])))
     kept = place["kept"]
     if kept.whole() < len(top):
         kept.fail(f"at least {len(top)}, as many as are listed")
@@ -183,8 +204,13 @@ def _full(place: Place) -> bytes:
     return full
 
 
-def _is_finite(value: float) -> bool:
+def _float(value: Any) -> float | None:
+    """A number of a record; None for anything else, NaN included."""
+    if value in ("inf", "-inf"):
+        return float(value)
+    if type(value) not in (int, float):
+        return None
     try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number that no float can hold
-        return False
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer that no float can hold
+        return None
