@@ -35,6 +35,10 @@ class DecodingError(PellucidError, RuntimeError):
     """Decoding cannot go on: the model's logits are not finite, or the options leave no token to choose."""
 
 
+class PicklingError(PellucidError, TypeError):
+    """A model was to be sent to another process by pickling."""
+
+
 class SessionError(PellucidError, RuntimeError):
     """A session is closed, or was changed by another thread while an operation ran."""
 

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
 from pellucid import decoding
 from pellucid.checkpoint import Checkpoint, open_checkpoint
 from pellucid.config import GPT2Config, as_token_ids
-from pellucid.decoding.distribution import entropy, log_softmax
+from pellucid.decoding.distribution import check_finite, entropy, log_softmax
 from pellucid.decoding.generations import generations, stream_record
-from pellucid.decoding.options import GenerationOptions
+from pellucid.decoding.options import GenerationOptions, rules
 from pellucid.decoding.sequence import check_ids, check_prompts
 from pellucid.decoding.streaming import stream, stream_text
 from pellucid.decoding.task import DecodingTask
 from pellucid.display import Results
 from pellucid.engine import Engine
 from pellucid.engines import EngineName, Precision, choose_engine, load_native_engine, load_reference_model
-from pellucid.errors import ContextLengthError, OptionError
+from pellucid.errors import ContextLengthError, OptionError, PicklingError
 from pellucid.lens.instruments.of_models import ModelInstruments
 from pellucid.lens.looking import LooksInside
+from pellucid.quoting import quoted
 from pellucid.tokenizer import GPT2Tokenizer
 
 if TYPE_CHECKING:
@@ -100,6 +102,12 @@ class LanguageModel(LooksInside, ModelInstruments):
         self._checkpoint = checkpoint
         self._tokenizer: GPT2Tokenizer | None = None
         self._filling = threading.Lock()  # the model and the tokenizer, which are made at their first use
+
+    def __reduce__(self) -> NoReturn:
+        raise PicklingError(
+            "a LanguageModel cannot be pickled: its weights and cache belong to one process. Load it in every worker: "
+            f"pellucid.load({self.name!r}, precision={self.precision!r})"
+        )
 
     def __repr__(self) -> str:
         millions = self.config.parameter_count / 1e6
@@ -273,8 +281,7 @@ class LanguageModel(LooksInside, ModelInstruments):
         """The `top` likeliest next tokens, with probabilities under the softmax over the whole vocabulary."""
         from pellucid.decoding.results import Prediction, likely_tokens
 
-        if top < 1:
-            raise OptionError(f"top is {top}; it must be at least 1")
+        rules.WholeNumber(1)("top", top)
         prompts, single = self._prompts(prompt)
         if not single:
             raise OptionError("predict takes one prompt")
@@ -290,8 +297,10 @@ class LanguageModel(LooksInside, ModelInstruments):
             it the first token has nothing before it and gets no probability.
         """
         texts, single = self._prompts(text)
-        context = [] if given is None else self._prompts(given)[0][0]
-        scores = [self._score(ids, context) for ids in texts]
+        before, alone = ([[]], True) if given is None else self._prompts(given)
+        if not alone:
+            raise OptionError("given is one prompt, which stands before every text")
+        scores = [self._score(ids, before[0]) for ids in texts]
         return scores[0] if single else Results(scores)
 
     def report(self, text: Prompt, path: str | Path, *, top: int = 5) -> None:
@@ -311,12 +320,15 @@ class LanguageModel(LooksInside, ModelInstruments):
         from pellucid.decoding.results import Score, ScoredToken
 
         whole = context + ids
-        if len(whole) > self.engine.n_positions:
-            raise ContextLengthError(
-                f"{len(whole)} tokens do not fit in the model's {self.engine.n_positions} positions: score it in parts"
-            )
         check_ids(self.engine, whole)
-        log_probabilities = log_softmax(self._logits(whole, all_positions=True))  # [tokens, vocab]
+        read = whole[:-1]  # nothing is scored after the last token
+        if len(read) > self.engine.n_positions:
+            raise ContextLengthError(
+                f"{len(whole)} tokens need {len(read)} positions, and the model has {self.engine.n_positions}: "
+                "score it in parts"
+            )
+        if read:
+            log_probabilities = log_softmax(self._logits(read, all_positions=True))  # [tokens - 1, vocab]
         rows = []
         for position, token in enumerate(whole[len(context) :], start=len(context)):
             if position == 0:
@@ -331,18 +343,20 @@ class LanguageModel(LooksInside, ModelInstruments):
         engine = self.engine
         slot = engine.open()
         try:
-            return engine.step([slot], [ids], all_positions=all_positions).logits
+            logits = engine.step([slot], [ids], all_positions=all_positions).logits
         finally:
             engine.drop(slot)
+        check_finite(logits)
+        return logits
 
     def _prompts(self, prompt: Prompt | Sequence[Prompt]) -> tuple[list[list[int]], bool]:
         """Ids of one prompt or several, and whether it was one."""
         if isinstance(prompt, str):
             return [self._ids(prompt)], True
-        parts = list(prompt)
+        parts = _listed(prompt)
         if parts and all(isinstance(part, (str, list, tuple)) for part in parts):
-            return [self._ids(part) for part in parts], False  # type: ignore[arg-type]
-        return [self._ids(parts)], True  # type: ignore[arg-type]
+            return [self._ids(part) for part in parts], False
+        return [self._ids(parts)], True
 
     def _ids(self, prompt: Prompt) -> list[int]:
         try:
@@ -383,3 +397,13 @@ class LanguageModel(LooksInside, ModelInstruments):
             unread = 0 if settled.penalty_alpha else 1
             settled = settled.replace(max_length=max(self.engine.n_positions, max(map(len, prompts))) + unread)
         return settled
+
+
+def _listed(prompt: Any) -> list[Any]:
+    """The items of a list, an array or an iterator. The items of bytes, dicts and sets are no token ids."""
+    if not isinstance(prompt, (bytes, bytearray, memoryview, Mapping, Set)):
+        with suppress(TypeError):
+            return list(prompt)
+    raise OptionError(
+        f"the prompt is {quoted(prompt)}; it must be a string, a list of token ids, or a list of several prompts"
+    )

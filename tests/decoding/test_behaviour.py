@@ -50,7 +50,7 @@ def test_a_prompt_gives_in_a_batch_what_it_gives_alone(engine: ReferenceEngine, 
 @pytest.mark.parametrize("options", WAYS, ids=str)
 def test_no_slot_is_left_behind(engine: ReferenceEngine, options: dict[str, Any]) -> None:
     decode(engine, PROMPTS, GenerationOptions.from_kwargs({**options, "max_new_tokens": 5}, eos_token_id=(0, 1, 2)))
-    steps = start(prepare(engine, PROMPTS, GenerationOptions(max_new_tokens=5)))
+    steps = start(prepare(engine, PROMPTS, GenerationOptions.from_kwargs({**options, "max_new_tokens": 5})))
     next(steps)
     steps.close()
     assert engine.open_slots == 0

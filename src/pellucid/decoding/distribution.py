@@ -80,12 +80,22 @@ def survey(logits: FloatArray) -> Survey:
         finite = math.isfinite(logits.max()) and math.isfinite(logits.min())  # either is NaN where an entry is
         normaliser = log_normaliser(logits) if finite else math.nan
     if not finite:
-        wrong = int(np.flatnonzero(~np.isfinite(logits))[0])
-        raise DecodingError(
-            f"the model's logits are not finite: {logits[wrong]} for id {wrong}. Its weights are damaged, or too "
-            "large for the precision they are held in; remove_invalid_values=True decodes all the same"
-        )
+        raise _not_finite(logits)
     return Survey(normaliser, maxima)
+
+
+def check_finite(logits: FloatArray) -> None:
+    """Raise `DecodingError` where logits [..., vocab] hold NaN or an infinity."""
+    if not (math.isfinite(logits.max()) and math.isfinite(logits.min())):
+        raise _not_finite(logits)
+
+
+def _not_finite(logits: FloatArray) -> DecodingError:
+    wrong = tuple(np.argwhere(~np.isfinite(logits))[0])
+    return DecodingError(
+        f"the model's logits are not finite: {logits[wrong]} for id {wrong[-1]}. Its weights are damaged, or too "
+        "large for the precision they are held in; remove_invalid_values=True decodes all the same"
+    )
 
 
 def _passes_for(logits: FloatArray) -> LogitsPasses | None:

@@ -16,6 +16,7 @@ from pellucid.decoding.options import rules
 from pellucid.decoding.options.contradictions import check_together
 from pellucid.decoding.options.option import Group, option, options_of
 from pellucid.errors import OptionError
+from pellucid.quoting import clipped, quoted
 
 DEFAULT_NEW_TOKENS = 40
 
@@ -269,7 +270,7 @@ class GenerationOptions:
         asked = [name for name in SAMPLING_OPTIONS if name in given and not (contrastive and name == "top_k")]
         if given.get("do_sample") is False and asked:
             raise OptionError(
-                f"do_sample=False contradicts {asked[0]}={rules.shown(given[asked[0]])}: leave one of them out"
+                f"do_sample=False contradicts {asked[0]}={quoted(given[asked[0]])}: leave one of them out"
             )
         if asked:
             given["do_sample"] = True
@@ -305,4 +306,4 @@ OPTION_NAMES = tuple(name for name, defined, _ in options_of(GenerationOptions) 
 def _unknown(name: str) -> str:
     near = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else difflib.get_close_matches(name, OPTION_NAMES, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(OPTION_NAMES))}"
-    return f"unknown option {rules.clipped(name)}: {hint}"
+    return f"unknown option {clipped(str(name))}: {hint}"

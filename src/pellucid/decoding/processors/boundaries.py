@@ -12,10 +12,10 @@ import numpy as np
 
 from pellucid.decoding.distribution import IntArray
 from pellucid.decoding.history import TokenHistory
-from pellucid.decoding.options.rules import shown
 from pellucid.decoding.processors.processor import without
 from pellucid.engine import FloatArray
 from pellucid.errors import OptionError
+from pellucid.quoting import quoted
 
 _LIMITS = np.finfo(np.float32)
 
@@ -86,12 +86,12 @@ def _allowed_ids(returned: Any, vocab_size: int) -> IntArray:
             listed = [_as_id(one) for one in returned]
         except TypeError as error:
             raise OptionError(
-                f"prefix_allowed_tokens_fn returned {shown(returned)}; it must return a list of token ids"
+                f"prefix_allowed_tokens_fn returned {quoted(returned)}; it must return a list of token ids"
             ) from error
         outside = [token for token in listed if not 0 <= token < vocab_size]
         ids = _array([] if outside else listed)
     if outside:
-        raise OptionError(f"prefix_allowed_tokens_fn allows id {shown(outside[0])}; ids are 0 to {vocab_size - 1}")
+        raise OptionError(f"prefix_allowed_tokens_fn allows id {quoted(outside[0])}; ids are 0 to {vocab_size - 1}")
     return ids
 
 
