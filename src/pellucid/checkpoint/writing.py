@@ -41,6 +41,7 @@ def write_checkpoint(
     tokenizer: GPT2Tokenizer | None = None,
     generation_config: Mapping[str, Any] | None = None,
     max_shard_size: int | str | None = None,
+    head: bool = True,
 ) -> None:
     """Write a model as the folder that Transformers' `save_pretrained` would write.
 
@@ -48,6 +49,7 @@ def write_checkpoint(
         `layout.expected_shapes(config)`; each is written as it comes, so an iterable need hold one at a time.
     dtype: what to store: "float32", "float16" or "bfloat16".
     max_shard_size: bytes, or "200MB"; larger models are split over several files with an index.
+    head: whether the model has its head; False writes the base model, without `lm_head.weight`.
 
     Everything is written to a temporary folder beside `folder` first; a write that fails or is interrupted leaves
     `folder` as it was. In an existing folder, files of the same name are replaced and nothing is deleted.
@@ -62,9 +64,9 @@ def write_checkpoint(
     if len(_split(expected_shapes(config), FLOAT_TYPES[dtype].itemsize, limit)) > 1:
         _refuse_if_kept(folder, ["model.safetensors"])
     with _staged(folder) as staging:
-        _write_json(staging / CONFIG_FILE, _config_fields(config, dtype))
+        _write_json(staging / CONFIG_FILE, _config_fields(config, dtype, head))
         _write_companions(staging, tokenizer, generation_config)
-        _write_weights(staging, config, tensors, dtype, limit)
+        _write_weights(staging, expected_shapes(config, head=head), tensors, dtype, limit)
 
 
 def write_packed_checkpoint(
@@ -97,7 +99,7 @@ def write_packed_checkpoint(
     kept += [] if tokenizer is not None else TOKENIZER_FILES
     _refuse_if_kept(folder, kept)
     with _staged(folder) as staging:
-        _write_json(staging / CONFIG_FILE, _config_fields(config, "float32"))
+        _write_json(staging / CONFIG_FILE, _config_fields(config, "float32", head=True))
         _write_companions(staging, tokenizer, generation_config)
         write_packed(staging / PACKED_FILE, config, precision, tensors)
 
@@ -142,9 +144,9 @@ def _write_companions(
         tokenizer.save_pretrained(folder)
 
 
-def _config_fields(config: GPT2Config, dtype: str) -> dict[str, Any]:
+def _config_fields(config: GPT2Config, dtype: str, head: bool) -> dict[str, Any]:
     fields = {name: value for name, value in config.to_dict().items() if name != "torch_dtype"}
-    return {**fields, "architectures": ["GPT2LMHeadModel"], "dtype": dtype}
+    return {**fields, "architectures": ["GPT2LMHeadModel" if head else "GPT2Model"], "dtype": dtype}
 
 
 def _parse_size(size: int | str) -> int:
@@ -164,13 +166,12 @@ def _file_key(name: str) -> str:
 
 def _write_weights(
     folder: Path,
-    config: GPT2Config,
+    shapes: Mapping[str, tuple[int, ...]],
     tensors: Mapping[str, Float32Array] | Iterable[tuple[str, Float32Array]],
     dtype: str,
     limit: float,
 ) -> None:
-    """Lay out every file from the configuration, then put each tensor in its place as it comes."""
-    shapes = expected_shapes(config)
+    """Lay out every file, then write each tensor to its place in the order that they come."""
     itemsize = FLOAT_TYPES[dtype].itemsize
     shards = _split(shapes, itemsize, limit)
     places: dict[str, tuple[BinaryIO, int]] = {}
@@ -201,7 +202,7 @@ def _write_weights(
         if missing := [name for name in shapes if name not in written]:
             raise CheckpointError(f"{len(missing)} tensors of the model are not given, {missing[0]} first")
     if len(shards) > 1:
-        total = config.parameter_count
+        total = sum(map(math.prod, shapes.values()))
         metadata = {"total_parameters": total, "total_size": total * itemsize}
         _write_json(folder / "model.safetensors.index.json", {"metadata": metadata, "weight_map": weight_map})
 

@@ -46,7 +46,7 @@ class PreTrained(nn.Module):
             `torch_dtype` is its older name.
         device_map: the device to put the weights on; "auto" is a CUDA device where there is one.
         """
-        checkpoint = open_checkpoint(name_or_path, revision=revision)
+        checkpoint = open_checkpoint(name_or_path, revision=revision, head=issubclass(cls, reference.GPT2LMHeadModel))
         if device_map == "auto":
             device_map = "cuda" if torch.cuda.is_available() else "cpu"
         wanted = _torch_dtype(dtype if dtype is not None else torch_dtype, checkpoint.dtype)
@@ -63,6 +63,7 @@ class PreTrained(nn.Module):
             dtype=_DTYPE_NAMES[self.dtype],
             generation_config=self.generation_config,
             max_shard_size=max_shard_size,
+            head=isinstance(self, reference.GPT2LMHeadModel),
         )
 
     def _named_arrays(self) -> Iterator[tuple[str, np.ndarray[Any, np.dtype[np.float32]]]]:
