@@ -1,4 +1,4 @@
-"""GPT-2 on disk: where weights are found, how each format is read and written, the names and shapes they have."""
+"""GPT-2 on disk: finding a model by name, reading and writing each format, the names and shapes of tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pellucid.checkpoint.hub import PRESET_IDS, CachedModel, cached_models, is_cached
     from pellucid.checkpoint.writing import write_checkpoint, write_packed_checkpoint
 
-# What opening a local model needs none of, and the module it lives in, which is imported at the first use.
+# Names that opening a local model does not need, by their modules, which are imported at the first use.
 _HOMES = {
     "PRESET_IDS": "hub",
     "CachedModel": "hub",

@@ -1,7 +1,6 @@
-"""How the native engine packs a matrix, and the way back to float32.
+"""The layout of packed matrices, and unpacking them to float32.
 
-`native/packing.hpp` describes the layout. Sixteen outputs make a panel; panels follow one another, the last filled
-up with zeros.
+`native/packing.hpp` describes the layout. A panel holds sixteen outputs. The last panel is padded with zeros.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ ByteArray = npt.NDArray[np.uint8]
 
 
 def matrix_precision(name: str, precision: str) -> str | None:
-    """How a tensor is packed in a model of this precision; None for one that stays float32.
+    """The precision that a tensor is packed in, in a model of this precision; None if it stays float32.
 
-    Four bits break the embedding before anything else, so int4 keeps it, and the head, at eight.
+    The embedding and the head lose the most in four bits, so an int4 model has them in int8.
     """
     if name in (EMBEDDING, HEAD):
         return "int8" if precision == "int4" else precision
@@ -43,7 +42,7 @@ def weight_bytes(config: GPT2Config, precision: str) -> int:
         if packed_as is None:
             total += 4 * math.prod(shape)
         else:
-            n_out, n_in = shape if name in (EMBEDDING, HEAD) else reversed(shape)  # a block's matrix lies [in, out]
+            n_out, n_in = shape if name in (EMBEDDING, HEAD) else reversed(shape)  # matrices of blocks are [in, out]
             total += packed_bytes(packed_as, n_out, n_in)
     return total
 
@@ -74,14 +73,14 @@ def _scales_bytes(rows: int) -> int:
 
 
 def unpack(precision: str, packed: ByteArray, n_out: int, n_in: int) -> Float32Array:
-    """The matrix [n_out, n_in] whose numbers the engine multiplies with."""
+    """The matrix [n_out, n_in] with the values that the engine multiplies with."""
     panels = packed.reshape(math.ceil(n_out / PANEL_WIDTH), panel_bytes(precision, n_in))
     rows = np.concatenate([_unpack_panel(precision, panel, n_in) for panel in panels])
     return np.ascontiguousarray(rows[:n_out])
 
 
 def unpacked_panels(precision: str, packed: ByteArray, n_out: int, n_in: int) -> Iterator[Float32Array]:
-    """As `unpack`, some rows at a time."""
+    """As `unpack`, in blocks of rows."""
     per_panel = panel_bytes(precision, n_in)
     at_once = max(1, (1 << 18) // (n_in * PANEL_WIDTH))
     for first in range(0, math.ceil(n_out / PANEL_WIDTH), at_once):
@@ -113,5 +112,5 @@ def _unpack_panel(precision: str, panel: ByteArray, n_in: int) -> Float32Array:
 
 
 def _by_output(by_group: npt.NDArray[np.generic]) -> Float32Array:
-    """Numbers of groups [groups, 16] as numbers of inputs [16, groups * 64]."""
+    """Values of groups [groups, 16], repeated for each input of a group: [16, groups * 64]."""
     return np.repeat(by_group.T.astype(np.float32), GROUP_SIZE, axis=1)

@@ -1,4 +1,4 @@
-"""Writing a Hub folder that Transformers and Pellucid load: config.json, safetensors, tokenizer files."""
+"""Writing a model folder that Transformers and Pellucid load: config.json, safetensors, tokenizer files."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def write_checkpoint(
 ) -> None:
     """Write a model as the folder that Transformers' `save_pretrained` would write.
 
-    tensors: arrays by their names, with or without `transformer.`, in any order, all of
-        `layout.expected_shapes(config)`; each is written as it comes, so an iterable need hold one at a time.
+    tensors: all arrays of `layout.expected_shapes(config)` by name, with or without `transformer.`, in any order.
+        Each is written before the next is taken, so an iterable can make one at a time.
     dtype: what to store: "float32", "float16" or "bfloat16".
     max_shard_size: bytes, or "200MB"; larger models are split over several files with an index.
     head: whether the model has its head; False writes the base model, without `lm_head.weight`.
@@ -61,12 +61,13 @@ def write_checkpoint(
         raise CheckpointError(f"a checkpoint cannot be written as {dtype!r}: choose one of {', '.join(_WRITABLE)}")
     limit = math.inf if max_shard_size is None else _parse_size(max_shard_size)
     folder = _resolved(folder)
-    if len(_split(expected_shapes(config), FLOAT_TYPES[dtype].itemsize, limit)) > 1:
+    shapes = expected_shapes(config, head=head)
+    if len(_split(shapes, FLOAT_TYPES[dtype].itemsize, limit)) > 1:
         _refuse_if_kept(folder, ["model.safetensors"])
     with _staged(folder) as staging:
         _write_json(staging / CONFIG_FILE, _config_fields(config, dtype, head))
         _write_companions(staging, tokenizer, generation_config)
-        _write_weights(staging, expected_shapes(config, head=head), tensors, dtype, limit)
+        _write_weights(staging, shapes, tensors, dtype, limit)
 
 
 def write_packed_checkpoint(
@@ -79,9 +80,9 @@ def write_packed_checkpoint(
     generation_config: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write packed weights as a folder that the native engine maps and everybody else opens as a checkpoint.
+    """Write packed weights as a folder that the native engine maps, and that can be opened as any checkpoint.
 
-    tensors: as the native engine packs them, in any order; each is written as it comes.
+    tensors: as the native engine packs them, in any order. Each is written before the next is taken.
     overwrite: whether files of a packed model that `folder` holds are replaced.
 
     Nothing is deleted. Raises `CheckpointError` before any work if `folder` holds a model and `overwrite` is not given,
