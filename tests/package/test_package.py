@@ -17,7 +17,7 @@ SOURCE = Path(pellucid.__file__).parent
 
 # From the bottom up: a module may import its own layer and those before it.
 LAYERS = [
-    ["errors", "extras", "json_object", "lazy_names", "quoting", "regular_file", "whole_file"],
+    ["errors", "extras", "json_object", "keywords", "lazy_names", "quoting", "regular_file", "whole_file"],
     ["config"],
     ["tokenizer"],
     ["checkpoint"],

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from pellucid.checkpoint.float_types import Float32Array, StoredArray
 from pellucid.checkpoint.layout import (
@@ -26,6 +26,7 @@ from pellucid.quoting import clipped, quoted
 if TYPE_CHECKING:
     from pellucid.checkpoint.packed_file import PackedFile
     from pellucid.tokenizer import GPT2Tokenizer
+    from pellucid.tokenizer.settings import TokenizerSettings
 
 # An error about many tensors names this many of them.
 _NAMES_IN_AN_ERROR = 8
@@ -50,7 +51,7 @@ class Checkpoint:
     config: GPT2Config = field(repr=False)
     generation_config: Mapping[str, Any] = field(repr=False)
     _tensors: Mapping[str, StoredTensor] = field(repr=False)
-    _load_tokenizer: Callable[[], GPT2Tokenizer] | None = field(repr=False)
+    _load_tokenizer: Callable[..., GPT2Tokenizer] | None = field(repr=False)
     packed: PackedFile | None = field(default=None, repr=False)
 
     @classmethod
@@ -61,7 +62,7 @@ class Checkpoint:
         config: GPT2Config,
         stored: Mapping[str, StoredTensor],
         generation_config: Mapping[str, Any],
-        load_tokenizer: Callable[[], GPT2Tokenizer] | None,
+        load_tokenizer: Callable[..., GPT2Tokenizer] | None,
         packed: PackedFile | None,
         *,
         head: bool = True,
@@ -123,14 +124,14 @@ class Checkpoint:
     def has_tokenizer(self) -> bool:
         return self._load_tokenizer is not None
 
-    def tokenizer(self) -> GPT2Tokenizer:
-        """The checkpoint's tokenizer. Raises `TokenizerError` if it has none."""
+    def tokenizer(self, **settings: Unpack[TokenizerSettings]) -> GPT2Tokenizer:
+        """The checkpoint's tokenizer; settings override its own. Raises `TokenizerError` if it has none."""
         if self._load_tokenizer is None:
             raise TokenizerError(
                 f"{self.path} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt; "
                 "give prompts as lists of token ids, or put the tokenizer's files beside the weights"
             )
-        return self._load_tokenizer()
+        return self._load_tokenizer(**settings)
 
 
 def _by_canonical_name(where: Path, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pellucid.checkpoint.packed_layout import PACKED_FILE
 from pellucid.checkpoint.safetensors_file import read_safetensors
@@ -17,6 +17,7 @@ from pellucid.regular_file import exists
 
 if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer
+    from pellucid.tokenizer.settings import TokenizerSettings
 
 CONFIG_FILE = "config.json"
 GENERATION_CONFIG_FILE = "generation_config.json"
@@ -119,14 +120,14 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
     return fields
 
 
-def tokenizer_loader(folder: Path) -> Callable[[], GPT2Tokenizer] | None:
+def tokenizer_loader(folder: Path) -> Callable[..., GPT2Tokenizer] | None:
     """A function that loads the folder's tokenizer, or None if it has none."""
     if not any(all(exists(folder / name) for name in names) for names in _TOKENIZERS):
         return None
 
-    def load() -> GPT2Tokenizer:
+    def load(**settings: Unpack[TokenizerSettings]) -> GPT2Tokenizer:
         from pellucid.tokenizer import GPT2Tokenizer
 
-        return GPT2Tokenizer.from_folder(folder)
+        return GPT2Tokenizer.from_folder(folder, **settings)
 
     return load

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from pellucid.quoting import clipped, quoted
 
 if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer
+    from pellucid.tokenizer.settings import TokenizerSettings
 
 _NAMES = {
     "token_embd.weight": EMBEDDING,
@@ -56,7 +57,7 @@ class GGUFFile:
 
     config: GPT2Config
     tensors: Mapping[str, StoredTensor]
-    load_tokenizer: Callable[[], GPT2Tokenizer] | None
+    load_tokenizer: Callable[..., GPT2Tokenizer] | None
 
 
 def read_gguf(path: Path) -> GGUFFile:
@@ -225,7 +226,7 @@ def _shortest_decimal(value: float) -> float:
         return float(str(np.float32(value)))
 
 
-def _tokenizer(path: Path) -> GPT2Tokenizer:
+def _tokenizer(path: Path, **settings: Unpack[TokenizerSettings]) -> GPT2Tokenizer:
     from pellucid.tokenizer import GPT2Tokenizer
 
     names = [f"tokenizer.ggml.{array}" for array in ("tokens", "token_type", "merges")]
@@ -248,15 +249,14 @@ def _tokenizer(path: Path) -> GPT2Tokenizer:
 
     roles = {role: special(role) for role in ("bos", "eos", "unknown", "padding")}
     added = [t for t, kind in zip(tokens, types, strict=True) if kind in (_CONTROL_TOKEN, _USER_DEFINED_TOKEN)]
-    return GPT2Tokenizer.from_vocabulary(
-        {t: i for i, (t, kind) in enumerate(zip(tokens, types, strict=True)) if kind != _UNUSED_TOKEN},
-        merges,
-        bos_token=roles["bos"],
-        eos_token=roles["eos"],
-        unk_token=roles["unknown"],
-        pad_token=roles["padding"],
-        extra_special_tokens=[token for token in added if token not in roles.values()],
-        add_bos_token=bool(container.field("tokenizer.ggml.add_bos_token", bool)),
-        model_max_length=container.field("gpt2.context_length", int) or 0,
-        where=str(path),
-    )
+    own: TokenizerSettings = {
+        "bos_token": roles["bos"],
+        "eos_token": roles["eos"],
+        "unk_token": roles["unknown"],
+        "pad_token": roles["padding"],
+        "extra_special_tokens": [token for token in added if token not in roles.values()],
+        "add_bos_token": bool(container.field("tokenizer.ggml.add_bos_token", bool)),
+        "model_max_length": container.field("gpt2.context_length", int),
+    }
+    vocabulary = {t: i for i, (t, kind) in enumerate(zip(tokens, types, strict=True)) if kind != _UNUSED_TOKEN}
+    return GPT2Tokenizer.from_vocabulary(vocabulary, merges, where=str(path), **(own | settings))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from pellucid.checkpoint.checkpoint import Checkpoint
 from pellucid.checkpoint.folder import (
@@ -27,6 +27,7 @@ from pellucid.regular_file import exists
 if TYPE_CHECKING:
     from pellucid.checkpoint.packed_file import PackedFile
     from pellucid.tokenizer import GPT2Tokenizer
+    from pellucid.tokenizer.settings import TokenizerSettings
 
 BUNDLED_MODELS = ("demo",)
 
@@ -75,10 +76,16 @@ def open_config(name_or_path: str | Path, *, revision: str | None = None, progre
     return _read_file(path).config
 
 
-def open_tokenizer(name_or_path: str | Path, *, revision: str | None = None, progress: bool = True) -> GPT2Tokenizer:
+def open_tokenizer(
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    progress: bool = True,
+    **settings: Unpack[TokenizerSettings],
+) -> GPT2Tokenizer:
     """A model's tokenizer, by any name of `open_checkpoint`. Its weights are neither needed nor downloaded.
 
-    Raises `TokenizerError` if the model has none.
+    settings: override those of the tokenizer's files. Raises `TokenizerError` if the model has none.
     """
     path = _local_path(name_or_path)
     if path is None:
@@ -86,12 +93,12 @@ def open_tokenizer(name_or_path: str | Path, *, revision: str | None = None, pro
 
         path = fetch_tokenizer(str(name_or_path), revision=revision, progress=progress)
     if not path.is_dir():
-        return open_checkpoint(path, head=False).tokenizer()
+        return open_checkpoint(path, head=False).tokenizer(**settings)
     if path.parent == _ASSETS:
-        return _load_bundled_tokenizer()
+        return _load_bundled_tokenizer(**settings)
     from pellucid.tokenizer import GPT2Tokenizer
 
-    return GPT2Tokenizer.from_folder(path)
+    return GPT2Tokenizer.from_folder(path, **settings)
 
 
 def _local_path(name_or_path: str | Path) -> Path | None:
@@ -139,7 +146,7 @@ class _Model(NamedTuple):
     config: GPT2Config
     tensors: Mapping[str, StoredTensor]
     generation_config: Mapping[str, Any] = MappingProxyType({})
-    load_tokenizer: Callable[[], GPT2Tokenizer] | None = None
+    load_tokenizer: Callable[..., GPT2Tokenizer] | None = None
     packed: PackedFile | None = None
 
 
@@ -214,7 +221,7 @@ def _read_nanogpt_file(path: Path) -> _Model | None:
     return _Model(path, config, tensors, load_tokenizer=loader)
 
 
-def _load_bundled_tokenizer() -> GPT2Tokenizer:
+def _load_bundled_tokenizer(**settings: Unpack[TokenizerSettings]) -> GPT2Tokenizer:
     from pellucid.tokenizer import GPT2Tokenizer
 
-    return GPT2Tokenizer.bundled()
+    return GPT2Tokenizer.bundled(**settings)

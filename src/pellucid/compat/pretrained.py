@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from pellucid import config, tokenizer
 from pellucid.checkpoint import open_config, open_tokenizer
+from pellucid.compat.hub_arguments import FROM_PRETRAINED
+from pellucid.tokenizer.settings import given_settings
 from pellucid.whole_file import whole_file
 
 
@@ -35,10 +37,8 @@ class GPT2Tokenizer(tokenizer.GPT2Tokenizer):
     def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None, **settings: Any) -> Self:
         """Read a model's tokenizer by any name `pellucid.load` takes; its weights need not be there.
 
-        settings: attributes to set on it, such as `padding_side="left"` or `pad_token="<|endoftext|>"`.
+        settings: those of `TokenizerSettings`, which override those of the tokenizer's files. Raises `TokenizerError`
+        for a setting that is unknown or not supported.
         """
-        settings.pop("use_fast", None)  # there is one kind here, and it is fast
-        made = cls(open_tokenizer(name_or_path, revision=revision)._parts)
-        for name, value in settings.items():
-            setattr(made, name, value)
-        return made
+        given = given_settings("from_pretrained", settings, others=FROM_PRETRAINED)
+        return cls(open_tokenizer(name_or_path, revision=revision, **given)._parts)

@@ -1,30 +1,36 @@
-"""What does a tokenizer's work: the `tokenizers` library, or byte pairs until it is needed."""
+"""Encoding and decoding: the `tokenizers` library, and byte pairs of our own until it is needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from pellucid.tokenizer.byte_pairs import BytePairs
+from pellucid.tokenizer.failures import library_call
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
-# About as much text as takes byte pairs no longer than the library takes to read OpenAI's vocabulary.
+    from pellucid.tokenizer.long_texts import LongTexts
+
+# Encoding this many characters with byte pairs takes about as long as the library takes to read OpenAI's vocabulary.
 _CHARACTERS_WITHOUT_LIBRARY = 16_384
 
 _IDS_WITHOUT_LIBRARY = 4_096
 
-# One for all: a tokenizer with a lock of its own could not be pickled.
-_MAKING = Lock()
+# Texts of up to this many characters are encoded whole.
+_SHORT_TEXT = 1 << 17
+
+# Shared by all tokenizers: one with a lock of its own could not be pickled.
+_BUILDING = Lock()
 
 
 class Backend:
     """The pipeline in the `tokenizers` library.
 
-    With `byte_pairs` it is made when it is needed, for that takes a tenth of a second: until then they know the
-    tokens and encode short, plain texts. From then on it alone answers, for it may have been given more tokens.
+    With `byte_pairs` the pipeline is built at first need, because that takes a tenth of a second. Until then byte
+    pairs encode and decode short plain texts. Afterwards only the pipeline is used, because tokens may be added to it.
     """
 
     def __init__(
@@ -34,39 +40,90 @@ class Backend:
         make: Callable[[], Tokenizer] | None = None,
         byte_pairs: BytePairs | None = None,
     ) -> None:
-        """library: the pipeline; or make: what makes it, and byte_pairs: what serves until then."""
+        """library: the pipeline; or make, which builds it, and byte_pairs, used until then."""
         self._library = library
         self._make = make
         self.byte_pairs = byte_pairs
-        # Whether tokens are strings of bytes. Only a tokenizer.json of another kind of tokenizer has others.
+        # Whether tokens are strings of bytes, as GPT-2's are. A tokenizer.json may hold another kind.
         self.is_byte_level = library is None or _is_byte_level(library)
         self._characters_left = _CHARACTERS_WITHOUT_LIBRARY
 
     @property
     def library(self) -> Tokenizer:
-        """The pipeline, made where it has not been."""
+        """The pipeline, built where it has not been."""
         if self._library is None:
             assert self._make is not None
-            with _MAKING:  # two threads must not get two, to add tokens to
+            with _BUILDING:  # two threads must not get two pipelines, of which one would lose added tokens
                 if self._library is None:
                     made = self._make()
                     self.byte_pairs = None
                     self._library = made
         return self._library
 
-    def encode_plain(self, text: str) -> list[int] | None:
-        """The ids of a text where byte pairs can tell, None where the library is to be asked."""
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        """The ids of a text."""
         byte_pairs = self.byte_pairs
-        if byte_pairs is None or len(text) > self._characters_left:
-            return None
-        self._characters_left -= len(text)
-        return byte_pairs.encode(text)
+        if byte_pairs is not None and len(text) <= self._characters_left:
+            self._characters_left -= len(text)
+            plain = byte_pairs.encode(text)
+            if plain is not None:
+                return plain
+        with library_call("encode this text"):
+            if len(text) <= _SHORT_TEXT:
+                return self.library.encode(text, add_special_tokens=add_special_tokens).ids
+            ids = [
+                token_id
+                for part in self._long_texts().parts(text)
+                for token_id in self.library.encode(part, add_special_tokens=False).ids
+            ]
+            return self._with_special_tokens(ids) if add_special_tokens else ids
+
+    def _long_texts(self) -> LongTexts:
+        from pellucid.tokenizer.long_texts import LongTexts
+
+        return LongTexts.of(self.library)
+
+    def _with_special_tokens(self, ids: list[int]) -> list[int]:
+        """The ids with those that the post-processor puts around any text."""
+        if not self.library.num_special_tokens_to_add(False):
+            return ids
+        probe = self.library.encode("a", add_special_tokens=False).ids
+        around = self.library.encode("a").ids
+        start = next(i for i in range(len(around)) if around[i : i + len(probe)] == probe)
+        return [*around[:start], *ids, *around[start + len(probe) :]]
+
+    def encodings(
+        self, texts: Sequence[str], add_special_tokens: bool, limit: int | None = None, side: str = "right"
+    ) -> list[Encoding]:
+        """The library's encoding of each text, of at most `limit` ids, special tokens included."""
+        library = self.library
+        with library_call("encode this text"):
+            if limit is None:
+                if len(texts) == 1:
+                    return [library.encode(texts[0], add_special_tokens=add_special_tokens)]
+                return library.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+            # The library's own truncation is a setting of the shared pipeline, so one thread's would reach another's.
+            room = limit - (library.num_special_tokens_to_add(False) if add_special_tokens else 0)
+            encodings = library.encode_batch_fast(list(texts), add_special_tokens=False)
+            for encoding in encodings:
+                if len(encoding) > room:
+                    encoding.truncate(max(0, room), direction=side)
+            return [library.post_process(encoding, add_special_tokens=add_special_tokens) for encoding in encodings]
+
+    def surely_exceeds(self, text: str, limit: int) -> bool:
+        """Whether a text has more than `limit` ids, told from its length: False where only encoding can tell."""
+        if len(text) <= limit:
+            return False
+        byte_pairs = self.byte_pairs
+        longest = self._long_texts().longest_token if byte_pairs is None else byte_pairs.longest_token
+        return longest is not None and len(text.encode()) > limit * longest
 
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
-        """The text of ids. Bytes that are no UTF-8 become U+FFFD."""
+        """The text of ids. Bytes that are not UTF-8 become U+FFFD."""
         byte_pairs = self.byte_pairs
         if byte_pairs is None or len(ids) > _IDS_WITHOUT_LIBRARY:
-            return self.library.decode(ids, skip_special_tokens=skip_special_tokens)
+            with library_call("decode these ids"):
+                return self.library.decode(ids, skip_special_tokens=skip_special_tokens)
         return byte_pairs.decode(ids, skip_special_tokens)
 
     def special_ids(self) -> frozenset[int]:

@@ -23,7 +23,9 @@ def _byte_of_character() -> dict[str, int]:
 
 _BYTE_OF_CHARACTER = _byte_of_character()
 
-# The bytes' tokens and their ids, which are in this order.
+BYTE_CHARACTERS = frozenset(_BYTE_OF_CHARACTER)
+
+# The tokens of single bytes, in the order of their ids.
 _CHARACTERS = tuple(_BYTE_OF_CHARACTER)
 _ID_OF_BYTE = {byte: token_id for token_id, byte in enumerate(_BYTE_OF_CHARACTER.values())}
 
@@ -65,6 +67,11 @@ class BytePairs:
     def end_of_text(self) -> int:
         """The id of `<|endoftext|>`, the last one."""
         return len(self) - 1
+
+    @property
+    def longest_token(self) -> int:
+        """The number of bytes of the longest token."""
+        return max(len(merge.decode()) - 1 for merge in self._merges)
 
     def token(self, token_id: int) -> str | None:
         """The token of an id, in GPT-2's spelling of bytes; None for an id from `len(self)` on."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import re
 
+from pellucid.tokenizer.arguments import check_id
 from pellucid.tokenizer.gpt2_tokenizer import GPT2Tokenizer
-from pellucid.tokenizer.vocabulary import check_id
 
 # How vocabularies that are not byte-level spell a byte for which they have no token.
 _BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")

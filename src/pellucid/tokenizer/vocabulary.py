@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self, overload
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from pellucid.errors import TokenizerError
+from pellucid.tokenizer.arguments import ArrayLike, as_ids, check_id, check_text
 from pellucid.tokenizer.byte_pairs import spelt_bytes
+from pellucid.tokenizer.failures import library_call
 from pellucid.tokenizer.parts import SPECIAL_TOKEN_NAMES, TokenizerParts
+from pellucid.tokenizer.settings import added_token, token_text
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
-
-
-class ArrayLike(Protocol):
-    """A numpy array or a torch tensor, of any number of axes."""
-
-    def tolist(self) -> Any: ...
-
-
-# The tokenizers library holds ids in 32 bits.
-_ID_LIMIT = 2**32
 
 
 class _TokenName:
@@ -82,9 +76,33 @@ class Vocabulary:
     mask_token_id = _TokenIdName()
 
     def __init__(self, parts: TokenizerParts) -> None:
+        if not isinstance(parts, TokenizerParts):
+            raise TokenizerError(
+                f"{type(self).__name__} is made by from_folder(folder), from_vocabulary(vocab, merges) or bundled()"
+            )
         self._parts = parts
         self._special_tokens = dict(parts.special_tokens)
         self._extra_special_tokens = list(parts.extra_special_tokens)
+
+    def __getattr__(self, name: str) -> str | int | None:
+        """Special tokens under names of the tokenizer's own: `tokenizer.image_token`, `tokenizer.image_token_id`."""
+        named: Mapping[str, str] = self.__dict__.get("_special_tokens", {})
+        if (token := named.get(name.removesuffix("_id"))) is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{self._near(name)}")
+        return self.backend_tokenizer.token_to_id(token) if name.endswith("_id") else token
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raises `TokenizerError` for a public name that is no attribute, which would be ignored."""
+        if name.startswith("_") or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        elif name in self._special_tokens:
+            self._name_special_token(name, value)
+        else:
+            raise TokenizerError(f"a tokenizer has no attribute {name}{self._near(name)}")
+
+    def _near(self, name: str) -> str:
+        near = get_close_matches(name, [known for known in dir(type(self)) if not known.startswith("_")], n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
     @property
     def backend_tokenizer(self) -> Tokenizer:
@@ -93,7 +111,7 @@ class Vocabulary:
 
     @property
     def is_byte_level(self) -> bool:
-        """Whether tokens are strings of bytes. Only a tokenizer.json of another kind of tokenizer has others."""
+        """Whether tokens are strings of bytes, as GPT-2's are; a `tokenizer.json` may hold another kind."""
         return self._parts.backend.is_byte_level
 
     def __len__(self) -> int:
@@ -139,6 +157,12 @@ class Vocabulary:
         """Special tokens without a name of their own."""
         return list(self._extra_special_tokens)
 
+    @extra_special_tokens.setter
+    def extra_special_tokens(self, tokens: Sequence[str | AddedToken]) -> None:
+        if not isinstance(tokens, list | tuple):
+            raise TokenizerError(f"extra_special_tokens is {tokens!r}; it must be a list of tokens")
+        self._extra_special_tokens = [self._known_token("extra_special_tokens", token) for token in tokens]
+
     @property
     def all_special_tokens(self) -> list[str]:
         """Every special token once, the named ones first."""
@@ -155,48 +179,69 @@ class Vocabulary:
         return self._parts.backend.special_ids()
 
     def add_tokens(self, tokens: str | AddedToken | Sequence[str | AddedToken], special_tokens: bool = False) -> int:
-        """Have tokens found whole in text, at new ids at the end where the vocabulary lacks them; returns how many.
+        """Find these tokens whole in text; returns how many were new to the vocabulary and got ids at its end.
 
-        The model needs rows for new ids.
+        The model needs embeddings for new ids: `model.resize_token_embeddings(len(tokenizer))`.
         """
-        from tokenizers import AddedToken
-
-        tokens = [tokens] if isinstance(tokens, str | AddedToken) else list(tokens)
-        for token in tokens:
-            check_text(token.content if isinstance(token, AddedToken) else token, "a token")
+        listed = list(tokens) if isinstance(tokens, list | tuple) else [tokens]
+        for token in listed:
+            check_text(token_text(token), "a token")
         pipeline = self.backend_tokenizer
-        return pipeline.add_special_tokens(tokens) if special_tokens else pipeline.add_tokens(tokens)
+        return pipeline.add_special_tokens(listed) if special_tokens else pipeline.add_tokens(listed)
 
-    def add_special_tokens(self, tokens: Mapping[str, str | Sequence[str]]) -> int:
-        """Name special tokens, `{"pad_token": "<pad>"}`, as `add_tokens` does where need be; returns how many."""
-        added = 0
+    def add_special_tokens(
+        self,
+        tokens: Mapping[str, str | AddedToken | Sequence[str | AddedToken]],
+        replace_extra_special_tokens: bool = True,
+    ) -> int:
+        """Name special tokens, `{"pad_token": "<pad>"}`, and add those that the vocabulary lacks; returns how many.
+
+        replace_extra_special_tokens: whether `extra_special_tokens` replaces the list that there was.
+        """
+        named, extra = self._special_tokens_to_add(tokens)
+        listed = [added_token(token, special=True) for token in (*named.values(), *extra)]
+        added = self.add_tokens(listed, special_tokens=True)
+        self._special_tokens |= {name: token_text(token) for name, token in named.items()}
+        if extra:
+            kept = [] if replace_extra_special_tokens else self._extra_special_tokens
+            self._extra_special_tokens = list(dict.fromkeys([*kept, *map(token_text, extra)]))
+        return added
+
+    def _special_tokens_to_add(self, tokens: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+        """The tokens with a name, and those without."""
+        named: dict[str, Any] = {}
+        extra: list[Any] = []
         for name, value in tokens.items():
-            if name in ("extra_special_tokens", "additional_special_tokens") and not isinstance(value, str):
-                added += self.add_tokens(list(value), special_tokens=True)
-                self._extra_special_tokens = list(dict.fromkeys([*self._extra_special_tokens, *value]))
-            elif name in SPECIAL_TOKEN_NAMES and isinstance(value, str):
-                added += self.add_tokens(value, special_tokens=True)
-                self._special_tokens[name] = value
+            if name in ("extra_special_tokens", "additional_special_tokens") and isinstance(value, list | tuple):
+                extra += value
+            elif name in SPECIAL_TOKEN_NAMES or name in self._special_tokens:
+                named[name] = value
             else:
                 raise TokenizerError(
-                    f"{name}={value!r} names no special token; names are {', '.join(SPECIAL_TOKEN_NAMES)}"
+                    f"{name}={value!r} names no special token; names are {', '.join(SPECIAL_TOKEN_NAMES)}, and "
+                    "extra_special_tokens for a list of others"
                 )
-        return added
+        for token in (*named.values(), *extra):
+            token_text(token)
+        return named, extra
 
     def _name_special_token(self, name: str, token: str | AddedToken | None) -> None:
         if token is None:
             self._special_tokens.pop(name, None)
-            return
-        from tokenizers import AddedToken
+        else:
+            self._special_tokens[name] = self._known_token(name, token)
 
-        text = token.content if isinstance(token, AddedToken) else token
+    def _known_token(self, name: str, token: str | AddedToken) -> str:
+        """The text of a token that the vocabulary has. Raises `TokenizerError` where it has not."""
+        text = token_text(token)
         check_text(text, name)
         if self.backend_tokenizer.token_to_id(text) is None:
+            value = [text] if name == "extra_special_tokens" else text
             raise TokenizerError(
                 f"{name} cannot be {text!r}: the vocabulary has no such token. "
-                f"Choose one that it has, or add it: add_special_tokens({{{name!r}: {text!r}}})"
+                f"Choose one that it has, or add it: add_special_tokens({{{name!r}: {value!r}}})"
             )
-        self._special_tokens[name] = text
+        return text
 
     # Ids and tokens
 
@@ -233,7 +278,8 @@ class Vocabulary:
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text that these tokens spell."""
         decoder = self.backend_tokenizer.decoder
-        return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
+        with library_call("decode tokens"):
+            return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
 
     def _known_ids(self, tokens: Sequence[str]) -> list[int]:
         ids = (self.backend_tokenizer.token_to_id(token) for token in tokens)
@@ -252,42 +298,3 @@ class Vocabulary:
     def display_token(self, token_id: int) -> str:
         r"""A token for people to read: its text, with bytes that are only part of a character as `\xe2\x80`."""
         return self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
-
-
-def as_ids(value: Any) -> Any:
-    """Ids from what callers have: an int or a 0-d array gives an int, a sequence a list, a nested one lists."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Mapping) and "input_ids" in value:
-        return as_ids(value["input_ids"])
-    if not isinstance(value, list | tuple | range):
-        return check_id(value)
-    if all(type(item) is int and 0 <= item < _ID_LIMIT for item in value):
-        return list(value)
-    ids = [as_ids(item) for item in value]
-    nested = [isinstance(item, list) for item in ids]
-    if any(nested) and not all(nested):
-        raise TokenizerError("ids and sequences of ids are mixed in one list")
-    return ids
-
-
-def check_id(value: Any) -> int:
-    """The id as an int. Raises `TokenizerError` for what cannot be one."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if not isinstance(value, int) or not 0 <= value < _ID_LIMIT:
-        raise TokenizerError(f"{value!r} is not a token id; ids are whole numbers from 0")
-    return int(value)
-
-
-def check_text(text: object, what: str) -> None:
-    """Raise `TokenizerError` for what is not text, and for text that is not Unicode."""
-    if not isinstance(text, str):
-        raise TokenizerError(f"{what} is a {type(text).__name__}, not a string")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise TokenizerError(
-            f"{what} has a lone surrogate (U+{ord(text[error.start]):04X}) at position {error.start}: "
-            "half a character, which has no UTF-8. Decode the source with errors='replace', or remove it"
-        ) from None
