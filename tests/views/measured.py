@@ -51,21 +51,22 @@ def patterns(tokens: Tokens, layers: int = LAYERS, heads: int = HEADS, seed: int
     return AttentionPatterns(tuple(range(count)), tuple(tokens), tuple(range(layers)), tuple(range(heads)), found)
 
 
-def a_lens(tokens: Tokens, seed: int = 0, top: int = 3) -> LogitLens:
-    """A lens whose likeliest tokens are taken from the text's own."""
+def a_lens(tokens: Tokens, seed: int = 0, top: int = 3, target: int | None = None) -> LogitLens:
+    """A lens whose likeliest tokens are taken from the text's own. target: default: the last layer's prediction."""
     generator = np.random.default_rng(seed)
     count, rows = len(tokens), LAYERS + 1
     shape = (rows, count)
     chances = -np.sort(-generator.dirichlet([0.4] * 8, size=shape).astype(np.float32), axis=-1)[:, :, :top]
+    top_ids = generator.integers(0, count, (*shape, top))
     return LogitLens(
         tuple(range(count)),
         tuple(tokens),
         ("embed", *map(str, range(LAYERS))),
-        generator.integers(0, count, (*shape, top)),
+        top_ids,
         np.log(chances + 1e-9),
         chances,
         generator.uniform(0, 10, shape).astype(np.float32),
-        generator.integers(0, count, count),
+        top_ids[-1, :, 0] if target is None else np.full(count, target),
         generator.normal(size=shape).astype(np.float32),
         generator.uniform(0, 1, shape).astype(np.float32),
         generator.integers(0, 50257, shape),

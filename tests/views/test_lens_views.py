@@ -133,6 +133,19 @@ def test_the_lens_in_a_terminal_and_a_figure_has_its_tokens() -> None:
         assert "embed" in shown
 
 
+def test_a_lens_made_for_a_token_shows_that_tokens_rank_at_every_layer_and_position() -> None:
+    lens = a_lens(PLAIN, target=2)
+    page = self_contained(display.html(lens))
+    figure = texts(logit_lens.logit_lens_figure(lens))
+    shown = printed(lens, 140)
+    assert f"the rank of {visible(PLAIN[2], 2)}" in shown
+    for rank in lens.target_ranks.ravel():
+        assert all(f"{int(rank):,}" in place for place in (shown, "\n".join(page.said), "\n".join(figure)))
+    probabilities = printed(logit_lens.logit_lens_view(lens, "target"), 140)
+    for share in lens.target_probabilities.ravel():
+        assert share_text(float(share)) in probabilities
+
+
 def test_a_lens_that_is_too_wide_keeps_the_latest_positions_and_says_so() -> None:
     text = on_the_page(a_lens([f"w{number}" for number in range(60)]), 80)
     head = next(line for line in text.splitlines() if line.startswith("layer"))

@@ -1,6 +1,6 @@
-"""What all figures share: matplotlib on first use, one palette, and a page for diagrams.
+"""Shared by all figures: matplotlib at first use, the palette, and a page for diagrams.
 
-Figures are made without pyplot, so nothing global changes and none has to be closed.
+Figures are made without pyplot: no global state changes, and none has to be closed.
 """
 
 from __future__ import annotations
@@ -28,30 +28,32 @@ MLP_FILL = "#e9f4ed"
 EMBEDDING = "#6a5495"
 EMBEDDING_FILL = "#f0ecf8"
 
-# matplotlib brings these two with it.
+# Bundled with matplotlib.
 SANS = "DejaVu Sans"
 MONO = "DejaVu Sans Mono"
 
 _DPI = 120
-_SMALLEST = 5.0  # points, below which text is not made to fit
+_SMALLEST = 5.0  # points: text is not shrunk below this size
 _PADDING = 0.1  # inches between a box and the text in it
 
 Point = tuple[float, float]
 
 
 def blank_figure(width: float, height: float, feature: str) -> Figure:
-    """A white figure of this size in inches, drawn by Agg. Raises `MissingExtraError`, naming the feature."""
+    """A white figure of this size in inches, drawn by Agg. Raises `MissingExtraError` without the `plot` extra; the
+    message names the feature."""
     require("plot", feature)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    from pellucid.views.notebook_figure import NotebookFigure
+
+    figure = NotebookFigure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def drawable(text: str) -> str:
-    """Text without what the figures' fonts have no picture for: such characters become their escapes."""
+    """Text with escapes in place of the characters that the figures' fonts lack."""
     from matplotlib.font_manager import findfont, get_font
 
     font = get_font(findfont(MONO))

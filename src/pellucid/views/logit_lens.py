@@ -1,4 +1,4 @@
-"""The logit lens as a table: what each layer would say at each position of a text."""
+"""The logit lens as a table: the prediction of each layer at each position of a text."""
 
 from __future__ import annotations
 
@@ -18,26 +18,36 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Group
 
-# What cells are coloured by: the probability of the token in them, the layer's entropy, or the probability or the
-# rank of the token that is followed.
+# What colours a cell: the probability of its likeliest token, the layer's entropy, or the probability or the rank of
+# the target. Cells show their likeliest token, or, for the last two, the number itself.
 LensColour = Literal["probability", "entropy", "rank", "target"]
 
-# In longer texts a cell tells its likeliest token only, else the page would be large.
+# In longer texts the tooltip of a cell has the likeliest token only, which bounds the size of the HTML.
 _TELLS_ALL = 200
 
 
-def logit_lens_picture(lens: LogitLens, by: LensColour = "probability") -> Picture:
-    """A row for each layer, a column for each position; in each cell the likeliest token. by: what colours it."""
+def logit_lens_picture(lens: LogitLens, by: LensColour | None = None) -> Picture:
+    """A row for each layer, a column for each position. by: what cells show and are coloured by; default: the rank of
+    the target if the lens was made for a token, else the probability of each cell's likeliest token."""
+    by = by or ("rank" if _has_chosen_target(lens) else "probability")
     values, scale, meaning = _coloured(lens, by)
     rows, columns = lens.entropy.shape
-    texts = [[_piece(lens, int(lens.top_ids[row, column, 0])) for column in range(columns)] for row in range(rows)]
+    shows_target = by in ("rank", "target")
+    texts = [
+        [
+            scale.text(float(values[row, column])) if shows_target else _piece(lens, int(lens.top_ids[row, column, 0]))
+            for column in range(columns)
+        ]
+        for row in range(rows)
+    ]
     tokens = token_labels(lens.tokens, lens.ids)
 
     def told(row: int, column: int) -> str:
         return _told(lens, row, column, f"{column} {tokens[column]}", brief=columns > _TELLS_ALL)
 
     grid = Grid("", "layer", "position", lens.layers, tokens, values, scale, texts, told, numbered="columns")
-    notes = ["in each cell the token that the layer finds likeliest to come next", f"coloured by {meaning}"]
+    cells = "that number" if shows_target else "the layer's likeliest next token"
+    notes = [f"coloured by {meaning}; in each cell {cells}"]
     return Picture(f"logit lens, {rows} layers × {columns} positions", [grid], notes)
 
 
@@ -45,16 +55,21 @@ def _coloured(lens: LogitLens, by: LensColour) -> tuple[Any, Scale, str]:
     if by == "probability":
         return lens.top_probabilities[:, :, 0], share_scale("probability", BLUE), "its probability"
     if by == "entropy":
-        return lens.entropy, entropy_scale(), "the entropy of what the layer says, in nats"
+        return lens.entropy, entropy_scale(), "the entropy of the layer's prediction, in nats"
     followed = _followed(lens)
     if by == "rank":
         return lens.target_ranks, rank_scale(), f"the rank of {followed}"
     return lens.target_probabilities, share_scale("probability", BLUE), f"the probability of {followed}"
 
 
+def _has_chosen_target(lens: LogitLens) -> bool:
+    """Whether the target is a token that was asked for, not the model's own prediction."""
+    return bool((lens.target_ids != lens.top_ids[-1, :, 0]).any())
+
+
 def _followed(lens: LogitLens) -> str:
     ids = set(lens.target_ids.tolist())
-    return _piece(lens, ids.pop()) if len(ids) == 1 else "the token that the model predicts in the end"
+    return _piece(lens, ids.pop()) if len(ids) == 1 else "the model's final prediction at the position"
 
 
 def _piece(lens: LogitLens, token: int) -> str:
@@ -76,15 +91,15 @@ def _told(lens: LogitLens, row: int, column: int, position: str, *, brief: bool)
 
 
 @display.terminal.register(LogitLens)
-def logit_lens_view(lens: LogitLens, by: LensColour = "probability") -> Group:
+def logit_lens_view(lens: LogitLens, by: LensColour | None = None) -> Group:
     return picture_view(logit_lens_picture(lens, by))
 
 
 @display.html.register(LogitLens)
-def logit_lens_html(lens: LogitLens, by: LensColour = "probability") -> str:
+def logit_lens_html(lens: LogitLens, by: LensColour | None = None) -> str:
     return picture_html(logit_lens_picture(lens, by))
 
 
-def logit_lens_figure(lens: LogitLens, by: LensColour = "probability") -> Figure:
+def logit_lens_figure(lens: LogitLens, by: LensColour | None = None) -> Figure:
     """Draw the table. Raises `MissingExtraError` without the `plot` extra."""
     return picture_figure(logit_lens_picture(lens, by), "logit_lens_figure")
