@@ -1,4 +1,4 @@
-"""Execute the walkthrough notebook in place, so that it shows what the code does now: `python examples/execute.py`."""
+"""Execute notebooks in place: `python examples/execute.py [NOTEBOOK ...]`; default: all of this folder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-NOTEBOOK = Path(__file__).parent / "walkthrough.ipynb"
+NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 CELL_SECONDS = 300
 
 
 def execute(path: Path) -> nbformat.NotebookNode:
-    """The notebook with every code cell run, in this Python's own kernel; raises where a cell does.
+    """The notebook with the outputs of every code cell. Raises `CellExecutionError` if a cell fails.
 
-    What differs from run to run and says nothing, such as times and the interpreter's version, is left out.
+    Times and the interpreter's version, which differ between runs, are left out.
     """
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -34,13 +34,13 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 
 def main() -> int:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else NOTEBOOK
-    try:
-        notebook = execute(path)
-    except CellExecutionError as error:
-        print(error, file=sys.stderr)
-        return 1
-    nbformat.write(notebook, path)
+    for path in [Path(argument) for argument in sys.argv[1:]] or NOTEBOOKS:
+        try:
+            notebook = execute(path)
+        except CellExecutionError as error:
+            print(error, file=sys.stderr)
+            return 1
+        nbformat.write(notebook, path)
     return 0
 
 

@@ -47,7 +47,16 @@ def plain(value: Any, width: int | None = None) -> str:
     """What a terminal shows of a value, without colour. width: columns; default: the terminal's, 80 without one."""
     from rich.console import Console
 
-    console = Console(width=width, color_system=None, force_terminal=False, markup=False, highlight=False, emoji=False)
+    # In a notebook, rich would display what it captures.
+    console = Console(
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        force_jupyter=False,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
     with console.capture() as capture:
         console.print(terminal(value))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()).strip("\n")

@@ -1,4 +1,4 @@
-"""The project's own walkthrough runs on the bundled model as it is committed."""
+"""The notebooks of examples/ run on the bundled model and are committed with their results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import nbformat
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NOTEBOOK = EXAMPLES / "walkthrough.ipynb"
+# The notebooks, with their pictures and their HTML views.
+NOTEBOOKS = {"walkthrough.ipynb": (3, 5), "seeing_inside.ipynb": (1, 8)}
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -23,22 +24,30 @@ def pictures(notebook: nbformat.NotebookNode) -> list[str]:
     return [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
 
 
+def views(notebook: nbformat.NotebookNode) -> int:
+    """How many cells show a result as HTML."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return sum("pellucid-view" in output.get("data", {}).get("text/html", "") for output in outputs)
+
+
 @pytest.mark.xdist_group("walkthrough")
-def test_every_cell_runs_on_the_bundled_model() -> None:
-    executed = runpy.run_path(str(EXAMPLES / "execute.py"))["execute"](NOTEBOOK)
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_cell_runs_on_the_bundled_model(name: str) -> None:
+    executed = runpy.run_path(str(EXAMPLES / "execute.py"))["execute"](EXAMPLES / name)
     for cell in code_cells(executed):
         assert cell.execution_count is not None
-        assert not [output for output in cell.outputs if output.output_type == "error"], cell.source
-    assert len(pictures(executed)) == 3
+        assert not [output for output in cell.outputs if output.output_type in ("error", "display_data")], cell.source
+    assert (len(pictures(executed)), views(executed)) == NOTEBOOKS[name]
 
 
-def test_the_committed_notebook_shows_its_results() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_committed_notebook_shows_its_results(name: str) -> None:
+    notebook = nbformat.read(EXAMPLES / name, as_version=4)
     nbformat.validate(notebook)
     assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
-    assert len(pictures(notebook)) == 3
+    assert (len(pictures(notebook)), views(notebook)) == NOTEBOOKS[name]
     assert not any("execution" in cell.metadata for cell in notebook.cells), "times say nothing to a reader"
-    assert NOTEBOOK.stat().st_size < 1_000_000
+    assert (EXAMPLES / name).stat().st_size < 1_000_000
 
 
 def test_executing_a_notebook_that_fails_reports_the_cell_and_leaves_the_file_alone(tmp_path: Path) -> None:
