@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import operator
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from pellucid import decoding
-from pellucid.checkpoint import Checkpoint, open_checkpoint
-from pellucid.config import GPT2Config, as_token_ids
+from pellucid.checkpoint import open_checkpoint
+from pellucid.config import as_token_ids
 from pellucid.decoding.distribution import check_finite, entropy, log_softmax
 from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions, rules
@@ -23,20 +20,15 @@ from pellucid.decoding.task import DecodingTask
 from pellucid.display import Results
 from pellucid.engine import Engine
 from pellucid.engines import EngineName, Precision, choose_engine, load_native_engine, load_reference_model
-from pellucid.errors import ContextLengthError, OptionError, PicklingError
-from pellucid.lens.instruments.of_models import ModelInstruments
-from pellucid.lens.looking import LooksInside
-from pellucid.quoting import quoted
-from pellucid.tokenizer import GPT2Tokenizer
+from pellucid.errors import ContextLengthError, OptionError
+from pellucid.inspectable_model import InspectableModel
+from pellucid.loaded_model import Prompt
 
 if TYPE_CHECKING:
     from pellucid.decoding.records.record import Record
     from pellucid.decoding.results import Generation, Prediction, Score
     from pellucid.decoding.session import Session
     from pellucid.lens.names import Names
-    from pellucid.reference.model import GPT2LMHeadModel
-
-Prompt = str | Sequence[int]
 
 
 def load(
@@ -80,73 +72,12 @@ def load(
     return LanguageModel(checkpoint, ReferenceEngine(model), model, precision=precision or "float32")
 
 
-class LanguageModel(LooksInside, ModelInstruments):
-    """A loaded GPT-2: what `load` returns.
+class LanguageModel(InspectableModel):
+    """A loaded GPT-2, what `load` returns: decodes, predicts and scores here, is traced and measured as
+    `InspectableModel` says.
 
     name: what was loaded. config: its configuration. precision: how its weights are stored.
     """
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        engine: Engine,
-        model: GPT2LMHeadModel | None = None,
-        *,
-        precision: Precision = "float32",
-    ) -> None:
-        self.name = checkpoint.name
-        self.config: GPT2Config = checkpoint.config
-        self.precision: Precision = precision
-        self._engine = engine
-        self._model = model
-        self._checkpoint = checkpoint
-        self._tokenizer: GPT2Tokenizer | None = None
-        self._filling = threading.Lock()  # the model and the tokenizer, which are made at their first use
-
-    def __reduce__(self) -> NoReturn:
-        raise PicklingError(
-            "a LanguageModel cannot be pickled: its weights and cache belong to one process. Load it in every worker: "
-            f"pellucid.load({self.name!r}, precision={self.precision!r})"
-        )
-
-    def __repr__(self) -> str:
-        millions = self.config.parameter_count / 1e6
-        return f"LanguageModel({self.name!r}, {millions:.1f}M parameters, {type(self._engine).__name__})"
-
-    @property
-    def engine(self) -> Engine:
-        """What runs the model: the engine that `load` chose. Inside `hooks` and `ablated` each access gives a new
-        reference engine with the hooks of the context; a call takes one when it begins and keeps it."""
-        if self._model is None:  # hooks are on the model in torch
-            return self._engine
-        from pellucid.lens.hooks import model_here
-
-        here = model_here(self._model)
-        if here is self._model:
-            return self._engine
-        from pellucid.reference.engine import ReferenceEngine
-
-        return ReferenceEngine(here)
-
-    @property
-    def model(self) -> GPT2LMHeadModel:
-        """The model in torch: the torch engine's own; beside the native engine a float32 model of the weights that the
-        engine multiplies with, made at first use. Raises `MissingExtraError` without torch."""
-        if self._model is None:
-            with self._filling:
-                if self._model is None:
-                    weights = getattr(self._engine, "weights", None)
-                    self._model = load_reference_model(self._checkpoint if weights is None else weights())
-        return self._model
-
-    @property
-    def tokenizer(self) -> GPT2Tokenizer:
-        """The checkpoint's tokenizer. Raises `TokenizerError` where it has none."""
-        if self._tokenizer is None:
-            with self._filling:
-                if self._tokenizer is None:
-                    self._tokenizer = self._checkpoint.tokenizer()
-        return self._tokenizer
 
     def generate(
         self,
@@ -177,7 +108,7 @@ class LanguageModel(LooksInside, ModelInstruments):
         if tracer is not None:
             tracer.check(task.prompts, task.options)
         results = decoding.finish(decoding.start(task))
-        found = generations(task, results, self._known_tokenizer, self.name)
+        found = generations(task, results, self.known_tokenizer, self.name)
         found = found if tracer is None else tracer.with_traces(found)
         return found[0] if single and task.options.num_return_sequences == 1 else Results(found)
 
@@ -215,7 +146,7 @@ class LanguageModel(LooksInside, ModelInstruments):
         task = self._task(prompts, options, record=recorded, assistant_model=assistant_model)
         if not single or (task.options.num_return_sequences > 1 and task.options.num_beams == 1):
             raise OptionError("stream_record takes one prompt and shows one sequence, or one search")
-        return stream_record(task, self._known_tokenizer, self.name)
+        return stream_record(task, self.known_tokenizer, self.name)
 
     def session(self, prompt: Prompt = "", **options: Any) -> Session:
         """Decode by hand from a prompt: see `Session`. options: what it goes by unless told otherwise."""
@@ -224,9 +155,7 @@ class LanguageModel(LooksInside, ModelInstruments):
         prompts, single = self._prompts(prompt)
         if not single:
             raise OptionError("a session has one prompt")
-        return Session(
-            self.engine, prompts[0], self._options, options, tokenizer=self._known_tokenizer, model=self.name
-        )
+        return Session(self.engine, prompts[0], self._options, options, tokenizer=self.known_tokenizer, model=self.name)
 
     def replay(
         self, record: Record, *, assistant_model: str | Path | LanguageModel | None = None, **functions: Any
@@ -245,7 +174,7 @@ class LanguageModel(LooksInside, ModelInstruments):
             token_bytes=self._token_bytes,
             assistant=self._assistant(assistant_model),
         )
-        return generations(task, decoding.finish(decoding.start(task)), self._known_tokenizer, self.name)[rank]
+        return generations(task, decoding.finish(decoding.start(task)), self.known_tokenizer, self.name)[rank]
 
     def _task(
         self,
@@ -349,41 +278,6 @@ class LanguageModel(LooksInside, ModelInstruments):
         check_finite(logits)
         return logits
 
-    def _prompts(self, prompt: Prompt | Sequence[Prompt]) -> tuple[list[list[int]], bool]:
-        """Ids of one prompt or several, and whether it was one."""
-        if isinstance(prompt, str):
-            return [self._ids(prompt)], True
-        parts = _listed(prompt)
-        if parts and all(isinstance(part, (str, list, tuple)) for part in parts):
-            return [self._ids(part) for part in parts], False
-        return [self._ids(parts)], True
-
-    def _ids(self, prompt: Prompt) -> list[int]:
-        try:
-            ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [operator.index(i) for i in prompt]
-        except TypeError as error:
-            raise OptionError("a prompt is a string or a list of token ids (whole numbers)") from error
-        if not ids and self.config.bos_token_id is not None:
-            return [self.config.bos_token_id]
-        if not ids:
-            raise OptionError("the prompt is empty and this model has no bos token to start from")
-        return ids
-
-    @property
-    def _known_tokenizer(self) -> GPT2Tokenizer | None:
-        return self.tokenizer if self._checkpoint.has_tokenizer else None
-
-    @property
-    def _token_bytes(self) -> Callable[[int], bytes] | None:
-        return self.tokenizer.token_bytes if self._checkpoint.has_tokenizer else None
-
-    def _text(self, ids: Sequence[int]) -> str | None:
-        return self.tokenizer.decode(ids) if self._checkpoint.has_tokenizer else None
-
-    def _piece(self, token: int) -> str | None:
-        """One token's text; bytes that are only part of a character are written out."""
-        return self.tokenizer.display_token(token) if self._checkpoint.has_tokenizer else None
-
     def _options(self, options: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> GenerationOptions:
         eos = self._checkpoint.generation_config.get("eos_token_id", self.config.eos_token_id)
         settled = GenerationOptions.from_kwargs(
@@ -397,13 +291,3 @@ class LanguageModel(LooksInside, ModelInstruments):
             unread = 0 if settled.penalty_alpha else 1
             settled = settled.replace(max_length=max(self.engine.n_positions, max(map(len, prompts))) + unread)
         return settled
-
-
-def _listed(prompt: Any) -> list[Any]:
-    """The items of a list, an array or an iterator. The items of bytes, dicts and sets are no token ids."""
-    if not isinstance(prompt, (bytes, bytearray, memoryview, Mapping, Set)):
-        with suppress(TypeError):
-            return list(prompt)
-    raise OptionError(
-        f"the prompt is {quoted(prompt)}; it must be a string, a list of token ids, or a list of several prompts"
-    )

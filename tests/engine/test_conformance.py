@@ -17,6 +17,7 @@ from pellucid import GPT2Config, GPT2LMHeadModel, native
 from pellucid.checkpoint import open_checkpoint
 from pellucid.engine import Engine, Slot
 from pellucid.errors import ContextLengthError
+from pellucid.lens.traced_model import TracedModel
 from pellucid.lens.tracing_engine import TracingEngine
 from pellucid.reference.engine import ReferenceEngine
 
@@ -40,7 +41,7 @@ def build(request: pytest.FixtureRequest, model: GPT2LMHeadModel, tmp_path: Path
     if request.param == "reference":
         return lambda: ReferenceEngine(model)
     if request.param == "tracing":
-        return lambda: TracingEngine(model, ["attn.pattern", "logits"])
+        return lambda: TracingEngine(TracedModel(model.config, model), ["attn.pattern", "logits"])
     if not native.is_built():
         pytest.skip("a pure-Python build")
     from pellucid.native.engine import NativeEngine

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,14 @@ def test_patterns_and_norms_are_those_of_transformers(demo: LanguageModel) -> No
     assert norms.names[:3] == ("blocks.0.resid_pre", "blocks.0.resid_mid", "blocks.0.resid_post")
     assert norms.stream.shape == (17, len(trace.ids))
     np.testing.assert_allclose(norms.mlp[3], np.linalg.norm(trace["blocks.3.mlp.out"][0], axis=-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["L4H2", 1.0, [0, "1"], {"layer": 1}, 8, -1])
+def test_a_layer_that_is_no_number_of_one_is_an_option_error(demo: LanguageModel, layer: Any) -> None:
+    trace = demo.trace([1, 2], "attn.pattern")
+    with pytest.raises(OptionError, match=r"layer is .*0 to 7"):
+        trace.attention(layer)
+    assert trace.attention(np.int64(3)).layers == (3,)  # type: ignore[arg-type]
 
 
 def test_head_norms_are_those_of_transformer_lenss_results() -> None:

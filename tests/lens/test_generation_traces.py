@@ -17,6 +17,7 @@ from pellucid.engine import Slot
 from pellucid.errors import ActivationNameError, OptionError, TraceError
 from pellucid.lens.generation_trace import GenerationTrace
 from pellucid.lens.names import activation_names
+from pellucid.lens.traced_model import TracedModel
 from pellucid.lens.tracing_engine import TracingEngine
 
 TEXT = "Once upon a time there was a little dog"
@@ -172,7 +173,7 @@ def test_a_decode_that_could_slide_but_need_not_is_traced(demo: LanguageModel) -
 @given(data=st.data())
 def test_any_life_of_slots_leaves_the_readings_of_their_tokens(tiny: LanguageModel, data: st.DataObject) -> None:
     """Whatever is appended, forked, cut and closed: a slot's trace is that of the tokens it holds."""
-    engine = TracingEngine(tiny.model, ["resid_post", "attn.pattern", "attn.k"])
+    engine = TracingEngine(TracedModel(tiny.config, tiny.model), ["resid_post", "attn.pattern", "attn.k"])
     contents: dict[Slot, list[int]] = {}
     token = st.integers(0, tiny.config.vocab_size - 1)
     closed: list[list[int]] = []

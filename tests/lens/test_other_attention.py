@@ -12,6 +12,7 @@ from torch import Tensor
 from pellucid import GPT2LMHeadModel, LanguageModel
 from pellucid.errors import HookError, TraceError
 from pellucid.lens.hooks import hooked
+from pellucid.lens.traced_model import TracedModel
 from pellucid.lens.tracing import trace_pass
 from pellucid.lens.tracing_engine import TracingEngine
 from pellucid.training.attention import use_reference_attention, use_training_attention
@@ -79,6 +80,6 @@ def test_a_trace_of_what_is_not_computed_is_refused(trained: GPT2LMHeadModel, gr
 
 
 def test_a_trace_of_a_decode_that_does_not_compute_it_is_refused(trained: GPT2LMHeadModel) -> None:
-    engine = TracingEngine(trained.eval(), ["attn.pattern"])
+    engine = TracingEngine(TracedModel(trained.config, trained.eval()), ["attn.pattern"])
     with pytest.raises(TraceError, match=r"the pass does not compute blocks\.0\.attn\.pattern"):
         engine.step([engine.open()], IDS.tolist())

@@ -86,7 +86,7 @@ def test_a_trace_that_cannot_be_written_leaves_the_file_that_was_there(demo: Lan
         def __getitem__(self, name: str) -> Any:
             raise KeyboardInterrupt
 
-    broken = Broken({"embed": trace["embed"]}, ids=trace.ids, config=trace.config)
+    broken = Broken({"embed": trace["embed"]}, trace.of, ids=trace.ids)
     with pytest.raises(KeyboardInterrupt):
         broken.save(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

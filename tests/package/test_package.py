@@ -28,6 +28,8 @@ LAYERS = [
     ["lens"],
     ["views"],
     ["engines", "reports"],
+    ["loaded_model"],
+    ["inspectable_model"],
     ["language_model", "compat"],
     ["verification"],
     ["cli"],
@@ -94,6 +96,49 @@ def test_imports_run_downwards_through_the_layers() -> None:
                 above = module.split(".")[1]
                 assert above in rank, f"{module} has no place among the layers"
                 assert rank[above] <= rank[room], f"{path.relative_to(SOURCE)} imports {module}, which stands above it"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count; those for type checkers only do not run."""
+    modules = {
+        path: ".".join(("pellucid", *path.relative_to(SOURCE).with_suffix("").parts)) for path in SOURCE.rglob("*.py")
+    }
+    graph = {name.removesuffix(".__init__"): _imports_of(path) for path, name in modules.items()}
+    checked: set[str] = set()
+
+    def follow(module: str, way: list[str]) -> None:
+        assert module not in way, f"a circle of imports: {' -> '.join([*way[way.index(module) :], module])}"
+        if module in checked:
+            return
+        for imported in graph.get(module, ()):
+            follow(imported, [*way, module])
+        checked.add(module)
+
+    for module in graph:
+        follow(module, [])
+
+
+def _imports_of(path: Path) -> set[str]:
+    """The modules of the package, without its root, that a module imports when it runs."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        for name in _imported(node):
+            inside = [f"{name}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+            found |= set(filter(_is_module, inside))
+            if not inside or not all(map(_is_module, inside)):
+                found.add(name)
+    return found
+
+
+def _is_module(name: str) -> bool:
+    path = SOURCE.joinpath(*name.split(".")[1:])
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 def _imported(node: ast.AST) -> list[str]:

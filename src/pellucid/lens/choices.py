@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pellucid.config import GPT2Config
@@ -31,11 +32,14 @@ def position_index(position: int, length: int) -> int:
 
 
 def numbers(name: str, asked: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """The layers, heads or positions asked for: one, several, or all for None. Raises `OptionError` for one that is
-    not there."""
+    """The layers, heads or positions asked for: one, several, or all for None. Raises `OptionError` for one that does
+    not exist or is not a number."""
     if asked is None:
         return tuple(range(count))
-    chosen = (asked,) if isinstance(asked, int) else tuple(asked)
+    try:
+        chosen = tuple(map(operator.index, asked if isinstance(asked, Iterable) else (asked,)))
+    except TypeError as error:
+        raise OptionError(f"{name} is {asked!r}; give a number from 0 to {count - 1}, or several") from error
     for number in chosen:
         if not 0 <= number < count:
             raise OptionError(f"{name} is {number}; they are numbered 0 to {count - 1} here")

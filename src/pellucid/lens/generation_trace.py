@@ -88,13 +88,9 @@ class GenerationTrace(Displayed, Sequence[Trace]):
         of_all = all(step["logits"].shape[1] == len(step.ids) for step in self.steps if "logits" in step)
         return Trace(
             {name: self.whole(name) for name in self.names if name != "logits" or of_all},
+            first.of,
             ids=self.ids,
             tokens=self.tokens,
-            config=first.config,
-            model_name=first.model_name,
-            precision=first.precision,
-            model=first.known_model,
-            tokenizer=first.tokenizer,
         )
 
     def __repr__(self) -> str:

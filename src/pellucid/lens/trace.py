@@ -8,59 +8,59 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pellucid.config import GPT2Config
 from pellucid.display import Displayed
 from pellucid.engine import FloatArray
 from pellucid.errors import ActivationNameError, TraceError
 from pellucid.lens.choices import token_id
-from pellucid.lens.instruments.of_traces import TraceInstruments
-from pellucid.lens.names import Names, canonical, layer_of, select, tail_of
+from pellucid.lens.names import Names, activation_names, canonical, layer_of, select, tail_of
+from pellucid.lens.traced_model import TracedModel
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pellucid.lens.results import (
+        AttentionPatterns,
+        HeadNorms,
+        HeadScores,
+        LogitAttribution,
+        LogitLens,
+        NeuronView,
+        ResidualNorms,
+    )
     from pellucid.reference.model import GPT2LMHeadModel
-    from pellucid.tokenizer import GPT2Tokenizer
 
 
-class Trace(TraceInstruments, Displayed, Mapping[str, FloatArray]):
+class Trace(Displayed, Mapping[str, FloatArray]):
     """The activations of one pass over one text: a mapping from their names to arrays, in the order of the pass.
 
     `trace["blocks.0.attn.pattern"]` is a float32 array that cannot be written to, with a batch axis of 1 in front;
     TransformerLens's spellings of names are understood.
 
-    ids, tokens: what the pass read, in ids and in pieces of text (None without a tokenizer). start: the position of the
-    first of them. model_name, config, precision, tokenizer: of the model; the reference engine computed in float32,
-    or in the torch engine's own type, with the weights as they are stored in this precision. value: what gradients
-    are of.
+    of: the traced model; `config`, `model_name`, `precision` and `tokenizer` are its. The reference engine computed in
+    float32, or in the torch engine's own type, with the weights as they are stored in this precision.
+    ids, tokens: what the pass read, as ids and as pieces of text (None without a tokenizer). start: the position of the
+    first of them. value: what gradients are of.
     """
 
     def __init__(
         self,
         activations: Mapping[str, Tensor | FloatArray],
+        of: TracedModel,
         *,
         ids: Sequence[int],
-        config: GPT2Config,
         start: int = 0,
-        model_name: str | None = None,
-        precision: str = "float32",
-        model: GPT2LMHeadModel | None = None,
         tokens: Sequence[str | None] | None = None,
-        tokenizer: GPT2Tokenizer | None = None,
         gradients: Mapping[str, Tensor | FloatArray] | None = None,
         value: float | None = None,
     ) -> None:
+        self.of = of
+        self.config, self.model_name, self.precision, self.tokenizer = of.config, of.name, of.precision, of.tokenizer
         self.ids = list(ids)
-        self.tokenizer = tokenizer
         self.tokens = tuple(map(self.piece, ids)) if tokens is None else tuple(tokens)
-        self.config = config
         self.start = start
-        self.model_name = model_name
-        self.precision = precision
         self.value = value
         self._activations = dict(activations)
         self._gradients = dict(gradients or {})
-        self._model = model
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,14 +70,7 @@ class Trace(TraceInstruments, Displayed, Mapping[str, FloatArray]):
     @property
     def model(self) -> GPT2LMHeadModel:
         """The model that was traced. Raises `TraceError` for a trace that was loaded without one."""
-        if self._model is None:
-            raise TraceError("this trace was loaded without its model: Trace.load(path, model=pellucid.load(...))")
-        return self._model
-
-    @property
-    def known_model(self) -> GPT2LMHeadModel | None:
-        """The model that was traced, where it is at hand."""
-        return self._model
+        return self.of.model
 
     def piece(self, token: int) -> str | None:
         """An id's text, bytes that are only part of a character written out; None without a tokenizer."""
@@ -158,22 +151,103 @@ class Trace(TraceInstruments, Displayed, Mapping[str, FloatArray]):
 
         return read_trace(cls, Path(path), model, names)
 
+    def logit_lens(self, token: str | int | Sequence[int] | None = None, top: int = 5) -> LogitLens:
+        """What each layer's stream says, read through the final layer norm and the head (nostalgebraist, 2020).
+
+        token: the token to follow through the layers, or ids, one a position; what the model predicts unless given.
+        top: how many of the likeliest tokens to keep. See `pellucid.lens.instruments.logit_lens.logit_lens`.
+        """
+        from pellucid.lens.instruments.logit_lens import logit_lens
+
+        return logit_lens(self, token, top)
+
+    def logit_attribution(
+        self, token: str | int | None = None, position: int = -1, against: str | int | None = None
+    ) -> LogitAttribution:
+        """A logit, or the difference of two, as the sum of what embeddings, heads, MLPs and biases add to it directly
+        (Elhage et al., 2021).
+
+        token: whose logit; the likeliest next one unless given. position: where. against: the token whose logit is
+        subtracted. See `pellucid.lens.instruments.logit_attribution.logit_attribution`.
+        """
+        from pellucid.lens.instruments.logit_attribution import logit_attribution
+
+        return logit_attribution(self, token, position, against)
+
+    def attention(
+        self, layer: int | Sequence[int] | None = None, head: int | Sequence[int] | None = None
+    ) -> AttentionPatterns:
+        """The attention patterns of all layers and heads or those asked for, [layers, heads, query, key]."""
+        from pellucid.lens.instruments.attention import attention
+
+        return attention(self, layer, head)
+
+    def head_norms(self) -> HeadNorms:
+        """How much each head writes at each position, [layer, head, position]: the L2 norm of its `attn.result`."""
+        from pellucid.lens.instruments.attention import head_norms
+
+        return head_norms(self)
+
+    def residual_norms(self) -> ResidualNorms:
+        """How long the stream is along the layers, and what attention and MLPs add to it; L2 norms at each position."""
+        from pellucid.lens.instruments.attention import residual_norms
+
+        return residual_norms(self)
+
+    def induction_scores(self) -> HeadScores:
+        """How much each head looks at what followed the current token before, [layer, head] (Olsson et al., 2022).
+
+        Raises `OptionError` where no token repeats. See `pellucid.lens.instruments.head_scores.induction_scores`.
+        """
+        from pellucid.lens.instruments.head_scores import induction_scores
+
+        return induction_scores(self)
+
+    def previous_token_scores(self) -> HeadScores:
+        """How much each head looks at the token before the current one, [layer, head] (Elhage et al., 2021)."""
+        from pellucid.lens.instruments.head_scores import previous_token_scores
+
+        return previous_token_scores(self)
+
+    def duplicate_token_scores(self) -> HeadScores:
+        """How much each head looks at earlier places of the current token, [layer, head] (Wang et al., 2022).
+
+        Raises `OptionError` where no token repeats.
+        """
+        from pellucid.lens.instruments.head_scores import duplicate_token_scores
+
+        return duplicate_token_scores(self)
+
+    def neuron(self, layer: int, index: int, top: int = 10) -> NeuronView:
+        """What an MLP's neuron says and where in the text it speaks (Geva et al., 2021).
+
+        Needs `mlp.post` of its layer. See `pellucid.lens.instruments.neurons.neuron`.
+        """
+        from pellucid.lens.choices import check_neuron
+        from pellucid.lens.instruments.neurons import neuron
+
+        check_neuron(layer, index, self.config)
+        return neuron(
+            self.model,
+            layer,
+            index,
+            ids=self.ids,
+            tokens=self.tokens,
+            activations=self[f"blocks.{layer}.mlp.post"][0, :, index].copy(),
+            top=top,
+            piece=self.piece,
+        )
+
     def _held(self, part: Mapping[str, Tensor | FloatArray], name: str) -> Tensor | FloatArray:
         try:
             return part[canonical(name)]
         except KeyError:
             pass
-        select(name, self._known_to_model)  # says so where no model has it
+        select(name, activation_names(self.config.n_layer))  # raises for a name that no model has
         holds = ", ".join(self.names[:3]) + (", ..." if len(self) > 3 else "")
         raise ActivationNameError(
             f"this trace does not hold {name!r}: ask for it in names (it holds {holds or 'nothing'})"
         )
-
-    @property
-    def _known_to_model(self) -> tuple[str, ...]:
-        from pellucid.lens.names import activation_names
-
-        return activation_names(self.config.n_layer)
 
 
 def _array(held: Tensor | FloatArray) -> FloatArray:

@@ -16,8 +16,8 @@ from pellucid.checkpoint.stored import FileSegment
 from pellucid.config import GPT2Config
 from pellucid.engine import FloatArray
 from pellucid.errors import CheckpointError, ConfigError, TraceError
-from pellucid.lens.looking import LooksInside
 from pellucid.lens.names import Names, is_name, select, shape_of
+from pellucid.lens.traced_model import TracedModel
 from pellucid.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -75,14 +75,10 @@ def read_trace(kind: type[AnyTrace], path: Path, model: Any, names: Names) -> An
         chosen = select(names, held)
         return kind(
             {name: stored[name].read() for name in chosen},
+            TracedModel(about.config, reference, about.model_name, about.precision, tokenizer),
             ids=about.ids,
             tokens=about.tokens,
-            config=about.config,
             start=about.start,
-            model_name=about.model_name,
-            precision=about.precision,
-            model=reference,
-            tokenizer=tokenizer,
             gradients=_gradients(stored, chosen) if about.value is not None else None,
             value=about.value,
         )
@@ -175,10 +171,12 @@ def _gradients(stored: Mapping[str, FileSegment], names: tuple[str, ...]) -> dic
 
 
 def _model_of(model: Any, config: GPT2Config) -> tuple[GPT2LMHeadModel | None, GPT2Tokenizer | None]:
-    """The model in torch, and the tokenizer, of what a trace is loaded with."""
+    """The model in torch, and the tokenizer, of the `LanguageModel` or model in torch that a trace is loaded with."""
     if model is None:
         return None, None
-    reference, tokenizer = (model.model, model._known_tokenizer) if isinstance(model, LooksInside) else (model, None)
+    reference, tokenizer = getattr(model, "model", model), getattr(model, "known_tokenizer", None)
+    if not hasattr(reference, "transformer"):
+        raise _NoTraceError(f"its model must be a LanguageModel or a GPT2LMHeadModel, not a {type(model).__name__}")
     if reference.config != config:
         raise _NoTraceError("it was made with a model of another configuration than the one given")
     return reference, tokenizer

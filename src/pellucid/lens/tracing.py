@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from pellucid.lens.hooks import model_here
 from pellucid.lens.names import Names, activation_names, select, size_of, tail_of
 from pellucid.lens.sites import Visit, visited
 from pellucid.lens.trace import Trace
+from pellucid.lens.traced_model import TracedModel
 from pellucid.reference.model import GPT2LMHeadModel
 
 # Bytes that a trace may take unless it is told otherwise.
@@ -30,21 +30,39 @@ def trace_pass(
     *,
     gradients: Gradients = False,
     memory_limit: int = MEMORY_LIMIT,
-    **about: Any,
 ) -> Trace:
-    """Run a model over ids and keep the activations that are asked for.
+    """The trace of one text in a model without a name or a tokenizer: see `trace_texts`."""
+    of = TracedModel(model.config, model)
+    return trace_texts(of, [ids], names, gradients=gradients, memory_limit=memory_limit)[0]
 
-    about: `model_name`, `precision` and `tokenizer`, as in `Trace`.
 
-    Raises, before any work, `ActivationNameError`, `ContextLengthError`, `OptionError` for no ids or one that the model
-    has no row for, and `TraceMemoryError` where the trace would take more than `memory_limit` bytes.
+def trace_texts(
+    of: TracedModel,
+    texts: Sequence[Sequence[int]],
+    names: Names = None,
+    *,
+    gradients: Gradients = False,
+    memory_limit: int = MEMORY_LIMIT,
+) -> list[Trace]:
+    """Run a model over the ids of each text and keep the activations that are asked for.
+
+    names, gradients: as for `LanguageModel.trace`. memory_limit: bytes that all traces may take together.
+
+    Raises, before any work, `ActivationNameError`, `ContextLengthError`, `OptionError` for no ids or an id that the
+    model has no row for, and `TraceMemoryError` where the traces would take more than `memory_limit`.
     """
+    model = of.model
     chosen = select(names, activation_names(model.config.n_layer))
-    check_ids(ids, model.config)
-    weight = model.transformer.wte.weight
-    check_memory(trace_bytes(model, chosen, len(ids), gradients=bool(gradients)), memory_limit, len(ids), chosen)
-    keeper = Keeper(chosen)
-    batch = torch.tensor([list(ids)], device=weight.device)
+    for ids in texts:
+        check_ids(ids, model.config)
+    nbytes = sum(trace_bytes(model, chosen, len(ids), gradients=bool(gradients)) for ids in texts)
+    check_memory(nbytes, memory_limit, sum(map(len, texts)), chosen)
+    return [_traced(of, ids, chosen, gradients) for ids in texts]
+
+
+def _traced(of: TracedModel, ids: Sequence[int], names: Sequence[str], gradients: Gradients) -> Trace:
+    model, keeper = of.model, Keeper(names)
+    batch = torch.tensor([list(ids)], device=model.transformer.wte.weight.device)
     value, slopes = None, None
     if gradients:
         value, slopes = _differentiate(model, batch, keeper, gradients)
@@ -52,33 +70,7 @@ def trace_pass(
         watched = visited(model_here(model), keeper.visits)
         with torch.no_grad():
             watched(batch, use_cache=False)
-    return Trace(
-        keeper.kept_in_order(),
-        ids=ids,
-        config=model.config,
-        model=model,
-        gradients=slopes,
-        value=value,
-        **about,
-    )
-
-
-def trace_texts(
-    model: GPT2LMHeadModel,
-    texts: Sequence[Sequence[int]],
-    names: Names,
-    gradients: Gradients,
-    memory_limit: int | None,
-    **about: Any,
-) -> list[Trace]:
-    """A trace of each text, once it is known that all of them fit in memory."""
-    limit = MEMORY_LIMIT if memory_limit is None else memory_limit
-    chosen = select(names, activation_names(model.config.n_layer))
-    for ids in texts:
-        check_ids(ids, model.config)
-    together = sum(trace_bytes(model, chosen, len(ids), gradients=bool(gradients)) for ids in texts)
-    check_memory(together, limit, sum(map(len, texts)), chosen)
-    return [trace_pass(model, ids, chosen, gradients=gradients, memory_limit=limit, **about) for ids in texts]
+    return Trace(keeper.kept_in_order(), of, ids=ids, gradients=slopes, value=value)
 
 
 class Keeper:

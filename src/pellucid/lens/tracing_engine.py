@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +18,10 @@ from pellucid.lens.hooks import model_here
 from pellucid.lens.names import Names, activation_names, select, size_of, tail_of
 from pellucid.lens.sites import visited
 from pellucid.lens.trace import Trace
+from pellucid.lens.traced_model import TracedModel
 from pellucid.lens.tracing import MEMORY_LIMIT, check_memory
 from pellucid.reference.cache import CachedSequence
 from pellucid.reference.engine import ReferenceEngine
-from pellucid.reference.model import GPT2LMHeadModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,18 +67,17 @@ def _first(name: str, activation: Tensor, positions: int, total: int) -> Tensor:
 
 
 class TracingEngine(ReferenceEngine):
-    """Keeps, of all that its slots read, the activations asked for, until the traces of what came of it are taken.
+    """Keeps the activations that are asked for of all tokens that its slots read, until the traces are taken.
 
-    about: `model_name`, `precision` and `tokenizer`, as in `Trace`. Raises `ActivationNameError`.
+    memory_limit: bytes that the traces of a call may take together. Raises `ActivationNameError`.
     """
 
-    def __init__(self, model: GPT2LMHeadModel, names: Names, memory_limit: int | None = None, **about: Any) -> None:
-        self.names = select(names, activation_names(model.config.n_layer))
+    def __init__(self, of: TracedModel, names: Names, memory_limit: int = MEMORY_LIMIT) -> None:
+        self.names = select(names, activation_names(of.config.n_layer))
         visits = {name: self._keep_logits if name == "logits" else self._keep for name in self.names}
-        super().__init__(visited(model_here(model), visits))
-        self._traced = model
-        self.memory_limit = MEMORY_LIMIT if memory_limit is None else memory_limit
-        self._about = about
+        super().__init__(visited(model_here(of.model), visits))
+        self.of = of
+        self.memory_limit = memory_limit
         self._readings: dict[int, Reading] = {}  # by slot number; kept when slots are dropped, for results to come
         self._newest: list[Reading] = []
         self._kept: dict[str, Tensor] = {}  # of the newest pass
@@ -168,10 +166,7 @@ class TracingEngine(ReferenceEngine):
 
     def _trace(self, reading: Reading) -> Trace:
         activations = {name: reading.activations[name] for name in self.names if name in reading.activations}
-        config = self.model.config
-        return Trace(
-            activations, ids=reading.ids, start=reading.start, config=config, model=self._traced, **self._about
-        )
+        return Trace(activations, self.of, ids=reading.ids, start=reading.start)
 
 
 def _rows(options: GenerationOptions) -> int:

@@ -1,17 +1,24 @@
-"""The instruments that run a model, as methods of `LanguageModel`. torch is imported when one is used."""
+"""A loaded model that can be looked into: traces, hooks, and the instruments that run the model.
+
+Everything here runs on the reference model, with the weights that the engine in use multiplies with. torch is imported
+when a method is called.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pellucid.display import Results
 from pellucid.errors import OptionError
+from pellucid.lens.traced_model import TracedModel
+from pellucid.loaded_model import LoadedModel, Prompt
 
 if TYPE_CHECKING:
-    from pellucid.config import GPT2Config
+    from pellucid.lens.hooks import Hook
     from pellucid.lens.instruments.patching import LogitsMetric, TokenMetric
-    from pellucid.lens.looking import Prompt
+    from pellucid.lens.names import Names
     from pellucid.lens.results import (
         Ablation,
         AblationMethod,
@@ -23,26 +30,82 @@ if TYPE_CHECKING:
         Tokens,
     )
     from pellucid.lens.trace import Trace
-    from pellucid.reference.model import GPT2LMHeadModel
-    from pellucid.tokenizer import GPT2Tokenizer
+    from pellucid.lens.tracing import Gradients
+    from pellucid.lens.tracing_engine import TracingEngine
 
 
-class ModelInstruments:
-    """What a `LanguageModel` measures by running the reference model, with the weights that its engine multiplies
-    with: patching, ablation, attribution to tokens, scores of heads, neurons."""
+class InspectableModel(LoadedModel):
+    """A loaded model with traces, hooks and instruments."""
 
-    config: GPT2Config
+    def trace(
+        self,
+        text: Prompt | Sequence[Prompt],
+        names: Names = None,
+        *,
+        gradients: Gradients = False,
+        memory_limit: int | None = None,
+    ) -> Trace | list[Trace]:
+        """Every activation of a pass over a text, or those asked for, by name; several texts give a list.
 
-    if TYPE_CHECKING:
+        names: exact names, globs ("blocks.*.attn.pattern"), or what follows the block ("resid_post"), for all blocks;
+            everything unless given. Nothing else is kept.
+        gradients: also the gradient, by each activation kept, of the log-probability of the likeliest next token
+            (True), or of the number that a function makes of the logits [1, seq, vocab].
+        memory_limit: bytes that the traces may take together, 4 GiB unless given.
 
-        @property
-        def model(self) -> GPT2LMHeadModel: ...
-        def trace(self, text: Any, names: Any = None) -> Any: ...
-        def _ids(self, prompt: Prompt) -> list[int]: ...
-        def _prompts(self, prompt: Prompt | Sequence[Prompt]) -> tuple[list[list[int]], bool]: ...
-        def _piece(self, token: int) -> str | None: ...
-        @property
-        def _known_tokenizer(self) -> GPT2Tokenizer | None: ...
+        The reference engine computes it, with the weights that the engine in use multiplies with. Raises, before any
+        work, `ActivationNameError`, `ContextLengthError`, `OptionError`, `TraceMemoryError` or `MissingExtraError`.
+        """
+        texts, single = self._prompts(text)
+        traces = self._traces(texts, names, gradients, memory_limit)
+        return traces[0] if single else Results(traces)
+
+    def _traces(
+        self,
+        texts: Sequence[Sequence[int]],
+        names: Names,
+        gradients: Gradients = False,
+        memory_limit: int | None = None,
+    ) -> list[Trace]:
+        of = self._traced_model  # raises its own error without torch, so before any import of it
+        from pellucid.lens.tracing import MEMORY_LIMIT, trace_texts
+
+        limit = MEMORY_LIMIT if memory_limit is None else memory_limit
+        return trace_texts(of, texts, names, gradients=gradients, memory_limit=limit)
+
+    @property
+    def _traced_model(self) -> TracedModel:
+        return TracedModel(self.config, self.model, self.name, self.precision, self.known_tokenizer)
+
+    def _tracing_engine(self, names: bool | Names, memory_limit: int | None) -> TracingEngine | None:
+        """The engine for a decode that is to be traced, or None."""
+        if names is False or names is None:
+            return None
+        of = self._traced_model  # raises its own error without torch, so before any import of it
+        from pellucid.lens.tracing import MEMORY_LIMIT
+        from pellucid.lens.tracing_engine import TracingEngine
+
+        limit = MEMORY_LIMIT if memory_limit is None else memory_limit
+        return TracingEngine(of, None if names is True else names, limit)
+
+    @contextmanager
+    def hooks(self, hooks: Mapping[str, Hook]) -> Iterator[None]:
+        """Read or replace activations in every call that this context begins, until the block ends.
+
+        hooks: functions of (activation, name) by name or pattern, as in `trace`. What a function returns, or changes
+            in place, replaces the activation; None keeps it. Shapes: `pellucid.lens.names.shape_of`; in a step of a
+            decode, of the tokens that it reads.
+
+        Inside the block the reference engine runs, with the weights of the engine in use. Other threads and asyncio
+        tasks do not run the hooks. A stream or session that begins inside keeps its hooks after the block.
+
+        Raises `ActivationNameError`, `HookError` or `MissingExtraError`.
+        """
+        model = self.model  # raises its own error without torch, so before any import of it
+        from pellucid.lens.hooks import hooked
+
+        with hooked(model, hooks):
+            yield
 
     def patch(
         self,
@@ -208,14 +271,14 @@ class ModelInstruments:
         check_neuron(layer, index, self.config)
         if text is None:
             return neuron(self.model, layer, index, top=top, piece=self._piece)
-        trace: Trace = self.trace(self._ids(text), f"blocks.{layer}.mlp.post")
+        (trace,) = self._traces([self._ids(text)], f"blocks.{layer}.mlp.post")
         return trace.neuron(layer, index, top)
 
     def token_id(self, token: str | int) -> int:
         """A token's id, from its text or itself. Raises `OptionError` for a text that is not one token, or no id."""
         from pellucid.lens.choices import token_id
 
-        return token_id(token, self.config.vocab_size, self._known_tokenizer)
+        return token_id(token, self.config.vocab_size, self.known_tokenizer)
 
     def _token_metric(
         self,

@@ -1,0 +1,137 @@
+"""A model that was loaded: its engine, its forms in torch and in text, and prompts as token ids."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pellucid.checkpoint import Checkpoint
+from pellucid.config import GPT2Config
+from pellucid.engine import Engine
+from pellucid.engines import Precision, load_reference_model
+from pellucid.errors import OptionError, PicklingError
+from pellucid.quoting import quoted
+from pellucid.tokenizer import GPT2Tokenizer
+
+if TYPE_CHECKING:
+    from pellucid.reference.model import GPT2LMHeadModel
+
+Prompt = str | Sequence[int]
+
+
+class LoadedModel:
+    """A checkpoint with an engine that runs it.
+
+    name: what was loaded. config: its configuration. precision: how its weights are stored.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        engine: Engine,
+        model: GPT2LMHeadModel | None = None,
+        *,
+        precision: Precision = "float32",
+    ) -> None:
+        self.name = checkpoint.name
+        self.config: GPT2Config = checkpoint.config
+        self.precision: Precision = precision
+        self._engine = engine
+        self._model = model
+        self._checkpoint = checkpoint
+        self._tokenizer: GPT2Tokenizer | None = None
+        self._filling = threading.Lock()  # the model and the tokenizer, which are made at their first use
+
+    def __reduce__(self) -> NoReturn:
+        raise PicklingError(
+            "a LanguageModel cannot be pickled: its weights and cache belong to one process. Load it in every worker: "
+            f"pellucid.load({self.name!r}, precision={self.precision!r})"
+        )
+
+    def __repr__(self) -> str:
+        millions = self.config.parameter_count / 1e6
+        return f"LanguageModel({self.name!r}, {millions:.1f}M parameters, {type(self._engine).__name__})"
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model: the engine that `load` chose. Inside `hooks` and `ablated` each access gives a new
+        reference engine with the hooks of the context; a call takes one when it begins and keeps it."""
+        if self._model is None:  # hooks are on the model in torch
+            return self._engine
+        from pellucid.lens.hooks import model_here
+
+        here = model_here(self._model)
+        if here is self._model:
+            return self._engine
+        from pellucid.reference.engine import ReferenceEngine
+
+        return ReferenceEngine(here)
+
+    @property
+    def model(self) -> GPT2LMHeadModel:
+        """The model in torch: the torch engine's own; beside the native engine a float32 model of the weights that the
+        engine multiplies with, made at first use. Raises `MissingExtraError` without torch."""
+        if self._model is None:
+            with self._filling:
+                if self._model is None:
+                    weights = getattr(self._engine, "weights", None)
+                    self._model = load_reference_model(self._checkpoint if weights is None else weights())
+        return self._model
+
+    @property
+    def tokenizer(self) -> GPT2Tokenizer:
+        """The checkpoint's tokenizer. Raises `TokenizerError` where it has none."""
+        if self._tokenizer is None:
+            with self._filling:
+                if self._tokenizer is None:
+                    self._tokenizer = self._checkpoint.tokenizer()
+        return self._tokenizer
+
+    def _prompts(self, prompt: Prompt | Sequence[Prompt]) -> tuple[list[list[int]], bool]:
+        """Ids of one prompt or several, and whether it was one."""
+        if isinstance(prompt, str):
+            return [self._ids(prompt)], True
+        parts = _listed(prompt)
+        if parts and all(isinstance(part, (str, list, tuple)) for part in parts):
+            return [self._ids(part) for part in parts], False
+        return [self._ids(parts)], True
+
+    def _ids(self, prompt: Prompt) -> list[int]:
+        try:
+            ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [operator.index(i) for i in prompt]
+        except TypeError as error:
+            raise OptionError("a prompt is a string or a list of token ids (whole numbers)") from error
+        if not ids and self.config.bos_token_id is not None:
+            return [self.config.bos_token_id]
+        if not ids:
+            raise OptionError("the prompt is empty and this model has no bos token to start from")
+        return ids
+
+    @property
+    def known_tokenizer(self) -> GPT2Tokenizer | None:
+        """The checkpoint's tokenizer; None where it has none."""
+        return self.tokenizer if self._checkpoint.has_tokenizer else None
+
+    @property
+    def _token_bytes(self) -> Callable[[int], bytes] | None:
+        return self.tokenizer.token_bytes if self._checkpoint.has_tokenizer else None
+
+    def _text(self, ids: Sequence[int]) -> str | None:
+        return self.tokenizer.decode(ids) if self._checkpoint.has_tokenizer else None
+
+    def _piece(self, token: int) -> str | None:
+        """One token's text; bytes that are only part of a character are written out."""
+        return self.tokenizer.display_token(token) if self._checkpoint.has_tokenizer else None
+
+
+def _listed(prompt: Any) -> list[Any]:
+    """The items of a list, an array or an iterator. The items of bytes, dicts and sets are no token ids."""
+    if not isinstance(prompt, (bytes, bytearray, memoryview, Mapping, Set)):
+        with suppress(TypeError):
+            return list(prompt)
+    raise OptionError(
+        f"the prompt is {quoted(prompt)}; it must be a string, a list of token ids, or a list of several prompts"
+    )
