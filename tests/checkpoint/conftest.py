@@ -160,6 +160,9 @@ class HubServer:
     models: dict[str, Path] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     cuts: dict[str, int] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)  # names of files that are sent with a wrong byte
+    etags: dict[str, str] = field(default_factory=dict)  # by file name, in place of the digest
+    commits: dict[str, str] = field(default_factory=dict)  # by file name, in place of the commit
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, range
     url: str = ""
 
@@ -201,10 +204,10 @@ class _HubHandler(BaseHTTPRequestHandler):
             return self.send_file(self.hub.models[model] / name)
         if model not in self.hub.models:
             return self.refuse(401, "RepoNotFound")
-        commit = self.hub.commit(model)
+        commit = self.hub.commits.get(name, self.hub.commit(model))
         if model in self.hub.gated:
             return self.refuse(403, "GatedRepo")
-        if revision not in ("main", commit):
+        if revision not in ("main", self.hub.commit(model)):
             return self.refuse(404, "RevisionNotFound")
         path = self.hub.models[model] / name
         if not path.is_file():
@@ -226,7 +229,7 @@ class _HubHandler(BaseHTTPRequestHandler):
         elsewhere = self.hub.url.replace("127.0.0.1", "localhost")  # clients follow a redirect to the same host
         self.send_header("Location", f"{elsewhere}{target}")
         self.send_header("X-Repo-Commit", commit)
-        self.send_header("X-Linked-Etag", f'"{hashlib.sha256(path.read_bytes()).hexdigest()}"')
+        self.send_header("X-Linked-Etag", f'"{self.etag(path)}"')
         self.send_header("X-Linked-Size", str(path.stat().st_size))
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -239,7 +242,7 @@ class _HubHandler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(contents) - 1}/{len(contents)}")
         if commit is not None:
             self.send_header("X-Repo-Commit", commit)
-        self.send_header("ETag", f'"{hashlib.sha256(contents).hexdigest()}"')
+        self.send_header("ETag", f'"{self.etag(path)}"')
         self.send_header("Content-Length", str(len(contents) - start))
         self.end_headers()
         if self.command == "HEAD":
@@ -249,7 +252,18 @@ class _HubHandler(BaseHTTPRequestHandler):
             self.wfile.write(contents[start : (start + len(contents)) // 2])
             self.close_connection = True
             return
+        if path.name in self.hub.damaged:
+            contents = contents[:-1] + bytes([contents[-1] ^ 1])
         self.wfile.write(contents[start:])
+
+    def etag(self, path: Path) -> str:
+        """The SHA-256 of weights, the git blob id of other files, as the Hub has them."""
+        contents = path.read_bytes()
+        if path.suffix in (".safetensors", ".bin"):
+            digest = hashlib.sha256(contents)
+        else:
+            digest = hashlib.sha1(b"blob %d\0" % len(contents) + contents)
+        return self.hub.etags.get(path.name, digest.hexdigest())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ settings are read when its client is imported."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +253,74 @@ class TestModelsThatCannotBeHad:
         refused = load()
         assert refused["error"] == "CheckpointError"
         assert f"{MODEL} on the Hub has no {shard.name}" in refused["message"]
+
+
+class TestContent:
+    """What arrives is what the Hub says it is, or it is refused and not kept."""
+
+    @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])  # known by SHA-256, by git blob id
+    def test_damaged_content_is_refused_and_not_kept(
+        self, name: str, published: Path, load: Callable, hub: Any, tmp_path: Path
+    ) -> None:
+        hub.damaged.add(name)
+        refused = load()
+        assert refused["error"] == "CheckpointError"
+        assert f"{name} of {MODEL} arrived damaged: its content does not have the digest" in refused["message"]
+        etag = hashlib.sha256((published / name).read_bytes()).hexdigest()
+        cached = [path.name for path in (tmp_path / "cache").rglob("*")]
+        assert name not in cached and etag not in cached
+        hub.damaged.clear()
+        assert load()["sum"] == sum_of(published)
+
+    def test_a_file_without_a_digest_is_loaded_with_a_warning(self, published: Path, load: Callable, hub: Any) -> None:
+        hub.etags["model.safetensors"] = "version-7"
+        loaded = load()
+        assert loaded["sum"] == sum_of(published)
+        assert f"model.safetensors of {MODEL} has no digest on the Hub" in loaded["stderr"]
+
+    @pytest.mark.parametrize(
+        ("name", "etag"),
+        [("config.json", "../../../../outside"), ("model.safetensors", "/outside"), ("tokenizer.json", "..")],
+    )
+    def test_an_etag_that_leads_elsewhere_is_refused_before_anything_is_written(
+        self, name: str, etag: str, published: Path, load: Callable, hub: Any, tmp_path: Path
+    ) -> None:
+        hub.etags[name] = etag
+        refused = load()
+        assert refused["error"] == "CheckpointError"
+        assert f"the Hub gives {name} the ETag" in refused["message"]
+        assert name not in hub.downloads()
+        assert not [path for path in tmp_path.rglob("*") if "outside" in path.name]
+
+    @pytest.mark.parametrize("name", ["config.json", "special_tokens_map.json"])
+    def test_a_commit_that_leads_elsewhere_is_refused(
+        self, name: str, published: Path, load: Callable, hub: Any, tmp_path: Path
+    ) -> None:
+        (published / "special_tokens_map.json").unlink()  # the client notes that, too, in a folder of the commit
+        hub.commits[name] = "../../../../outside"
+        refused = load()
+        assert refused["error"] == "CheckpointError"
+        assert f"the Hub gives {name} the commit" in refused["message"]
+        assert not list(tmp_path.rglob("outside"))
+
+
+CACHED = """
+import json, sys
+from pellucid.checkpoint import cached_files
+print(json.dumps({file.name: file.intact for file in cached_files(sys.argv[1])}))
+"""
+
+
+def test_cached_files_are_compared_with_their_digests(published: Path, load: Callable, tmp_path: Path) -> None:
+    path = Path(load()["path"])
+    found = load(program=CACHED, offline=True)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} < found.keys()
+    assert all(intact for name, intact in found.items() if name != "stderr")
+    contents = bytearray((path / "model.safetensors").read_bytes())
+    contents[-1] ^= 1
+    (path / "model.safetensors").resolve().write_bytes(contents)
+    damaged = load(program=CACHED, offline=True)
+    assert [name for name, intact in damaged.items() if intact is False] == ["model.safetensors"]
 
 
 PARTS = """

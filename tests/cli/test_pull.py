@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -133,6 +134,27 @@ def test_ctrl_c_leaves_nothing_broken_and_says_how_to_go_on(hub: Hub, tmp_path: 
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.removesuffix("\n"))
     assert (path / "model.safetensors").read_bytes() == (hub.folder / "model.safetensors").read_bytes()
+
+
+def test_a_damaged_file_of_the_cache_is_told_by_verify_and_downloaded_again_by_pull(hub: Hub, tmp_path: Path) -> None:
+    path = Path(pull(hub, tmp_path).stdout.removesuffix("\n"))
+
+    def verify() -> subprocess.CompletedProcess[str]:
+        command = (*PELLUCID, "verify", HUB_ID, "--files", "--json")
+        return subprocess.run(command, capture_output=True, text=True, env=environment(hub, tmp_path), check=False)
+
+    assert verify().returncode == 0
+    (path / "model.safetensors").resolve().write_bytes(b"damaged")
+    found = verify()
+    assert found.returncode == 1
+    assert [file["name"] for file in json.loads(found.stdout)["files"] if not file["intact"]] == ["model.safetensors"]
+    assert f"`pellucid pull {HUB_ID}` downloads the damaged files again" in found.stderr
+
+    again = pull(hub, tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"model.safetensors of {HUB_ID} was damaged in the cache" in again.stderr
+    assert (path / "model.safetensors").read_bytes() == (hub.folder / "model.safetensors").read_bytes()
+    assert verify().returncode == 0
 
 
 def test_pull_of_what_the_hub_does_not_have_is_status_1(hub: Hub, tmp_path: Path) -> None:

@@ -4,8 +4,12 @@ from pellucid.checkpoint.checkpoint import (
 from pellucid.checkpoint.hub import (
     PRESET_IDS as PRESET_IDS,
     CachedModel as CachedModel,
+    cached_files as cached_files,
     cached_models as cached_models,
     is_cached as is_cached,
+)
+from pellucid.checkpoint.hub_content import (
+    discard as discard,
 )
 from pellucid.checkpoint.layout import (
     canonical_name as canonical_name,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pellucid.checkpoint.folder import CONFIG_FILE, GENERATION_CONFIG_FILE, WEIGHTS_FILES, shard_names
+from pellucid.checkpoint.hub_content import CachedFile, check_commit, check_etag, checked_files, discard, is_intact
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, ConfigError, ModelNotFoundError
 
@@ -94,7 +96,10 @@ class _Repository:
         else:
             try:
                 url = hf_hub_url(repo_id, CONFIG_FILE, revision=revision)
-                commit = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT).commit_hash
+                found = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+                commit = check_commit(CONFIG_FILE, found.commit_hash)
+            except CheckpointError:
+                raise
             except Exception as error:  # of the connection they are the HTTP library's, and that one has changed
                 if not is_cached:
                     raise ModelNotFoundError(_not_found(name, repo_id, _reason(error, repo_id, revision))) from error
@@ -135,6 +140,8 @@ class _Repository:
             raise self._failed_download(file_name, error.__cause__ or error) from error
         except EntryNotFoundError:
             return None
+        except CheckpointError:
+            raise
         except Exception as error:
             if _status(error) == 404:
                 return None
@@ -149,10 +156,40 @@ class _Repository:
                 self.get(file_name)
 
     def _download(self, file_name: str, revision: str) -> Path:
+        """Download a file into the cache. Content that does not have its digest is removed, and an error."""
         from huggingface_hub import hf_hub_download
 
+        digest = self._digest(file_name, revision)
         with _progress_bars(shown=self.progress):
-            return Path(hf_hub_download(self.id, file_name, revision=revision, library_name="pellucid"))
+            path = Path(hf_hub_download(self.id, file_name, revision=revision, library_name="pellucid"))
+        intact = is_intact(path, digest)
+        if intact is None:
+            warnings.warn(f"{file_name} of {self.id} has no digest on the Hub: it is not verified", stacklevel=2)
+        elif not intact:
+            discard(path)
+            raise CheckpointError(
+                f"{file_name} of {self.id} arrived damaged: its content does not have the digest {digest}. It is not "
+                "kept; load the model again to download it again"
+            )
+        return path
+
+    def _digest(self, file_name: str, revision: str) -> str:
+        """The ETag of a file, after whatever the Hub's client makes paths of has been checked; "" if there is no such
+        file."""
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import EntryNotFoundError
+
+        url = hf_hub_url(self.id, file_name, revision=revision)
+        try:
+            found = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        except EntryNotFoundError as missing:  # the client notes that in a folder named like the commit
+            answer = getattr(missing, "response", None)
+            commit = None if answer is None else answer.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT)
+            if commit is not None:
+                check_commit(file_name, commit)
+            return ""
+        check_commit(file_name, found.commit_hash)
+        return check_etag(file_name, found.etag)
 
     def _failed_download(self, file_name: str, error: BaseException) -> CheckpointError:
         return CheckpointError(
@@ -230,6 +267,18 @@ def _not_found(name: str, repo_id: str, reason: str) -> str:
         f"no model {name!r}{full} was found: {reason}.{hint} A model is the bundled demo; {', '.join(PRESET_IDS)}; "
         "a folder or a file of weights; or an id on the Hub"
     )
+
+
+def cached_files(name: str, *, revision: str | None = None) -> list[CachedFile]:
+    """The files of a model in the Hub's cache, each compared with its digest; none if the model is not there."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config_path = try_to_load_from_cache(_repo_id(name), CONFIG_FILE, revision=revision)
+    except HFValidationError:  # no id that a model on the Hub can have
+        return []
+    return checked_files(Path(config_path).parent) if isinstance(config_path, str) else []
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import typer
 
 from pellucid.cli.loading import is_local
 from pellucid.cli.options import Json
-from pellucid.cli.terminal import show_json, show_notice, show_path
+from pellucid.cli.terminal import show_json, show_notice, show_path, waiting
 
 
 def pull(
@@ -20,9 +20,14 @@ def pull(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Download a model into the Hub's cache and say where it lies."""
-    from pellucid.checkpoint import open_checkpoint
+    """Download a model into the Hub's cache, verify its content, and print its folder."""
+    from pellucid.checkpoint import cached_files, discard, open_checkpoint
 
+    with waiting(f"verifying {name}"):
+        damaged = [file for file in cached_files(name, revision=revision) if file.intact is False]
+    for file in damaged:
+        discard(file.path)
+        show_notice(f"{file.name} of {name} was damaged in the cache, and is downloaded again")
     was_here = is_local(name)
     try:
         checkpoint = open_checkpoint(name, revision=revision)

@@ -10,23 +10,28 @@ from pellucid.cli.failures import FAILED
 from pellucid.cli.loading import is_local, load_model
 from pellucid.cli.options import Device, EngineName, EngineOption, Json, PrecisionOption, Threads
 from pellucid.cli.terminal import printable, show, show_json, waiting
-from pellucid.errors import ModelNotFoundError
+from pellucid.errors import ModelNotFoundError, PellucidError
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+    from pellucid.checkpoint.hub_content import CachedFile
     from pellucid.verification import Check
 
 
 def verify(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose published results: gpt2.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose published results: gpt2. With --files, any name.")],
     model: Annotated[
         str | None,
         typer.Option(
             "--model", "-m", metavar="NAME", help="The weights to check, a folder or a file; NAME's own unless given."
         ),
     ] = None,
+    files: Annotated[
+        bool,
+        typer.Option("--files", help="Only compare the files of NAME in the Hub's cache with their digests."),
+    ] = False,
     training: Annotated[
         bool, typer.Option("--training", help="Replay recorded training steps too: slow, 3.5 GB of memory.")
     ] = False,
@@ -37,6 +42,9 @@ def verify(
     json: Json = False,
 ) -> None:
     """Replay the published results of a model and show expected, got, pass; exit 0 if all pass, 1 if any fails."""
+    if files:
+        _verify_files(name, json)
+        return
     from pellucid.verification import published_results
     from pellucid.verification import verify as replay
 
@@ -58,6 +66,39 @@ def verify(
         show(_report(name, weights, checks))
     if not passed:
         raise typer.Exit(FAILED)
+
+
+def _verify_files(name: str, json: bool) -> None:
+    """Show whether each cached file of a model is intact; exit 1 if one is damaged."""
+    from pellucid.checkpoint import cached_files
+
+    with waiting(f"verifying {name}"):
+        found = cached_files(name)
+    if not found:
+        raise ModelNotFoundError(f"{name} is not in the Hub's cache: `pellucid pull {name}` downloads and verifies it")
+    passed = all(file.intact is not False for file in found)
+    if json:
+        rows = [{"name": file.name, "bytes": file.size, "intact": file.intact} for file in found]
+        show_json({"name": name, "passed": passed, "files": rows})
+    else:
+        show(_file_table(found))
+    if not passed:
+        raise PellucidError(f"{name} is damaged in the cache: `pellucid pull {name}` downloads the damaged files again")
+
+
+def _file_table(files: list[CachedFile]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    verdicts = {True: Text("yes", "green"), False: Text("NO", "bold red"), None: Text("no digest", "dim")}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    table.add_column("bytes", justify="right")
+    table.add_column("intact")
+    for file in files:
+        table.add_row(Text(file.name), f"{file.size:,}", verdicts[file.intact])
+    return table
 
 
 def _report(name: str, weights: str, checks: list[Check]) -> Group:
