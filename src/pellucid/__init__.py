@@ -9,17 +9,16 @@ Names are imported when they are first used: `import pellucid` itself imports ne
 
 from __future__ import annotations
 
-from typing import Any
-
-from pellucid.lazy_names import first_use
-
 __version__ = "0.1.0"
 
 # The extras that some names need.
 _EXTRAS = {"GPT2LMHeadModel": "torch", "GPT2Model": "torch"}
 
 
-def __getattr__(name: str) -> Any:
+# The imports are in the functions so that the command line, which this module precedes, soon handles Ctrl-C.
+def __getattr__(name: str) -> object:
+    from pellucid.lazy_names import first_use
+
     if name in _EXTRAS:
         from pellucid.extras import require
 
@@ -28,4 +27,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    from pellucid.lazy_names import first_use
+
     return sorted({*globals(), *first_use(__name__, "__all__")})
