@@ -162,6 +162,7 @@ BAD_WRITES: dict[str, tuple[Callable[[dict[str, np.ndarray]], Any], dict[str, An
     ),
     "unknown type": (dict, {"dtype": "int8"}, "cannot be written as 'int8': choose one of float32, float16, bfloat16"),
     "bad shard size": (dict, {"max_shard_size": "much"}, "max_shard_size is 'much'"),
+    "shard size without measure": (dict, {"max_shard_size": "9" * 5000}, "max_shard_size is .999"),
 }
 
 

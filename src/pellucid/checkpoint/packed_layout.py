@@ -35,15 +35,16 @@ def matrix_precision(name: str, precision: str) -> str | None:
 
 
 def weight_bytes(config: GPT2Config, precision: str) -> int:
-    """Bytes of a model's weights in the native engine."""
+    """Bytes of a model's weights in the native engine. All blocks have the same size, so one is counted."""
     total = 0
-    for name, shape in expected_shapes(config).items():
+    for name, shape in expected_shapes(config.replace(n_layer=1)).items():
         packed_as = matrix_precision(name, precision)
         if packed_as is None:
-            total += 4 * math.prod(shape)
+            size = 4 * math.prod(shape)
         else:
             n_out, n_in = shape if name in (EMBEDDING, HEAD) else reversed(shape)  # matrices of blocks are [in, out]
-            total += packed_bytes(packed_as, n_out, n_in)
+            size = packed_bytes(packed_as, n_out, n_in)
+        total += size * config.n_layer if name.startswith("h.") else size
     return total
 
 

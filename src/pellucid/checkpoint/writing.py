@@ -23,6 +23,7 @@ from pellucid.checkpoint.safetensors_file import SAFETENSORS_CODES
 from pellucid.checkpoint.stored import BLOCK_ELEMENTS
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError
+from pellucid.quoting import clipped, quoted
 from pellucid.whole_file import flush_to_disk, temporary
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def write_checkpoint(
     the folder holds weights that would be loaded instead of the new ones.
     """
     if dtype not in _WRITABLE:
-        raise CheckpointError(f"a checkpoint cannot be written as {dtype!r}: choose one of {', '.join(_WRITABLE)}")
+        raise CheckpointError(
+            f"a checkpoint cannot be written as {quoted(dtype)}: choose one of {', '.join(_WRITABLE)}"
+        )
     limit = math.inf if max_shard_size is None else _parse_size(max_shard_size)
     folder = _resolved(folder)
     shapes = expected_shapes(config, head=head)
@@ -109,7 +112,7 @@ def _resolved(folder: str | Path) -> Path:
     try:
         return Path(folder).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
-        raise CheckpointError(f"{folder} cannot be written: {error}") from error
+        raise CheckpointError(f"{clipped(str(folder))} cannot be written: {error}") from error
 
 
 def _refuse_if_kept(folder: Path, names: Iterable[str]) -> None:
@@ -151,9 +154,9 @@ def _config_fields(config: GPT2Config, dtype: str, head: bool) -> dict[str, Any]
 
 
 def _parse_size(size: int | str) -> int:
-    match = re.fullmatch(r"(\d+)\s*([KMG]I?B)?", str(size).upper())
+    match = re.fullmatch(r"(\d{1,18})\s*([KMG]I?B)?", str(size).upper())
     if match is None or int(match[1]) < 1:
-        raise CheckpointError(f'max_shard_size is {size!r}; it must be a number of bytes, or like "200MB"')
+        raise CheckpointError(f'max_shard_size is {quoted(size)}; it must be a number of bytes, or like "200MB"')
     return int(match[1]) * _SIZE_UNITS[match[2] or ""]
 
 
@@ -191,9 +194,11 @@ def _write_weights(
         for key, array in tensors.items() if isinstance(tensors, Mapping) else tensors:
             name = canonical_name(key)
             if name in written:
-                raise CheckpointError(f"tensor {key} is given twice")
+                raise CheckpointError(f"tensor {clipped(key)} is given twice")
             if name not in shapes:
-                raise CheckpointError(f"tensor {key} is not part of the model that the configuration describes")
+                raise CheckpointError(
+                    f"tensor {clipped(key)} is not part of the model that the configuration describes"
+                )
             if tuple(array.shape) != shapes[name]:
                 raise CheckpointError(f"tensor {key} is {list(array.shape)}; the model has {list(shapes[name])}")
             file, offset = places[name]
