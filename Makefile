@@ -31,6 +31,7 @@ lint: .venv/.developed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/package/typed_client.py
 
 check: lint test sanitize emulate test-wheel
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from pellucid.display import Results
 from pellucid.errors import OptionError
 from pellucid.lens.traced_model import TracedModel
-from pellucid.loaded_model import LoadedModel, Prompt
+from pellucid.loaded_model import LoadedModel, Prompt, Prompts
 
 if TYPE_CHECKING:
     from pellucid.lens.hooks import Hook
@@ -36,6 +36,26 @@ if TYPE_CHECKING:
 
 class InspectableModel(LoadedModel):
     """A loaded model with traces, hooks and instruments."""
+
+    @overload
+    def trace(  # type: ignore[overload-overlap]  # a string is a sequence of strings too
+        self,
+        text: Prompt,
+        names: Names = None,
+        *,
+        gradients: Gradients = False,
+        memory_limit: int | None = None,
+    ) -> Trace: ...
+
+    @overload
+    def trace(
+        self,
+        text: Prompts,
+        names: Names = None,
+        *,
+        gradients: Gradients = False,
+        memory_limit: int | None = None,
+    ) -> list[Trace]: ...
 
     def trace(
         self,

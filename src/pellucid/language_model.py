@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import numpy as np
 
@@ -22,12 +22,14 @@ from pellucid.engine import Engine
 from pellucid.engines import EngineName, Precision, choose_engine, load_native_engine, load_reference_model
 from pellucid.errors import ContextLengthError, OptionError
 from pellucid.inspectable_model import InspectableModel
-from pellucid.loaded_model import Prompt
+from pellucid.loaded_model import Prompt, Prompts
 
 if TYPE_CHECKING:
+    from pellucid.decoding.options.keywords import DecodingOptions, OneSequenceOptions
     from pellucid.decoding.records.record import Record
     from pellucid.decoding.results import Generation, Prediction, Score
     from pellucid.decoding.session import Session
+    from pellucid.decoding.streaming import StreamedPiece
     from pellucid.lens.names import Names
 
 
@@ -79,6 +81,43 @@ class LanguageModel(InspectableModel):
     name: what was loaded. config: its configuration. precision: how its weights are stored.
     """
 
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a string is a sequence of strings too
+        self,
+        prompt: Prompt,
+        *,
+        record: bool | Literal["full"] = False,
+        trace: bool | Names = False,
+        trace_memory_limit: int | None = None,
+        assistant_model: str | Path | LanguageModel | None = None,
+        **options: Unpack[OneSequenceOptions],
+    ) -> Generation: ...
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self,
+        prompt: Prompt,
+        *,
+        num_return_sequences: int,
+        record: bool | Literal["full"] = False,
+        trace: bool | Names = False,
+        trace_memory_limit: int | None = None,
+        assistant_model: str | Path | LanguageModel | None = None,
+        **options: Unpack[OneSequenceOptions],
+    ) -> Generation | list[Generation]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompts,
+        *,
+        record: bool | Literal["full"] = False,
+        trace: bool | Names = False,
+        trace_memory_limit: int | None = None,
+        assistant_model: str | Path | LanguageModel | None = None,
+        **options: Unpack[DecodingOptions],
+    ) -> list[Generation]: ...
+
     def generate(
         self,
         prompt: Prompt | Sequence[Prompt],
@@ -112,13 +151,41 @@ class LanguageModel(InspectableModel):
         found = found if tracer is None else tracer.with_traces(found)
         return found[0] if single and task.options.num_return_sequences == 1 else Results(found)
 
+    @overload
+    def stream(  # type: ignore[overload-overlap]
+        self,
+        prompt: Prompt,
+        *,
+        assistant_model: str | Path | LanguageModel | None = None,
+        **options: Unpack[OneSequenceOptions],
+    ) -> Iterator[str]: ...
+
+    @overload
+    def stream(  # type: ignore[overload-overlap]
+        self,
+        prompt: Prompt,
+        *,
+        num_return_sequences: int,
+        assistant_model: str | Path | LanguageModel | None = None,
+        **options: Unpack[OneSequenceOptions],
+    ) -> Iterator[str] | Iterator[StreamedPiece]: ...
+
+    @overload
+    def stream(
+        self,
+        prompt: Prompts,
+        *,
+        assistant_model: str | Path | LanguageModel | None = None,
+        **options: Unpack[DecodingOptions],
+    ) -> Iterator[StreamedPiece]: ...
+
     def stream(
         self,
         prompt: Prompt | Sequence[Prompt],
         *,
         assistant_model: str | Path | LanguageModel | None = None,
         **options: Any,
-    ) -> Iterator[Any]:
+    ) -> Iterator[str] | Iterator[StreamedPiece]:
         """The continuation piece by piece as it is decoded: whole characters only, which together are `generate`'s
         `new_text`. Options as for `generate`, without beams; closing the iterator stops the work.
 
@@ -137,7 +204,7 @@ class LanguageModel(InspectableModel):
         *,
         full: bool = False,
         assistant_model: str | Path | LanguageModel | None = None,
-        **options: Any,
+        **options: Unpack[DecodingOptions],
     ) -> Iterator[Record]:
         """The record of one prompt's decode so far, after every step; the last one is complete. Any strategy: beams
         show their tree as it grows. Closing the iterator stops the work."""
@@ -148,7 +215,7 @@ class LanguageModel(InspectableModel):
             raise OptionError("stream_record takes one prompt and shows one sequence, or one search")
         return stream_record(task, self.known_tokenizer, self.name)
 
-    def session(self, prompt: Prompt = "", **options: Any) -> Session:
+    def session(self, prompt: Prompt = "", **options: Unpack[OneSequenceOptions]) -> Session:
         """Decode by hand from a prompt: see `Session`. options: what it goes by unless told otherwise."""
         from pellucid.decoding.session import Session
 
@@ -218,6 +285,12 @@ class LanguageModel(InspectableModel):
         logits = self._logits(prompts[0], all_positions=False)[0]
         rows = likely_tokens(logits, top, self._piece)
         return Prediction(self._text(prompts[0]), prompts[0], rows, entropy(logits))
+
+    @overload
+    def score(self, text: Prompt, given: Prompt | None = None) -> Score: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def score(self, text: Prompts, given: Prompt | None = None) -> list[Score]: ...
 
     def score(self, text: Prompt | Sequence[Prompt], given: Prompt | None = None) -> Score | list[Score]:
         """How likely the model finds a text, token by token; several texts give a list.

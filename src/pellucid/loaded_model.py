@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pellucid.reference.model import GPT2LMHeadModel
 
 Prompt = str | Sequence[int]
+Prompts = Sequence[str] | Sequence[Sequence[int]]
 
 
 class LoadedModel:

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from pellucid.display import Displayed
 from pellucid.engine import Engine, FloatArray, Slot
 from pellucid.errors import ContextLengthError, OptionError, SessionError
 from pellucid.tokenizer import GPT2Tokenizer
+
+if TYPE_CHECKING:
+    from pellucid.decoding.options.keywords import OneSequenceOptions
 
 Settle = Callable[[Mapping[str, Any], Sequence[Sequence[int]]], GenerationOptions]
 
@@ -147,7 +150,7 @@ class Session:
         shown = repr(self.text) if self._tokenizer is not None else str(self.ids)
         return f"Session({shown}, {len(self.new_ids)} new tokens)"
 
-    def distribution(self, *, full: bool = False, **options: Any) -> NextToken:
+    def distribution(self, *, full: bool = False, **options: Unpack[OneSequenceOptions]) -> NextToken:
         """What comes next, before and after the processors that the options ask for.
 
         full: keep log-probabilities of all ids, not only of the likeliest 50.
@@ -202,7 +205,7 @@ class Session:
         twin.__dict__.update(self.__dict__)
         return twin
 
-    def run(self, **options: Any) -> Generation:
+    def run(self, **options: Unpack[OneSequenceOptions]) -> Generation:
         """Decode on from here, in any way that `LanguageModel.generate` can, and keep what comes of it."""
         before = self._open_state()
         settled = self._settled(before, options)
