@@ -4,6 +4,9 @@ from pellucid.compat.auto import (
     AutoModelForCausalLM as AutoModelForCausalLM,
     AutoTokenizer as AutoTokenizer,
 )
+from pellucid.compat.generation_config import (
+    GenerationConfig as GenerationConfig,
+)
 from pellucid.compat.models import (
     GPT2LMHeadModel as GPT2LMHeadModel,
     GPT2Model as GPT2Model,
@@ -11,6 +14,9 @@ from pellucid.compat.models import (
 from pellucid.compat.pretrained import (
     GPT2Config as GPT2Config,
     GPT2Tokenizer as GPT2Tokenizer,
+)
+from pellucid.compat.seeding import (
+    set_seed as set_seed,
 )
 from pellucid.compat.streamers import (
     AsyncTextIteratorStreamer as AsyncTextIteratorStreamer,

@@ -1,10 +1,11 @@
-"""`Auto*`: the classes that find out from a checkpoint what to build. Here that is always a GPT-2."""
+"""Transformers' `Auto*` classes, which choose a class by the checkpoint. Here that is always a GPT-2's."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pellucid import config
 from pellucid.compat.pretrained import GPT2Config, GPT2Tokenizer
 from pellucid.extras import require
 
@@ -38,6 +39,14 @@ class AutoModel:
 
         return GPT2Model.from_pretrained(name_or_path, **options)
 
+    @staticmethod
+    def from_config(config: config.GPT2Config) -> GPT2Model:
+        """A model with random weights."""
+        require("torch", "AutoModel")
+        from pellucid.compat.models import GPT2Model
+
+        return GPT2Model(config)
+
 
 class AutoModelForCausalLM:
     """Builds the model with its language-modelling head."""
@@ -48,3 +57,11 @@ class AutoModelForCausalLM:
         from pellucid.compat.models import GPT2LMHeadModel
 
         return GPT2LMHeadModel.from_pretrained(name_or_path, **options)
+
+    @staticmethod
+    def from_config(config: config.GPT2Config) -> GPT2LMHeadModel:
+        """A model with random weights."""
+        require("torch", "AutoModelForCausalLM")
+        from pellucid.compat.models import GPT2LMHeadModel
+
+        return GPT2LMHeadModel(config)

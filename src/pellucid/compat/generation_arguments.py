@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from pellucid.config import GPT2Config, as_token_ids
@@ -36,11 +37,16 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 
 # Fields of a generation_config.json that say nothing about decoding.
-_BOOKKEEPING = ("transformers_version", "_from_model_config", "cache_implementation", "cache_config", "_commit_hash")
+BOOKKEEPING = ("transformers_version", "_from_model_config", "cache_implementation", "cache_config", "_commit_hash")
 
 _BEAM_OPTIONS = ("length_penalty", "early_stopping")
 _POSITIVE, _COUNT = rules.WholeNumber(1), rules.WholeNumber(0)
 _OPTIONS = {field.name for field in dataclasses.fields(GenerationOptions)} - {"vocab_limit", "pad_token_id"}
+
+# Every argument that a call or a generation_config.json may have.
+ARGUMENT_NAMES = frozenset(
+    (*_OPTIONS, *_NEUTRAL, "pad_token_id", "bos_token_id", "return_dict_in_generate", "output_scores")
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def settle(
     Sampling options count only with do_sample=True, and beams' options only with beams; without it they are
     ignored, as there. Raises `OptionError` for an option that is unknown, or known there and not available here.
     """
-    stored = {name: value for name, value in generation_config.items() if name not in _BOOKKEEPING}
+    stored = {name: value for name, value in generation_config.items() if name not in BOOKKEEPING}
     merged = {**stored, **{name: value for name, value in kwargs.items() if value is not None}}
     merged = {name: value for name, value in merged.items() if value is not None}
     eos = as_token_ids(merged.pop("eos_token_id", config.eos_token_id))
@@ -144,6 +150,7 @@ def _max_new_tokens(merged: dict[str, Any], config: GPT2Config, prompt_length: i
 def _check_rest(rest: Mapping[str, Any]) -> None:
     for name, value in rest.items():
         if name not in _NEUTRAL:
-            raise OptionError(f"generate has no option {name}")
+            near = get_close_matches(name, ARGUMENT_NAMES, n=1)
+            raise OptionError(f"generate has no option {name}" + (f"; did you mean {near[0]}?" if near else ""))
         if value not in _NEUTRAL[name]:
             raise OptionError(f"{name}={value!r} is not available; leave it out or give {_NEUTRAL[name][0]!r}")

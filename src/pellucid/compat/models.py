@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from pellucid.checkpoint import canonical_name, open_checkpoint, write_checkpoint
 from pellucid.checkpoint.layout import is_mask_buffer
+from pellucid.compat.caches import Cache, extend, pairs
 from pellucid.compat.generation import GenerateOutput, Streamer, generate
+from pellucid.compat.generation_config import GenerationConfig
 from pellucid.compat.native import native_engine
-from pellucid.config import GPT2Config
+from pellucid.compat.pretrained import GPT2Config, check_overrides
+from pellucid.config import GPT2Config as BaseConfig
 from pellucid.errors import OptionError
 from pellucid.reference import model as reference
 from pellucid.reference.engine import ReferenceEngine
@@ -28,7 +31,11 @@ class PreTrained(nn.Module):
     """What both models can do besides their forward pass."""
 
     config: GPT2Config
-    generation_config: Mapping[str, Any] = {}
+
+    def __init__(self, config: BaseConfig) -> None:
+        own = config if isinstance(config, GPT2Config) else GPT2Config.of(config)
+        super().__init__(own.used_by_model())
+        self.generation_config = GenerationConfig()
 
     @classmethod
     def from_pretrained(
@@ -39,19 +46,25 @@ class PreTrained(nn.Module):
         torch_dtype: torch.dtype | str | None = None,
         device_map: str | torch.device | None = None,
         revision: str | None = None,
+        **fields: Any,
     ) -> Self:
         """Load a model in evaluation mode: "demo", "gpt2", a Hub id, a folder or a file.
 
-        dtype: float32 unless given; a torch dtype, its name, or "auto" for the type the file stores.
+        dtype: a torch dtype, its name, or "auto" for the type that the file stores; float32 by default.
             `torch_dtype` is its older name.
         device_map: the device to put the weights on; "auto" is a CUDA device where there is one.
+        fields: fields of the configuration that override the file's, such as `pad_token_id`.
+
+        Raises `ConfigError` for a field that the weights decide, and for an argument that is unknown or not supported.
         """
+        overrides = check_overrides(fields)
         checkpoint = open_checkpoint(name_or_path, revision=revision, head=issubclass(cls, reference.GPT2LMHeadModel))
         if device_map == "auto":
             device_map = "cuda" if torch.cuda.is_available() else "cpu"
         wanted = _torch_dtype(dtype if dtype is not None else torch_dtype, checkpoint.dtype)
+        checkpoint = dataclasses.replace(checkpoint, config=checkpoint.config.replace(**overrides))
         model: Any = load_model(checkpoint, cls, dtype=wanted, device=device_map or "cpu")  # type: ignore[type-var]
-        model.generation_config = dict(checkpoint.generation_config)
+        model.generation_config = GenerationConfig(checkpoint.generation_config)
         return model  # type: ignore[no-any-return]
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str | None = None) -> None:
@@ -94,13 +107,52 @@ class PreTrained(nn.Module):
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
-    def num_parameters(self) -> int:
+    def num_parameters(self, only_trainable: bool = False) -> int:
         """Distinct parameters; a tied head is the embedding and counts once."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        counted = (parameter for parameter in self.parameters() if parameter.requires_grad or not only_trainable)
+        return sum(parameter.numel() for parameter in counted)
+
+    def forward(self, input_ids: Any = None, past_key_values: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `pellucid.reference.model`'s, which takes and returns caches as tuples; a `DynamicCache` of Transformers
+        is extended in place and returned, as there."""
+        if not isinstance(past_key_values, Cache):
+            return super().forward(input_ids, past_key_values, *args, **kwargs)
+        as_tuple = kwargs.pop("return_dict", True) is False
+        kwargs["use_cache"] = True
+        output = super().forward(input_ids, pairs(past_key_values), *args, **kwargs)
+        extend(past_key_values, output.past_key_values)
+        output = dataclasses.replace(output, past_key_values=past_key_values)
+        return output.to_tuple() if as_tuple else output
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None) -> nn.Embedding:
+        """Give the vocabulary another size, with the embeddings that there are; returns the embedding.
+
+        New rows are the mean of the old ones, so that no new token is likelier than the average one.
+        """
+        embedding = self.get_input_embeddings()
+        if new_num_tokens is None or new_num_tokens == embedding.num_embeddings:
+            return embedding
+        if new_num_tokens < 1:
+            raise OptionError(f"new_num_tokens is {new_num_tokens}; it must be at least 1")
+        head = getattr(self, "lm_head", None)
+        if head is not None and not self.config.tie_word_embeddings:
+            head.weight = nn.Parameter(_resized(head.weight, new_num_tokens))
+        embedding.weight = nn.Parameter(_resized(embedding.weight, new_num_tokens))
+        embedding.num_embeddings = new_num_tokens
+        if head is not None:
+            head.out_features = new_num_tokens
+        object.__setattr__(self.config, "vocab_size", new_num_tokens)
+        tie_weights(self)
+        return embedding
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        raise NotImplementedError
 
 
 class GPT2Model(PreTrained, reference.GPT2Model):
     """`pellucid.reference.model.GPT2Model` with `from_pretrained` and `save_pretrained`."""
+
+    config: GPT2Config
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.wte
@@ -108,6 +160,8 @@ class GPT2Model(PreTrained, reference.GPT2Model):
 
 class GPT2LMHeadModel(PreTrained, reference.GPT2LMHeadModel):
     """`pellucid.reference.model.GPT2LMHeadModel` with `from_pretrained`, `save_pretrained` and `generate`."""
+
+    config: GPT2Config
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.transformer.wte
@@ -172,6 +226,13 @@ class GPT2LMHeadModel(PreTrained, reference.GPT2LMHeadModel):
         if isinstance(output, GenerateOutput):
             return dataclasses.replace(output, sequences=output.sequences.to(self.device))
         return output.to(self.device)
+
+
+def _resized(weight: Tensor, rows: int) -> Tensor:
+    """A matrix [vocab, n_embd] with another number of rows."""
+    kept = weight.detach()[:rows]
+    added = weight.detach().float().mean(0).to(weight.dtype).expand(rows - len(kept), -1)
+    return torch.cat((kept, added))
 
 
 def _torch_dtype(dtype: torch.dtype | str | None, stored: str) -> torch.dtype:
