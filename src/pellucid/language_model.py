@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-import numpy as np
-
 from pellucid import decoding
 from pellucid.checkpoint import open_checkpoint
 from pellucid.config import as_token_ids
@@ -18,7 +16,7 @@ from pellucid.decoding.sequence import check_ids, check_prompts
 from pellucid.decoding.streaming import stream, stream_text
 from pellucid.decoding.task import DecodingTask
 from pellucid.display import Results
-from pellucid.engine import Engine
+from pellucid.engine import Engine, FloatArray
 from pellucid.engines import EngineName, Precision, choose_engine, load_native_engine, load_reference_model
 from pellucid.errors import ContextLengthError, OptionError
 from pellucid.inspectable_model import InspectableModel
@@ -281,8 +279,9 @@ class LanguageModel(InspectableModel):
         prompts, single = self._prompts(prompt)
         if not single:
             raise OptionError("predict takes one prompt")
-        check_prompts(self.engine, prompts, GenerationOptions(max_new_tokens=1))
-        logits = self._logits(prompts[0], all_positions=False)[0]
+        engine = self.engine
+        check_prompts(engine, prompts, GenerationOptions(max_new_tokens=1))
+        logits = _logits(engine, prompts[0], all_positions=False)[0]
         rows = likely_tokens(logits, top, self._piece)
         return Prediction(self._text(prompts[0]), prompts[0], rows, entropy(logits))
 
@@ -302,7 +301,8 @@ class LanguageModel(InspectableModel):
         before, alone = ([[]], True) if given is None else self._prompts(given)
         if not alone:
             raise OptionError("given is one prompt, which stands before every text")
-        scores = [self._score(ids, before[0]) for ids in texts]
+        engine = self.engine
+        scores = [self._score(engine, ids, before[0]) for ids in texts]
         return scores[0] if single else Results(scores)
 
     def report(self, text: Prompt, path: str | Path, *, top: int = 5) -> None:
@@ -318,19 +318,19 @@ class LanguageModel(InspectableModel):
 
         write_report(self, text, path, top=top)
 
-    def _score(self, ids: list[int], context: list[int]) -> Score:
+    def _score(self, engine: Engine, ids: list[int], context: list[int]) -> Score:
         from pellucid.decoding.results import Score, ScoredToken
 
         whole = context + ids
-        check_ids(self.engine, whole)
+        check_ids(engine, whole)
         read = whole[:-1]  # nothing is scored after the last token
-        if len(read) > self.engine.n_positions:
+        if len(read) > engine.n_positions:
             raise ContextLengthError(
-                f"{len(whole)} tokens need {len(read)} positions, and the model has {self.engine.n_positions}: "
+                f"{len(whole)} tokens need {len(read)} positions, and the model has {engine.n_positions}: "
                 "score it in parts"
             )
         if read:
-            log_probabilities = log_softmax(self._logits(read, all_positions=True))  # [tokens - 1, vocab]
+            log_probabilities = log_softmax(_logits(engine, read, all_positions=True))  # [tokens - 1, vocab]
         rows = []
         for position, token in enumerate(whole[len(context) :], start=len(context)):
             if position == 0:
@@ -340,16 +340,6 @@ class LanguageModel(InspectableModel):
             rank = int((before > before[token]).sum())
             rows.append(ScoredToken(self._piece(token), token, float(before[token]), rank, entropy(before)))
         return Score(tuple(rows))
-
-    def _logits(self, ids: list[int], *, all_positions: bool) -> np.ndarray[Any, np.dtype[np.float32]]:
-        engine = self.engine
-        slot = engine.open()
-        try:
-            logits = engine.step([slot], [ids], all_positions=all_positions).logits
-        finally:
-            engine.drop(slot)
-        check_finite(logits)
-        return logits
 
     def _options(self, options: Mapping[str, Any], prompts: Sequence[Sequence[int]]) -> GenerationOptions:
         eos = self._checkpoint.generation_config.get("eos_token_id", self.config.eos_token_id)
@@ -362,5 +352,16 @@ class LanguageModel(InspectableModel):
         if not asked and settled.context == "error":
             # As many tokens as fit: the last one needs no position, unless contrastive search reads it too.
             unread = 0 if settled.penalty_alpha else 1
-            settled = settled.replace(max_length=max(self.engine.n_positions, max(map(len, prompts))) + unread)
+            settled = settled.replace(max_length=max(self.config.n_positions, max(map(len, prompts))) + unread)
         return settled
+
+
+def _logits(engine: Engine, ids: list[int], *, all_positions: bool) -> FloatArray:
+    """The next-token logits after the last token, [1, vocab], or after every token, [tokens, vocab]."""
+    slot = engine.open()
+    try:
+        logits = engine.step([slot], [ids], all_positions=all_positions).logits
+    finally:
+        engine.drop(slot)
+    check_finite(logits)
+    return logits
