@@ -285,7 +285,7 @@ class InspectableModel(LoadedModel):
 
         Raises `OptionError` for a neuron that is not there. See `pellucid.lens.instruments.neurons.neuron`.
         """
-        from pellucid.lens.choices import check_neuron
+        from pellucid.lens.arguments import check_neuron
         from pellucid.lens.instruments.neurons import neuron
 
         check_neuron(layer, index, self.config)
@@ -296,7 +296,7 @@ class InspectableModel(LoadedModel):
 
     def token_id(self, token: str | int) -> int:
         """A token's id, from its text or itself. Raises `OptionError` for a text that is not one token, or no id."""
-        from pellucid.lens.choices import token_id
+        from pellucid.lens.arguments import token_id
 
         return token_id(token, self.config.vocab_size, self.known_tokenizer)
 

@@ -14,7 +14,7 @@ from pellucid.decoding.distribution import entropy, log_softmax
 from pellucid.decoding.results import Prediction, Score, ScoredToken, likeliest, likely_tokens
 from pellucid.engine import FloatArray
 from pellucid.errors import OptionError
-from pellucid.lens.choices import check_top
+from pellucid.lens.arguments import check_top
 from pellucid.lens.names import IN_BLOCK, activation_names
 from pellucid.lens.results import (
     AttentionPatterns,

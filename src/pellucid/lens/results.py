@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pellucid.decoding.distribution import IntArray
 from pellucid.decoding.results import PredictedToken
 from pellucid.display import Displayed
 from pellucid.engine import FloatArray
-
-IntArray = NDArray[np.int64]
 
 # The pieces of a text as they are shown: None for a model without a tokenizer.
 Tokens = tuple[str | None, ...]

@@ -11,7 +11,7 @@ import numpy as np
 from pellucid.display import Displayed
 from pellucid.engine import FloatArray
 from pellucid.errors import ActivationNameError, TraceError
-from pellucid.lens.choices import token_id
+from pellucid.lens.arguments import token_id
 from pellucid.lens.names import Names, activation_names, canonical, layer_of, select, tail_of
 from pellucid.lens.traced_model import TracedModel
 
@@ -223,7 +223,7 @@ class Trace(Displayed, Mapping[str, FloatArray]):
 
         Needs `mlp.post` of its layer. See `pellucid.lens.instruments.neurons.neuron`.
         """
-        from pellucid.lens.choices import check_neuron
+        from pellucid.lens.arguments import check_neuron
         from pellucid.lens.instruments.neurons import neuron
 
         check_neuron(layer, index, self.config)

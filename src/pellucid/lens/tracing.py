@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import OptionError, TraceMemoryError
-from pellucid.lens.choices import check_ids
+from pellucid.lens.arguments import check_text
 from pellucid.lens.hooks import model_here
 from pellucid.lens.names import Names, activation_names, select, size_of, tail_of
 from pellucid.lens.sites import Visit, visited
@@ -54,7 +54,7 @@ def trace_texts(
     model = of.model
     chosen = select(names, activation_names(model.config.n_layer))
     for ids in texts:
-        check_ids(ids, model.config)
+        check_text(ids, model.config)
     nbytes = sum(trace_bytes(model, chosen, len(ids), gradients=bool(gradients)) for ids in texts)
     check_memory(nbytes, memory_limit, sum(map(len, texts)), chosen)
     return [_traced(of, ids, chosen, gradients) for ids in texts]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pellucid.errors import TraceError
-from pellucid.lens.choices import numbers
+from pellucid.lens.arguments import selected_indices
 from pellucid.lens.results import AttentionPatterns, HeadNorms, ResidualNorms
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ def attention(
     `ActivationNameError` where the trace lacks an activation, `TraceError` for a step of a decode.
     """
     check_whole_text(trace)
-    layers, heads = numbers("layer", layer, trace.config.n_layer), numbers("head", head, trace.config.n_head)
+    layers, heads = (
+        selected_indices("layer", layer, trace.config.n_layer),
+        selected_indices("head", head, trace.config.n_head),
+    )
     length = len(trace.ids)
     patterns = np.empty((len(layers), len(heads), length, length), dtype=np.float32)
     for place, number in enumerate(layers):

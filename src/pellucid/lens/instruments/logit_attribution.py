@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pellucid.lens.choices import position_index
+from pellucid.lens.arguments import position_index
 from pellucid.lens.results import LogitAttribution, LogitPart, PartKind
 
 if TYPE_CHECKING:

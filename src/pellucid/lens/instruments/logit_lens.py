@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import OptionError
-from pellucid.lens.choices import check_top
+from pellucid.lens.arguments import check_top
 from pellucid.lens.results import LogitLens
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pellucid.lens.choices import check_neuron, check_top
+from pellucid.lens.arguments import check_neuron, check_top
 from pellucid.lens.results import NeuronView, Tokens, WeightedToken
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import OptionError
-from pellucid.lens.choices import numbers, position_index
+from pellucid.lens.arguments import position_index, selected_indices
 from pellucid.lens.hooks import model_here, with_hooks
 from pellucid.lens.instruments.progress import tracked
 from pellucid.lens.instruments.running import Rerun, as_input, recorded
@@ -113,8 +113,8 @@ def patch(
     if batch_size < 1:
         raise OptionError(f"batch_size is {batch_size}; it must be at least 1")
     sizes = {"layer": model.config.n_layer, "position": len(clean), "head": model.config.n_head}
-    wanted_layers = sorted(set(numbers("layer", layers, sizes["layer"])))
-    wanted = numbers(axes[-1], indices, sizes[axes[-1]])
+    wanted_layers = sorted(set(selected_indices("layer", layers, sizes["layer"])))
+    wanted = selected_indices(axes[-1], indices, sizes[axes[-1]])
     places = _places(axes, wanted_layers, wanted, len(clean))
 
     clean_ids, corrupted_ids = as_input(model, clean), as_input(model, corrupted)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pellucid.lens.choices import check_ids
+from pellucid.lens.arguments import check_text
 from pellucid.lens.hooks import with_hooks
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def as_input(model: GPT2LMHeadModel, ids: Sequence[int]) -> Tensor:
-    """A text as the model takes it, [1, seq]. See `check_ids` for errors."""
-    check_ids(ids, model.config)
+    """A text as the model takes it, [1, seq]. See `check_text` for errors."""
+    check_text(ids, model.config)
     return torch.tensor([list(ids)], device=model.lm_head.weight.device)
 
 

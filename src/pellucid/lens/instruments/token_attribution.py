@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import OptionError
-from pellucid.lens.choices import position_index
+from pellucid.lens.arguments import position_index
 from pellucid.lens.hooks import with_hooks
 from pellucid.lens.instruments.progress import tracked
 from pellucid.lens.instruments.running import as_input

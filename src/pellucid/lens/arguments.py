@@ -1,4 +1,4 @@
-"""What an instrument is asked about, checked where it comes in: texts, positions, layers, heads, neurons, tokens."""
+"""Checks of instruments' arguments: texts, positions, layers, heads, neurons, tokens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer
 
 
-def check_ids(ids: Sequence[int], config: GPT2Config) -> None:
-    """Raise `OptionError` for a text of no tokens or with an id the model has no row for, `ContextLengthError` for one
-    that does not fit."""
+def check_text(ids: Sequence[int], config: GPT2Config) -> None:
+    """Raise `OptionError` for an empty text or an id beyond the vocabulary, `ContextLengthError` for a text that is
+    longer than the model's context."""
     if not ids:
         raise OptionError("the text is empty: there is no token to trace")
     if len(ids) > config.n_positions:
@@ -25,29 +25,34 @@ def check_ids(ids: Sequence[int], config: GPT2Config) -> None:
 
 
 def position_index(position: int, length: int) -> int:
-    """A position of a text counted from 0; negative ones count from the end. Raises `OptionError` outside the text."""
+    """A position counted from 0. A negative one counts from the end, as in a list.
+
+    Raises `OptionError` for a position outside the text.
+    """
     if not -length <= position < length:
         raise OptionError(f"position is {position}, but the text has {length} tokens")
     return position % length
 
 
-def numbers(name: str, asked: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
-    """The layers, heads or positions asked for: one, several, or all for None. Raises `OptionError` for one that does
-    not exist or is not a number."""
-    if asked is None:
+def selected_indices(name: str, selection: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
+    """Indices of layers, heads or positions from one index, several, or None for all `count`.
+
+    name: the argument's name, for errors. Raises `OptionError` for an index out of range or a value that is no integer.
+    """
+    if selection is None:
         return tuple(range(count))
     try:
-        chosen = tuple(map(operator.index, asked if isinstance(asked, Iterable) else (asked,)))
+        indices = tuple(map(operator.index, selection if isinstance(selection, Iterable) else (selection,)))
     except TypeError as error:
-        raise OptionError(f"{name} is {asked!r}; give a number from 0 to {count - 1}, or several") from error
-    for number in chosen:
-        if not 0 <= number < count:
-            raise OptionError(f"{name} is {number}; they are numbered 0 to {count - 1} here")
-    return chosen
+        raise OptionError(f"{name} is {selection!r}; give a number from 0 to {count - 1}, or several") from error
+    for index in indices:
+        if not 0 <= index < count:
+            raise OptionError(f"{name} is {index}; it must be between 0 and {count - 1}")
+    return indices
 
 
 def check_neuron(layer: int, index: int, config: GPT2Config) -> None:
-    """Raise `OptionError` for a neuron that the model does not have."""
+    """Raise `OptionError` if the layer or the neuron's index is out of range."""
     if not 0 <= layer < config.n_layer or not 0 <= index < config.inner_size:
         raise OptionError(
             f"there is no neuron {index} in layer {layer}: layers are 0 to {config.n_layer - 1}, "
@@ -56,13 +61,16 @@ def check_neuron(layer: int, index: int, config: GPT2Config) -> None:
 
 
 def check_top(top: int, vocab_size: int) -> None:
-    """Raise `OptionError` for a number of tokens that cannot be listed."""
+    """Raise `OptionError` unless `top` is between 1 and the vocabulary's size."""
     if not 1 <= top <= vocab_size:
-        raise OptionError(f"top is {top}; it must be between 1 and the {vocab_size} tokens there are")
+        raise OptionError(f"top is {top}; it must be between 1 and the vocabulary's size, {vocab_size}")
 
 
 def token_id(token: str | int, vocab_size: int, tokenizer: GPT2Tokenizer | None) -> int:
-    """A token's id, from its text or itself. Raises `OptionError` for a text that is not one token, or no id."""
+    """The id of a token that is given as text or as an id.
+
+    Raises `OptionError` for a text that is not exactly one token and for an id beyond the vocabulary.
+    """
     if not isinstance(token, str):
         if not 0 <= token < vocab_size:
             raise OptionError(f"there is no token {token}: this model's ids are 0 to {vocab_size - 1}")
