@@ -17,7 +17,7 @@ from pellucid.decoding.streaming import stream, stream_text
 from pellucid.decoding.task import DecodingTask
 from pellucid.display import Results
 from pellucid.engine import Engine, FloatArray
-from pellucid.engines import EngineName, Precision, choose_engine, load_native_engine, load_reference_model
+from pellucid.engine_choice import EngineName, Precision, choose_engine, load_native_engine, load_reference_model
 from pellucid.errors import ContextLengthError, OptionError
 from pellucid.inspectable_model import InspectableModel
 from pellucid.loaded_model import Prompt, Prompts

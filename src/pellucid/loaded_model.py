@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pellucid.checkpoint import Checkpoint
 from pellucid.config import GPT2Config
 from pellucid.engine import Engine
-from pellucid.engines import Precision, load_reference_model
+from pellucid.engine_choice import Precision, load_reference_model
 from pellucid.errors import OptionError, PicklingError
 from pellucid.quoting import quoted
 from pellucid.tokenizer import GPT2Tokenizer

@@ -27,7 +27,7 @@ LAYERS = [
     ["training"],
     ["lens"],
     ["views"],
-    ["engines", "reports"],
+    ["engine_choice", "reports"],
     ["loaded_model"],
     ["inspectable_model"],
     ["language_model", "compat"],

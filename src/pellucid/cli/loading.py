@@ -27,7 +27,7 @@ def load_model(
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise OptionError(f"device is {device!r}; it must be cpu or cuda, or one of several as cuda:1")
     with waiting(f"loading {model}") if is_local(model) else nullcontext():
-        from pellucid.engines import choose_engine
+        from pellucid.engine_choice import choose_engine
 
         chosen = choose_engine(engine.value, "float32" if precision is None else precision.value, device)
         if chosen == "torch":
