@@ -1,14 +1,14 @@
-"""Speeds of decoding a model of the 124M's shape: Pellucid, the machine's own limit, and other runtimes beside it.
+"""Decoding speed on GPT-2's 124M shape: Pellucid, other runtimes, and the memory bandwidth limit of the machine.
 
-    python benchmarks/decode.py                                   whoever is installed
+    python benchmarks/decode.py                                   all installed runtimes
     python benchmarks/decode.py --cases alone batch --peers llama_cpp --rounds 1
     python benchmarks/decode.py --out benchmarks/results          also writes decode.md, decode.json and decode.png
 
-`make bench-peers` installs the others, each in an environment of its own; those that are missing are named. Weights are
-random: they cost what trained ones cost. Every contestant, a runtime in one precision, is a process of its own that
-stands still while another runs. Rounds go through the contestants of a case in turn, so that what else the machine
-does bears on all alike; figures are medians over rounds. Before anything is measured, every contestant continues the
-same 16 prompts, and the tokens are compared with the reference's.
+`make bench-peers` installs the other runtimes, each in its own environment; the output lists those that are missing.
+Weights are random, which takes as long as trained weights. A contestant is a runtime in one precision. Each runs in
+its own process, which is stopped while another is measured. Each round measures the contestants of a case in turn, so
+that other load on the machine affects all of them; results are medians over rounds. Before the measurements, every
+contestant continues the same 16 prompts, and its tokens are compared with the reference.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from pellucid.native import cpu_features
 from pellucid.native.processors import usable_cores
 from pellucid.tokenizer import GPT2Tokenizer
 
-# What is compared before anything is measured.
+# The generation whose tokens are compared with the reference.
 CHECK = Case("check", "check", 24, 8, "whole", sequences=16)
 
-# Before each measurement, so that the weights are where a decode that goes on has them.
+# Generated before each measurement, so that the caches hold the weights as they do in the middle of a long decode.
 WARM_UP_TOKENS = 4
 
 
 def main() -> None:
     arguments = parse_arguments()
     console = Console(stderr=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that workers are closed then, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # close the workers on SIGTERM too
     peers = [peer for peer in PEERS if not arguments.peers or peer.module in arguments.peers or peer is OURS]
     installed = [peer for peer in peers if peer.is_installed()]
     for peer in peers:
         if peer not in installed:
-            console.print(f"{peer.name} is not installed; `make bench-peers` does that", style="yellow")
+            console.print(f"{peer.name} is not installed; `make bench-peers` installs it", style="yellow")
     cases = [case for case in CASES if not arguments.cases or case.name in arguments.cases]
     threads = arguments.threads or usable_cores()
-    taking_part = contestants(installed, cpu_features())
+    entrants = contestants(installed, cpu_features())
     results = Results(
         date=datetime.date.today().isoformat(),
         command=shlex.join(["python", *sys.argv]),
@@ -64,10 +64,10 @@ def main() -> None:
     )
     interrupted = False
     try:
-        measure(taking_part, cases, threads, results, console)
+        measure(entrants, cases, threads, results, console)
     except KeyboardInterrupt:
         interrupted = True
-        console.print("stopped; what was measured until then:", style="yellow")
+        console.print("interrupted; results so far:", style="yellow")
     Console(width=None if sys.stdout.isatty() else 140).print(tables(results))
     if arguments.out and not interrupted:
         write(results, arguments.out)
@@ -79,12 +79,12 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="as many as there are cores unless given")
-    parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES], help="all unless given")
+    parser.add_argument("--threads", type=int, help="default: the number of usable cores")
+    parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES], help="default: all")
     parser.add_argument(
-        "--peers", nargs="*", choices=[peer.module for peer in PEERS if peer is not OURS], help="all unless given"
+        "--peers", nargs="*", choices=[peer.module for peer in PEERS if peer is not OURS], help="default: all"
     )
-    parser.add_argument("--out", type=Path, help="a folder for the table, the figures as JSON, and a plot")
+    parser.add_argument("--out", type=Path, help="folder for decode.md, decode.json and decode.png")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -92,13 +92,13 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(
-    taking_part: Sequence[Contestant], cases: Sequence[Case], threads: int, results: Results, console: Console
+    entrants: Sequence[Contestant], cases: Sequence[Case], threads: int, results: Results, console: Console
 ) -> None:
-    """Load everybody, compare what they compute, and take the rounds."""
+    """Load all contestants, check their tokens, and run the rounds. Results and failures are added to `results`."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     workers: dict[Contestant, Worker] = {}
-    entered = [(case, one) for case in cases for one in taking_part if case.is_for(one)]
-    total = 2 * len(taking_part) + 1 + (len(entered) + len(ours(taking_part))) * results.rounds
+    entered = [(case, one) for case in cases for one in entrants if case.is_for(one)]
+    total = 2 * len(entrants) + 1 + (len(entered) + len(ours(entrants))) * results.rounds
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         task = progress.add_task("the model", total=total)
 
@@ -108,19 +108,19 @@ def measure(
         try:
             checkpoint = benchmark_checkpoint()
             advance("loading")
-            for contestant in taking_part:
+            for contestant in entrants:
                 advance(f"loading {contestant.name}")
                 try:
                     workers[contestant] = Worker(contestant, checkpoint, threads)
                     results.versions.update(workers[contestant].versions)
                 except PeerError as error:
                     results.fail(contestant, "loading", str(error))
-            for contestant in taking_part:
+            for contestant in entrants:
                 advance(f"checking {contestant.name}")
                 run(workers, contestant, CHECK, 0, results)
             for number in range(results.rounds):
-                for contestant in ours(taking_part):
-                    advance(f"round {number + 1}, the limit: {contestant.name}")
+                for contestant in ours(entrants):
+                    advance(f"round {number + 1}, bandwidth limit: {contestant.name}")
                     run_limit(workers, contestant, results)
                 for case, contestant in entered:
                     advance(f"round {number + 1}, {case.title}: {contestant.name}")
@@ -130,15 +130,15 @@ def measure(
                 worker.close()
 
 
-def ours(taking_part: Sequence[Contestant]) -> list[Contestant]:
-    return [contestant for contestant in taking_part if contestant.peer is OURS]
+def ours(entrants: Sequence[Contestant]) -> list[Contestant]:
+    return [contestant for contestant in entrants if contestant.peer is OURS]
 
 
 def run(workers: dict[Contestant, Worker], contestant: Contestant, case: Case, number: int, results: Results) -> None:
-    """One contestant's turn at a case. One that has failed in it is left out of the rounds that follow."""
+    """Measure one contestant in one case. A contestant that failed in an earlier round of the case is skipped."""
     if contestant not in workers or case.name in results.failures(contestant):
         return
-    vocabulary = GPT2Config().vocab_size - 1  # without the end of text, which ends a sequence for some
+    vocabulary = GPT2Config().vocab_size - 1  # leaves out <|endoftext|>, where some runtimes stop
     prompts = case.prompts(number, vocabulary)
     warm_up = [ids[: WARM_UP_TOKENS if number else None] for ids in case.prompts(1000 + number, vocabulary)]
     try:
@@ -149,7 +149,7 @@ def run(workers: dict[Contestant, Worker], contestant: Contestant, case: Case, n
         return
     found = {len(ids) for ids in answer["ids"]}
     if len(answer["ids"]) != case.sequences or found != {case.new_tokens}:
-        results.fail(contestant, case.name, f"it made {len(answer['ids'])} sequences of {found} new tokens")
+        results.fail(contestant, case.name, f"it generated {len(answer['ids'])} sequences of {found} new tokens")
     elif case is CHECK:
         results.ids[contestant] = answer["ids"]
     else:
@@ -168,7 +168,7 @@ def run_limit(workers: dict[Contestant, Worker], contestant: Contestant, results
 
 
 def benchmark_checkpoint() -> Path:
-    """GPT-2 of the 124M's shape with random weights and the GPT-2 vocabulary, made once."""
+    """Path of a checkpoint of the 124M shape with random weights and the GPT-2 vocabulary. Written at first use."""
     folder = ENVIRONMENTS / "checkpoints" / "gpt2-124m-random"
     if not folder.exists():
         config = GPT2Config()
@@ -177,8 +177,11 @@ def benchmark_checkpoint() -> Path:
 
 
 def random_tensors(config: GPT2Config) -> Iterator[tuple[str, np.ndarray]]:
-    """Layers outweigh the embedding, which is also the head: else the likeliest token is the one just read, and a
-    comparison of tokens would not see what layers do."""
+    """Yield name and value of each tensor.
+
+    The layers' weights have twice the standard deviation of the embedding, which is also the output head. With equal
+    sizes the most likely token would be the last token read, and a comparison of tokens would not test the layers.
+    """
     generator = np.random.default_rng(0)
     for name, shape in expected_shapes(config).items():
         tensor = generator.standard_normal(shape, dtype=np.float32) * 0.02

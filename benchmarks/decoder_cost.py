@@ -1,10 +1,10 @@
-"""What decoding costs beside the model: time per step of everything that is not the engine.
+"""Decoder overhead: time per step outside the engine (processors, sampling, search, bookkeeping).
 
     python benchmarks/decoder_cost.py            a table
     python benchmarks/decoder_cost.py --json     one object
 
-The engine is replaced by one that answers at once, with logits that the bundled model gave for a text (50,257 a row),
-and whose own time is subtracted. Figures are medians over runs of 200 steps, on one thread.
+A fake engine returns logits at once: those of the bundled model for a fixed text, 50,257 per row. Its own time is
+subtracted. Results are medians over runs of 200 steps. `make bench` runs this on one thread.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SAMPLE = {"do_sample": True, "temperature": 0.8, "top_k": 50, "top_p": 0.95}
 
 @dataclass(frozen=True)
 class Case:
-    """A way of decoding, and the most that a step of it may cost, in milliseconds; None: no goal is set."""
+    """Generation options to measure. goal: highest acceptable overhead per step in milliseconds, or None."""
 
     name: str
     options: dict[str, Any]
@@ -61,7 +61,7 @@ CASES = (
 
 @dataclass
 class InstantEngine:
-    """Answers with rows of a table in turn, and counts the time it takes to do so."""
+    """Fake engine: returns rows of a table in rotation, and sums the time that takes in `seconds`."""
 
     table: FloatArray  # [rows, vocab]
     n_positions: int = 4096
@@ -117,7 +117,7 @@ class InstantEngine:
 
 
 def milliseconds_per_step(case: Case, table: FloatArray) -> float:
-    """One run of a case."""
+    """Overhead per step in one run of a case."""
     options = GenerationOptions.from_kwargs({**case.options, "max_new_tokens": STEPS, "seed": 0})
     engine = InstantEngine(table)
     begun = time.perf_counter()
@@ -126,13 +126,13 @@ def milliseconds_per_step(case: Case, table: FloatArray) -> float:
 
 
 def medians(table: FloatArray) -> dict[str, float]:
-    """Each case's median over runs. The cases take turns, so that a machine's slow moments meet all of them."""
+    """Median over runs, by case, in milliseconds. Runs alternate between cases, so that other load affects all."""
     runs = [[milliseconds_per_step(case, table) for case in CASES] for _ in range(RUNS)]
     return {case.name: statistics.median(found) for case, found in zip(CASES, zip(*runs, strict=True), strict=True)}
 
 
 def logits_of_a_text() -> FloatArray:
-    """Float32 [tokens, vocab], from the bundled model."""
+    """Logits of the bundled model for `TEXT`, float32 [tokens, vocab]."""
     lm = pellucid.load("demo")
     ids = lm.tokenizer.encode(TEXT)
     slot = lm.engine.open()
@@ -148,8 +148,8 @@ def main() -> None:
     if as_json:
         print(json.dumps({"unit": "ms per step", "vocab": table.shape[1], "steps": STEPS, "cases": found}))
         return
-    print(f"decoding beside the model, {table.shape[1]:,} logits a row, medians of {RUNS} runs of {STEPS} steps\n")
-    print(f"{'':32}{'ms a step':>10}{'goal':>8}")
+    print(f"decoder overhead, {table.shape[1]:,} logits per row, medians of {RUNS} runs of {STEPS} steps\n")
+    print(f"{'':32}{'ms/step':>10}{'goal':>8}")
     for case in CASES:
         goal = "" if case.goal is None else f"{case.goal:.2f}"
         print(f"{case.name:32}{found[case.name]:>10.3f}{goal:>8}")

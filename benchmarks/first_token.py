@@ -1,10 +1,10 @@
-"""How long after its start a command prints the first piece of a continuation.
+"""Cold start: seconds from starting the command to the first text of the continuation.
 
     python benchmarks/first_token.py [--runs N] [--peer]
 
-Each run is a process of its own, timed from before it is started to the first byte after the prompt on its stdout, a
-pipe. Bytecode is compiled by a run that is not counted, as pip does when it installs. --peer measures Transformers too,
-on the same weights: import, load, one token.
+Each run is a new process, timed from before its start to the first byte after the prompt on its stdout, which is a
+pipe. A run that is not counted compiles the bytecode, as pip does at installation. --peer also measures Transformers on
+the same weights: import, load, one token.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ print(tokenizer.decode(ids[0]), flush=True)
 
 
 def seconds_to_first_piece(command: Sequence[str], environment: Mapping[str, str]) -> float:
-    """From before a command is started until it has written more than the prompt."""
+    """Seconds from just before the command is started until it has written more than the prompt."""
     begun = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
         assert process.stdout is not None
@@ -56,7 +56,7 @@ def seconds_to_first_piece(command: Sequence[str], environment: Mapping[str, str
 
 
 def peer_folder(folder: Path) -> Path:
-    """The bundled model with its tokenizer, as Transformers reads it."""
+    """Write the bundled model and its tokenizer to `folder` in Transformers' layout; return `folder`."""
     shutil.copytree(open_checkpoint("demo").path, folder)
     pellucid.GPT2Tokenizer.bundled().save_pretrained(folder)
     return folder
@@ -75,12 +75,12 @@ def main() -> None:
             folder = str(peer_folder(Path(scratch) / "demo"))
             commands["Transformers"] = [sys.executable, "-c", TRANSFORMERS, folder, PROMPT]
         seconds: dict[str, list[float]] = {name: [] for name in commands}
-        for run in range(arguments.runs + 1):  # in turns, so that a busy moment meets all
+        for run in range(arguments.runs + 1):  # runs alternate, so that other load affects both
             for name, command in commands.items():
                 taken = seconds_to_first_piece(command, environment)
                 if run:
                     seconds[name].append(taken)
-    table = Table("", "median", "fastest", "slowest", title=f"seconds to the first piece, {arguments.runs} processes")
+    table = Table("", "median", "fastest", "slowest", title=f"seconds to the first text, {arguments.runs} processes")
     for name, times in seconds.items():
         table.add_row(name, *(f"{each:.2f}" for each in (statistics.median(times), min(times), max(times))))
     Console().print(table)

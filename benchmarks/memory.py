@@ -1,11 +1,11 @@
-"""What a model takes of the memory, and how near it comes to the memory's speed, in a process that does nothing else.
+"""Resident memory of a model, and its decoding speed relative to memory bandwidth, in a fresh process.
 
     python benchmarks/memory.py                           the shape of gpt2-xl in int4
     python benchmarks/memory.py --model gpt2 --precision int8
 
-The weights are random and packed on the disk, as `pellucid quantize` writes them. The process maps them, reads a
-prompt as long as the context allows, decodes to its end, and says what is resident then: of the file, of the cache,
-and beyond both and what Python had before the model was loaded, of the engine itself. Linux only.
+The weights are random, in a packed file as `pellucid quantize` writes it. The process maps the file, fills the context
+with a prompt except for 16 positions, decodes those, and prints its resident memory: pages of the weights file, the KV
+cache, Python before loading, and the engine's own buffers, which is the rest. Linux only.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from pellucid.native.bandwidth import measure
 from pellucid.native.engine import NativeEngine, make_runtime
 from pellucid.native.packing import aligned_empty, matrix_bytes, pack
 
-# Tokens that are decoded one by one at the end of the context.
+# Tokens decoded one by one at the end of the context.
 DECODED = 16
 
-# Bytes of a number in the cache, which has 16 bits beside quantized weights.
+# Bytes per value in the KV cache, which is stored in 16 bits with quantized weights.
 CACHE_BYTES = 2
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="gpt2-xl", choices=sorted(PRESETS))
     parser.add_argument("--precision", default="int4", choices=["int8", "int4"])
-    parser.add_argument("--threads", type=int, help="as many as there are cores unless given")
+    parser.add_argument("--threads", type=int, help="default: the number of usable cores")
     parser.add_argument("--measured", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measured:
@@ -54,13 +54,13 @@ def main() -> None:
             write_packed_checkpoint(folder, config, arguments.precision, random_weights(config, arguments.precision))
         command = [sys.executable, __file__, "--measured", folder]
         command += ["--threads", str(arguments.threads)] if arguments.threads else []
-        with Console(stderr=True).status("reading, decoding"):
+        with Console(stderr=True).status("prefill and decoding"):
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     show(f"{arguments.model} in {arguments.precision}, a context of {config.n_positions:,} tokens", found)
 
 
 def random_weights(config: GPT2Config, precision: str) -> Iterator[tuple[str, ByteArray]]:
-    """Tensors as they are packed; those of one shape are the same."""
+    """Yield name and packed bytes of each tensor. Tensors of equal shape share their bytes."""
     runtime = make_runtime(None)
     made: dict[tuple[int, ...], ByteArray] = {}
     for name, shape in expected_shapes(config).items():
@@ -77,7 +77,7 @@ def random_weights(config: GPT2Config, precision: str) -> Iterator[tuple[str, By
 
 
 def measured(folder: Path, threads: int | None) -> dict[str, float]:
-    """Megabytes, seconds and a share, by what they are."""
+    """Results by label: megabytes, except where the label names another unit."""
     before = resident()
     start = time.perf_counter()
     engine = NativeEngine.load(open_checkpoint(folder), threads=threads)
@@ -95,19 +95,19 @@ def measured(folder: Path, threads: int | None) -> dict[str, float]:
     return {
         "load, seconds": loaded,
         "resident": after["VmRSS"],
-        "at its peak": after["VmHWM"],
-        "of the file": after["RssFile"] - before["RssFile"],
-        "of the cache": cache,
-        "Python, before the model": before["VmRSS"],
-        "of the engine itself": after["RssAnon"] - before["RssAnon"] - cache,
-        "tokens a second": speed.tokens_per_second,
-        "the limit, tokens a second": speed.limit,
-        "of the limit, %": 100 * speed.of_limit,
+        "peak resident": after["VmHWM"],
+        "weights file": after["RssFile"] - before["RssFile"],
+        "KV cache": cache,
+        "Python before loading": before["VmRSS"],
+        "engine buffers": after["RssAnon"] - before["RssAnon"] - cache,
+        "tokens per second": speed.tokens_per_second,
+        "bandwidth limit, tokens per second": speed.limit,
+        "share of the limit, %": 100 * speed.of_limit,
     }
 
 
 def resident() -> dict[str, float]:
-    """Megabytes that this process has in memory, by kind."""
+    """Memory of this process in megabytes, by field of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return {name: int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM", "RssAnon", "RssFile")}

@@ -1,10 +1,10 @@
-"""What rounding weights costs: perplexity, divergence and agreement against float32.
+"""Accuracy of quantized weights: perplexity, mean KL divergence and top-1 agreement against float32.
 
     python benchmarks/quantization.py TEXT [TEXT ...] [--model demo] [--tokens 40000] [--outliers]
 
-Texts are cut into windows of the model's context, each scored from its first token. `--outliers` does not read
-texts: it builds a random model of the 124M's width with channels hundreds of times larger than the rest, as GPT-2's
-residual stream has them, and compares logits on random tokens.
+Each text is cut into windows as long as the model's context, and each window is scored on its own. `--outliers` reads
+no texts: it builds a random model of the 124M's width in which a few channels are hundreds of times larger than the
+rest, as in GPT-2's residual stream, and compares logits on random tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pellucid.decoding.distribution import log_softmax
 from pellucid.engine import FloatArray
 from pellucid.native.engine import PRECISIONS, NativeEngine
 
-# Residual channels that are reported to be far larger than the rest in the 124M model.
+# Residual stream channels that are reported to be far larger than the rest in the 124M model.
 OUTLIER_CHANNELS = (138, 378, 447)
 OUTLIER_SIZE = 300.0
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("texts", nargs="*", type=Path)
     parser.add_argument("--model", default="demo")
-    parser.add_argument("--tokens", type=int, default=40_000, help="of each text, at most")
+    parser.add_argument("--tokens", type=int, default=40_000, help="highest number of tokens per text (default: 40000)")
     parser.add_argument("--outliers", action="store_true")
     arguments = parser.parse_args()
     print(f"{'text':12} {'precision':9} {'perplexity':>10} {'change':>8} {'mean KL':>9} {'top-1':>7}")
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def compare(name: str, checkpoint: Checkpoint, windows: list[list[int]]) -> None:
-    """Print a row for each precision, over the same windows."""
+    """Print one row per precision, all on the same windows."""
     exact = NativeEngine.load(checkpoint)
     others = {precision: NativeEngine.load(checkpoint, precision=precision) for precision in PRECISIONS}
     loss = dict.fromkeys(PRECISIONS, 0.0)
@@ -74,7 +74,7 @@ def compare(name: str, checkpoint: Checkpoint, windows: list[list[int]]) -> None
 
 
 def log_probabilities(engine: NativeEngine, ids: list[int]) -> FloatArray:
-    """Of each next token, [len(ids) - 1, vocab]."""
+    """Log-probabilities of each next token, [len(ids) - 1, vocab]."""
     slot = engine.open()
     try:
         return log_softmax(engine.step([slot], [ids[:-1]], all_positions=True).logits)
@@ -83,7 +83,7 @@ def log_probabilities(engine: NativeEngine, ids: list[int]) -> FloatArray:
 
 
 def outlier_checkpoint(folder: Path) -> Checkpoint:
-    """A random model of the 124M's shape, four layers deep, with outlier channels in its embeddings."""
+    """A random model of the 124M's width with 4 layers, and outlier channels in its position embedding."""
     config = GPT2Config(n_layer=4, n_positions=256)
 
     def tensors() -> Iterator[tuple[str, FloatArray]]:

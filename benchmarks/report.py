@@ -1,12 +1,12 @@
-"""What a report weighs, how long it takes to make, and how long a browser takes to open it.
+"""Size of a report, time to build it, and time for a browser to open it.
 
     python benchmarks/report.py                      GPT-2's 124M shape, random weights, 100 and 1,000 tokens
     python benchmarks/report.py --model demo --tokens 100 500
-    python benchmarks/report.py --json               one object
+    python benchmarks/report.py --json               one JSON object
 
-The browser is headless Chromium with the network off; the page is opened from disk, and has opened when every part of
-it is drawn. Opening is the median of several times, each in a new context. Without Chromium, or playwright, it is left
-out.
+The browser is headless Chromium, offline. It opens the page from disk; the time ends when every part is drawn. The
+result is the median of several openings, each in a new browser context. Without Chromium or playwright, only size and
+build time are measured.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ def random_124m(folder: Path) -> LanguageModel:
     return pellucid.load(folder)
 
 
-def made(lm: LanguageModel, tokens: int, path: Path) -> dict[str, Any]:
+def built(lm: LanguageModel, tokens: int, path: Path) -> dict[str, Any]:
+    """Write the report of `tokens` random tokens to `path`; returns its measurements."""
     ids = np.random.default_rng(0).integers(0, 50000, tokens).tolist()
-    lm.model  # noqa: B018  (made before the clock runs)
+    lm.model  # noqa: B018  (builds the reference model before timing starts)
     begun = time.perf_counter()
     page = report_page(lm, look_at(lm, ids, attributed=ATTRIBUTED))
     took = time.perf_counter() - begun
@@ -52,7 +53,7 @@ def made(lm: LanguageModel, tokens: int, path: Path) -> dict[str, Any]:
 
 
 def opened(path: Path) -> dict[str, Any]:
-    """How long the page takes, from being asked for to its last picture, and what it said."""
+    """Median seconds to open the page, and the messages on its console; both None without a browser."""
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
@@ -78,22 +79,22 @@ def opened(path: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", help="a model's name, a folder or a file; the 124M shape at random unless given")
+    parser.add_argument("--model", help="model name, folder or file (default: the 124M shape with random weights)")
     parser.add_argument("--tokens", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         lm = pellucid.load(asked.model) if asked.model else random_124m(Path(folder) / "model")
-        found = [made(lm, tokens, Path(folder) / "report.html") for tokens in asked.tokens]
+        found = [built(lm, tokens, Path(folder) / "report.html") for tokens in asked.tokens]
     if asked.json:
         print(json.dumps({"model": lm.name, "cores": os.cpu_count(), "reports": found}))
         return
     print(f"{lm.config.n_layer} layers, {lm.config.n_head} heads, width {lm.config.n_embd}; {os.cpu_count()} cores")
     for one in found:
         opening = "no browser" if one["seconds_to_open"] is None else f"opens in {one['seconds_to_open']:.2f} s"
-        said = f", the console says {one['console']}" if one["console"] else ""
+        said = f", console: {one['console']}" if one["console"] else ""
         print(
-            f"{one['tokens']:>6,} tokens  {one['megabytes']:6.2f} MB  made in {one['seconds_to_make']:6.1f} s  "
+            f"{one['tokens']:>6,} tokens  {one['megabytes']:6.2f} MB  built in {one['seconds_to_make']:6.1f} s  "
             f"{opening}{said}"
         )
 

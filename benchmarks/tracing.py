@@ -1,13 +1,14 @@
-"""What a trace costs beside a plain pass of the reference model, and what TransformerLens's `run_with_cache` costs.
+"""Cost of a trace relative to a plain forward pass, beside TransformerLens's `run_with_cache`.
 
     python benchmarks/tracing.py [--tokens 64] [--rounds 20] [--threads N] [--out benchmarks/results]
                                  [--transformer-lens PYTHON]
 
-PYTHON is the interpreter of an environment with transformer-lens, whose pins conflict with this project's. Its cache
-does not hold `attn.result`, which "everything" has here. The model is of the 124M's shape with random weights: they
-cost what trained ones cost. Each contestant is a process of its own that waits while another works; rounds go through
-all measurements in turn, so that what else the machine does bears on all alike. Figures are medians over rounds; a
-ratio is the median of the ratios of each round's own pair, of which the plain pass is run just before.
+PYTHON is the interpreter of an environment with transformer-lens, whose pins conflict with Pellucid's. The cache of
+TransformerLens does not hold `attn.result`; a trace of "everything" does. The model has the 124M shape with random
+weights, which take as long as trained weights. Each library runs in its own process and waits while the other is
+measured. Each round takes all measurements in turn, so that other load on the machine affects all of them. Times are
+medians over rounds. A ratio is the median over rounds of the ratio within a round, where the plain pass runs just
+before the traced pass.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# What is traced: all there is, and two selections that are often asked for.
+# Traced activations: all of them, and two common selections.
 SELECTIONS = {"everything": None, "resid_post": "resid_post", "attn.pattern": "attn.pattern"}
 
 
@@ -38,7 +39,7 @@ def main() -> None:
     if arguments.transformer_lens:
         contestants["transformer_lens"] = arguments.transformer_lens
     else:
-        print("TransformerLens takes no part: --transformer-lens names a Python that has it", file=sys.stderr)
+        print("TransformerLens is not measured without --transformer-lens PYTHON", file=sys.stderr)
     rows = measure(contestants, arguments.tokens, arguments.rounds, arguments.threads)
     table = as_table(rows)
     print(table)
@@ -63,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(contestants: dict[str, str], tokens: int, rounds: int, threads: int) -> dict[str, list[dict[str, float]]]:
-    """Seconds of every measurement, a dictionary a round: "plain", "traced", and "copied" where that is known."""
+    """Seconds by measurement, one dictionary per round: "plain", "traced", and "copied" for Pellucid."""
     from rich.console import Console
     from rich.progress import track
 
@@ -76,12 +77,12 @@ def measure(contestants: dict[str, str], tokens: int, rounds: int, threads: int)
             workers[name] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=offline
             )
-        offered = {name: ask(worker) for name, worker in workers.items()}  # once their models are there
+        offered = {name: ask(worker) for name, worker in workers.items()}  # waits for the models to load
         for number in track(range(rounds + 1), "tracing", console=Console(stderr=True), transient=True):
             for name, worker in workers.items():
                 for measurement in offered[name]:
                     seconds = ask(worker, measurement)
-                    if number:  # the first does not count
+                    if number:  # round 0 is a warm-up
                         rows.setdefault(f"{name}: {measurement}", []).append(seconds)
     finally:
         for worker in workers.values():
@@ -95,10 +96,10 @@ def ask(worker: subprocess.Popen[str], question: str | None = None) -> Any:
     if question is not None:
         worker.stdin.write(question + "\n")
         worker.stdin.flush()
-    for line in worker.stdout:  # libraries print things of their own
+    for line in worker.stdout:  # skips what libraries print
         if line.startswith("answer "):
             return json.loads(line.removeprefix("answer "))
-    raise SystemExit("a contestant has stopped; its message is above")
+    raise SystemExit("a worker process has ended; its error message is above")
 
 
 def serve(measurements: dict[str, Callable[[], dict[str, float]]]) -> None:
@@ -178,7 +179,7 @@ def timed(call: Callable[[], object]) -> float:
 
 def as_table(rows: dict[str, list[dict[str, float]]]) -> str:
     lines = [
-        "| | plain pass, ms | traced, ms | copying alone, ms | traced / plain | (traced - copying) / plain |",
+        "| | plain pass, ms | traced, ms | copying, ms | traced / plain | (traced - copying) / plain |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, rounds in rows.items():

@@ -1,4 +1,4 @@
-"""Who takes part, and in what: runtimes, their precisions, and the cases."""
+"""Catalogue of the benchmark: runtimes, their precisions, and the cases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENTS = REPOSITORY / "build" / "peers"
 
-# What is compared with what: weights of as many bits.
+# Weight formats by size. Runtimes are compared at the same width.
 WIDTHS = ("float32", "16 bits", "int8", "int4")
 
 
@@ -23,8 +23,8 @@ WIDTHS = ("float32", "16 bits", "int8", "int4")
 class Peer:
     """A runtime.
 
-    module: its worker, `peers.module`. precisions: its own name of each width it has. environment: the folder under
-    `build/peers` that has its Python; None: this one.
+    module: the worker is `peers.<module>`. precisions: width to the runtime's own name for it. environment: folder
+    under `build/peers` with the virtual environment of the runtime; None runs it in this environment.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Case:
-    """One call of `generate`, and which of its times counts.
+    """One call of `generate`, and how its speed is computed.
 
-    counts: "decoding": tokens after the first, in the time from the first to the last; "prompt": the prompt's tokens,
-    in the time to the first; "whole": new tokens, in the time of the whole call. widths: those that are measured; a
-    runtime that has none of them takes part in what it has.
+    counts: "decoding" divides the tokens after the first by the time from the first token to the last; "prompt" divides
+    the prompt tokens by the time to the first token; "whole" divides the new tokens by the time of the whole call.
+    widths: the widths to measure. A runtime that has none of them is measured in all widths that it has.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Case:
         )
 
     def prompts(self, seed: int, vocabulary: int) -> list[list[int]]:
-        """Random ids, which no cache of earlier prompts knows."""
+        """Random token ids, [sequences, prompt]. They differ by seed, so that no prefix cache has seen them."""
         generator = np.random.default_rng([seed, self.prompt, self.sequences])
         return generator.integers(0, vocabulary, (self.sequences, self.prompt)).tolist()
 
@@ -100,9 +100,9 @@ class Case:
 
 
 CASES = (
-    Case("alone", "alone", 32, 64, "decoding"),
-    Case("context", "alone at a context of 1,000", 968, 48, "decoding", widths=("int8",)),
-    Case("batch", "16 sequences together", 32, 32, "decoding", sequences=16),
+    Case("alone", "batch 1", 32, 64, "decoding"),
+    Case("context", "batch 1, context of 1,000", 968, 48, "decoding", widths=("int8",)),
+    Case("batch", "batch 16", 32, 32, "decoding", sequences=16),
     Case("prompt", "prompt of 512", 512, 1, "prompt"),
     Case("beams", "4 beams", 32, 32, "whole", beams=4, widths=("float32", "int8")),
 )
@@ -130,7 +130,10 @@ PEERS = (
 
 
 def contestants(peers: Sequence[Peer], processor_features: Sequence[str]) -> list[Contestant]:
-    """Those worth a run: torch takes minutes for bfloat16 on a processor without instructions for it."""
+    """Pairs of runtime and width to measure.
+
+    Transformers in bfloat16 is left out on a processor without bfloat16 instructions, where torch takes minutes.
+    """
     has_bfloat16 = bool({"avx512_bf16", "bf16", "amx_bf16"}.intersection(processor_features))
     return [
         Contestant(peer, width)

@@ -1,4 +1,4 @@
-"""CTranslate2: `Generator.generate_batch` on what its converter makes of the checkpoint."""
+"""CTranslate2: `Generator.generate_batch` on the checkpoint as its converter writes it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""llama.cpp: its C functions, called as llama-cpp-python declares them, on GGUF files written here.
+"""llama.cpp: its C API through llama-cpp-python, on GGUF files that this module writes.
 
-`llama_decode` in a loop and the argmax of its logits: less than its own samplers would add.
+Decoding calls `llama_decode` in a loop and takes the argmax of the logits, which is faster than llama.cpp's samplers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BLOCK_NAMES = {
 class LlamaCpp:
     def __init__(self, assignment: Assignment) -> None:
         llama_cpp.llama_backend_init()
-        # Kept, because llama.cpp goes on calling it.
+        # llama.cpp keeps calling the callback: it must not be garbage collected.
         self._silence = llama_cpp.llama_log_callback(lambda level, text, data: None)
         llama_cpp.llama_log_set(self._silence, ctypes.c_void_p(0))
         folder = assignment.convert(lambda folder: write_gguf(assignment.checkpoint, folder, assignment.precision))
@@ -91,7 +91,7 @@ class LlamaCpp:
     def _step(
         self, context: ctypes.c_void_p, batch: llama_cpp.llama_batch, rows: list[list[int]], position: int
     ) -> list[int]:
-        """Append tokens to every sequence; returns the likeliest next token of each."""
+        """Append `rows[i]` to sequence i, starting at `position`; returns the most likely next token of each."""
         index, last_of = 0, []
         for sequence, ids in enumerate(rows):
             for offset, token in enumerate(ids):
@@ -113,7 +113,7 @@ class LlamaCpp:
 
 
 def write_gguf(checkpoint: Path, folder: Path, precision: str) -> None:
-    """Write `model.gguf` in float32 as llama.cpp's converter would, then have llama.cpp quantize it."""
+    """Write `model.gguf` in float32 as llama.cpp's converter does, then quantize it with llama.cpp."""
     path = folder / "model.gguf"
     if precision == "f32":
         write_float32(checkpoint, path)
@@ -142,7 +142,7 @@ def write_float32(checkpoint: Path, path: Path) -> None:
     add_vocabulary(writer, checkpoint)
     for key, tensor in load_file(checkpoint / "model.safetensors").items():
         name = gguf_name(key.removeprefix("transformer."))
-        # GPT-2 stores its layers' matrices [in, out]; GGUF has [out, in].
+        # GPT-2 stores the matrices of its layers as [in, out]; GGUF stores [out, in].
         layer_matrix = name.startswith("blk.") and tensor.ndim == 2
         writer.add_tensor(name, np.ascontiguousarray(tensor.T) if layer_matrix else tensor)
     writer.write_header_to_file()

@@ -1,7 +1,7 @@
-"""OpenVINO GenAI: `LLMPipeline` on what optimum-intel exports, weights compressed by NNCF.
+"""OpenVINO GenAI: `LLMPipeline` on a model exported by optimum-intel, with weights quantized by NNCF.
 
-Arithmetic is in float32 where the precision is "f32", else in what the runtime prefers: bfloat16 where the processor
-has it. Caches and activations are as the runtime has them by default.
+Precision "f32" computes in float32. The others compute in the runtime's preferred type, which is bfloat16 if the
+processor supports it. KV cache and activations have the runtime's default types.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class OpenVINO:
 
 
 def export(checkpoint: Path, folder: Path, precision: str) -> None:
-    """Write the model and the tokenizer that `LLMPipeline` reads, with the weights as the precision says."""
+    """Write model and tokenizer as `LLMPipeline` reads them, with weights in the given precision."""
     import nncf
     from openvino_tokenizers import convert_tokenizer
     from optimum.intel import OVModelForCausalLM
@@ -64,7 +64,7 @@ def export(checkpoint: Path, folder: Path, precision: str) -> None:
     model = openvino.Core().read_model(whole / "openvino_model.xml")
     if precision == "int8":
         model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
-    elif precision == "int4":  # the first and the last layer stay in int8
+    elif precision == "int4":  # NNCF keeps the first and the last layer in int8
         model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT4_ASYM, group_size=128, ratio=1.0)
     openvino.save_model(model, folder / "openvino_model.xml", compress_to_fp16=precision != "f32")
     tokenizer, detokenizer = convert_tokenizer(AutoTokenizer.from_pretrained(checkpoint), with_detokenizer=True)

@@ -1,4 +1,4 @@
-"""Pellucid's native engine under its own decoder, and the machine's limit beside it."""
+"""Pellucid: its decoder on its native engine, and the memory bandwidth limit of the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pellucid.native.packing import aligned_empty
 
 @dataclass(frozen=True)
 class Limit:
-    """Tokens a second: those that a read of the weights alone would allow, and those of the engine's bare steps."""
+    """Tokens per second. allowed: one read of all weights per token. engine: `step` calls without the decoder."""
 
     allowed: float
     engine: float
@@ -27,7 +27,7 @@ class Pellucid:
     def __init__(self, assignment: Assignment) -> None:
         checkpoint = open_checkpoint(assignment.checkpoint)
         self._engine = NativeEngine.load(checkpoint, precision=assignment.precision, threads=assignment.threads)
-        # A token reads all weights but the positions' embedding, of which it reads one row.
+        # Each token reads all weights except the position embedding, of which it reads one row.
         config = self._engine.config
         self._bytes_read = self._engine.weight_bytes - 4 * config.n_positions * config.n_embd
         self.versions = {"pellucid": version("pellucid"), "instruction set": self._engine.instruction_set}
@@ -46,8 +46,8 @@ class Pellucid:
             first = first or time.perf_counter() - began
 
     def limit(self) -> Limit:
-        """A read of a buffer of the weights' size and a step in turns, so that what else the machine does bears on
-        both alike."""
+        """Alternate between reading a buffer as large as the weights and a step, so that other load on the machine
+        affects both."""
         buffer = aligned_empty(self._bytes_read // 64 * 64)
         buffer.fill(1)
         runtime = make_runtime(self._engine.threads)

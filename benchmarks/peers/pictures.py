@@ -1,4 +1,4 @@
-"""The plot of a run: a panel a case, a group of bars a width, a colour a runtime."""
+"""Plot of the results: one panel per case, one group of bars per width, one colour per runtime."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draw(results: Results, path: Path) -> None:
     _legend(axes[len(cases)], results)
     figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08)
     figure.suptitle(
-        f"GPT-2, 124M shape, tokens a second · {results.machine}, {results.threads} threads, {results.date}",
+        f"GPT-2, 124M shape, tokens per second · {results.machine}, {results.threads} threads, {results.date}",
         fontsize=11,
         color=INK,
         x=0.01,
@@ -57,7 +57,7 @@ def _panel(panel: Axes, case: Case, results: Results) -> None:
                     limit, position - 0.5, position + members - 0.5, colors=INK, linestyles=(0, (3, 2)), lw=1.2
                 )
         panel.bar(position, speed, 0.9, color=COLOURS[one.peer.name])
-        # On white, because a limit's line may pass behind it.
+        # White background: the line of the bandwidth limit may cross the label.
         behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
         above = {"xytext": (0, 3), "textcoords": "offset points", "horizontalalignment": "center", "bbox": behind}
         panel.annotate(f"{speed:,.0f}", (position, speed), fontsize=7, color=INK, **above)
@@ -79,5 +79,5 @@ def _legend(panel: Axes, results: Results) -> None:
     handles: list[Patch | Line2D] = [
         Patch(color=COLOURS[peer.name], label=peer.name) for peer in PEERS if peer.name in present
     ]
-    handles.append(Line2D([], [], color=INK, linestyle=(0, (3, 2)), linewidth=1.2, label="reading the weights alone"))
+    handles.append(Line2D([], [], color=INK, linestyle=(0, (3, 2)), linewidth=1.2, label="memory bandwidth limit"))
     panel.legend(handles=handles, loc="upper left", frameon=False, fontsize=9.5, labelcolor=INK)

@@ -1,4 +1,4 @@
-"""A run's results for people: tables on a terminal, a page of Markdown, a picture."""
+"""Presentation of the results: tables in a terminal, a Markdown page, a plot."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from peers.catalogue import CASES, OURS, Case
 from peers.pictures import draw
 from peers.results import Results
 
-GOAL_COLUMNS = ("", "ratio", "goal", "to")
+GOAL_COLUMNS = ("", "ratio", "goal", "relative to")
 
 
 def tables(results: Results) -> Group:
-    """Speeds by contestant and case, then ratios beside their goals, then what failed."""
+    """Speeds by contestant and case, then ratios with their goals, then failures."""
     speeds = Table(box=box.SIMPLE_HEAD, title=headline(results), title_justify="left", pad_edge=False)
     goals = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for table, columns in ((speeds, speed_columns(results)), (goals, GOAL_COLUMNS)):
         for number, title in enumerate(columns):
-            left = number == 0 or title == "to"
+            left = number == 0 or title == GOAL_COLUMNS[-1]
             table.add_column(title, justify="left" if left else "right", no_wrap=number == 0)
     for row in speed_rows(results):
         if not any(row[2:]) and speeds.row_count:
@@ -37,27 +37,28 @@ def tables(results: Results) -> Group:
 
 def headline(results: Results) -> str:
     rounds = f"medians of {results.rounds} rounds" if results.rounds > 1 else "one round"
-    return f"GPT-2 of the 124M's shape · {results.machine} · {results.threads} threads · {rounds} · {results.date}"
+    return f"GPT-2, 124M shape · {results.machine} · {results.threads} threads · {rounds} · {results.date}"
 
 
 def measured_cases(results: Results) -> list[Case]:
-    """The limit belongs to the first of all cases, which is therefore always there."""
+    """Cases with a result, and always the first case: the bandwidth limit is shown in its column."""
     return [
         case for case in CASES if case is CASES[0] or any(results.speed(one, case.name) for one in results.contestants)
     ]
 
 
 def speed_columns(results: Results) -> list[str]:
-    return ["tokens a second", *(case.title for case in measured_cases(results)), "same first tokens", "same tokens"]
+    return ["tokens per second", *(case.title for case in measured_cases(results)), "same first tokens", "same tokens"]
 
 
 def speed_rows(results: Results) -> Iterator[list[str]]:
-    """For each width the limit, then contestants: a cell a case, and how many tokens are the reference's."""
+    """Rows by width: the bandwidth limit, then one row per contestant with its speed in each case, and its agreement
+    with the reference."""
     cases, width = measured_cases(results), None
     for one in results.contestants:
         if one.width != width:
             width, limit = one.width, results.limit(one.width)
-            yield [f"reading {width} weights alone", f"{limit:,.0f}" if limit else "", *[""] * (len(cases) + 1)]
+            yield [f"bandwidth limit, {width}", f"{limit:,.0f}" if limit else "", *[""] * (len(cases) + 1)]
         failures = results.failures(one)
         cells = []
         for case in cases:
@@ -70,7 +71,7 @@ def speed_rows(results: Results) -> Iterator[list[str]]:
 
 
 def goal_rows(results: Results) -> Iterator[tuple[list[str], bool]]:
-    """The ratios that this run can tell, and whether each is what it should be."""
+    """Table rows of the goals whose ratio was measured, each with True if the goal is reached."""
     for goal in results.goals():
         if goal.ratio is not None:
             yield [goal.name, f"{goal.ratio:.2f}", f"{goal.least:.2f}", goal.against], goal.ratio >= goal.least
@@ -99,12 +100,12 @@ def markdown(results: Results) -> str:
 
 
 def _rows(columns: Sequence[str]) -> list[str]:
-    rules = ["---" if number == 0 or title == "to" else "---:" for number, title in enumerate(columns)]
+    rules = ["---" if number == 0 or title == GOAL_COLUMNS[-1] else "---:" for number, title in enumerate(columns)]
     return ["| " + " | ".join(columns) + " |", "| " + " | ".join(rules) + " |"]
 
 
 def write(results: Results, folder: Path) -> None:
-    """`decode.md`, `decode.json` and, where matplotlib is installed, `decode.png`."""
+    """Write `decode.md`, `decode.json` and, if matplotlib is installed, `decode.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "decode.md").write_text(markdown(results), encoding="utf-8")
     (folder / "decode.json").write_text(json.dumps(results.to_json(), indent=1) + "\n", encoding="utf-8")

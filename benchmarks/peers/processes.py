@@ -1,4 +1,4 @@
-"""A worker as the driver sees it: a process that answers, and stands still while others run."""
+"""Worker processes: one per contestant, suspended while another is measured."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any
 
 from peers.catalogue import ENVIRONMENTS, Contestant
 
-# Converting the checkpoint is part of the first load.
+# Timeouts. The first load includes converting the checkpoint.
 LOAD_SECONDS, ANSWER_SECONDS = 900, 180
 
-# The only tables that a hub could be asked for are in the checkpoint's folder.
+# No downloads: the checkpoint folder has all files that a runtime needs.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 class PeerError(Exception):
-    """A runtime failed; the message is its own last word."""
+    """A runtime failed. The message is the error that it reported."""
 
 
 class Worker:
-    """A contestant's process.
+    """The process of a contestant.
 
-    Between calls it is stopped by a signal where the system has one, so that threads that spin while they wait take
-    nothing from the one that is measured.
+    SIGSTOP suspends it between calls, if the system has that signal: threads that spin while they wait would take time
+    from the contestant that is measured.
     """
 
     def __init__(self, contestant: Contestant, checkpoint: Path, threads: int) -> None:
@@ -45,7 +45,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                # Ctrl-C is the driver's to handle; and a group of stopped processes ends when its parent does.
+                # The driver handles Ctrl-C. The system ends a group of stopped processes when its parent ends.
                 process_group=0 if hasattr(os, "setpgid") else None,
             )
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -55,10 +55,11 @@ class Worker:
         except BaseException:
             self.close()
             raise
-        self._stand_still()
+        self._suspend()
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Have it do something. Raises `PeerError` where it fails; it may be asked again unless its process ended."""
+        """Send a request and return the answer. Raises `PeerError` on failure; unless the process ended, the worker
+        can be asked again."""
         assert self._process.stdin is not None
         self._signal("SIGCONT")
         try:
@@ -67,7 +68,7 @@ class Worker:
         except OSError as error:
             raise PeerError(f"its process ended; see {self.log}") from error
         answer = self._answer(ANSWER_SECONDS)
-        self._stand_still()
+        self._suspend()
         return answer
 
     def close(self) -> None:
@@ -93,7 +94,7 @@ class Worker:
             self._answers.put(line)
         self._answers.put("")
 
-    def _stand_still(self) -> None:
+    def _suspend(self) -> None:
         self._signal("SIGSTOP")
 
     def _signal(self, name: str) -> None:

@@ -1,13 +1,13 @@
-"""What the driver and a worker say to each other: JSON objects, one a line, over the worker's stdin and stdout.
+"""Protocol between driver and worker: one JSON object per line on the worker's stdin and stdout.
 
     -> {"do": "generate", "prompts": [[...], ...], "new_tokens": 64, "beams": 1}
     <- {"ids": [[...], ...], "first": 0.03, "last": 0.41}
 
-A runtime that fails answers {"error": "..."} and goes on. Every worker is started as
+A runtime that fails answers {"error": "..."} and serves the next request. The driver starts a worker with
 
     python -m peers.NAME CHECKPOINT CONVERTED PRECISION THREADS
 
-with `benchmarks/` as its folder, and says {"versions": {...}} once it is ready.
+in the folder `benchmarks/`. The worker answers {"versions": {...}} when its model is loaded.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Generated:
-    """What one call of `generate` did.
+    """Result of one call of `generate`.
 
-    ids: the new tokens, best hypothesis of each prompt. first, last: seconds from the call until the first token of
-    all prompts was there, and the last.
+    ids: the new tokens of the best hypothesis, by prompt. first: seconds from the call until every prompt has its first
+    token. last: seconds until the last token.
     """
 
     ids: list[list[int]]
@@ -47,10 +47,10 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is to load.
+    """What a worker loads.
 
-    checkpoint: a folder as Transformers reads it. converted: where the runtime may keep its own form of the
-    checkpoint in this precision; it is kept from one run to the next.
+    checkpoint: a folder in Transformers' layout. converted: the folder for the checkpoint in the format of the runtime
+    and in this precision. Later runs reuse it.
     """
 
     checkpoint: Path
@@ -59,7 +59,7 @@ class Assignment:
     threads: int
 
     def convert(self, write: Callable[[Path], object]) -> Path:
-        """The runtime's own form, written by `write(folder)` where it is not there yet."""
+        """The folder of the converted checkpoint. `write(folder)` fills it if it does not exist."""
         if not self.converted.exists():
             unfinished = self.converted.with_name(f"{self.converted.name}-{os.getpid()}")
             unfinished.mkdir(parents=True)
@@ -69,9 +69,9 @@ class Assignment:
 
 
 def serve(load: Callable[[Assignment], Runtime]) -> None:
-    """Load what the command line says and answer requests until stdin ends."""
+    """Load the model that the command line names, and answer requests until stdin ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # whatever a runtime prints must not come between answers
+    os.dup2(2, 1)  # a runtime's own output goes to stderr, not between answers
     checkpoint, converted, precision, threads = sys.argv[1:]
 
     def answer(work: Callable[[], dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""What a run found: figures by contestant and case, their medians, and how they stand to one another."""
+"""Results of a run: speeds by contestant and case, their medians, ratios and goals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from peers.catalogue import OURS, TRANSFORMERS, WIDTHS, Case, Contestant
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio and the least it should be; `ratio` is None where one of its sides was not measured."""
+    """A ratio and its lower bound, `least`. `ratio` is None if one of its terms was not measured."""
 
     name: str
     ratio: float | None
@@ -22,7 +22,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many of the sequences begin with the reference's token, and how many of all tokens are the reference's."""
+    """Agreement with the reference: `first` of `sequences` first tokens, and `same` of `compared` tokens, are equal."""
 
     first: int
     sequences: int
@@ -32,8 +32,11 @@ class Agreement:
 
 @dataclass
 class Results:
-    """date, command, machine, threads, rounds, versions: where the figures come from. missing: runtimes that are not
-    installed."""
+    """Measurements and failures of a run.
+
+    date, command, machine, threads, rounds, versions: the conditions of the run. missing: runtimes that are not
+    installed. ids: the tokens of each contestant that are compared with the reference.
+    """
 
     date: str
     command: str
@@ -51,42 +54,42 @@ class Results:
         self._speeds.setdefault((contestant, case.name), []).append(tokens_per_second)
 
     def add_limit(self, contestant: Contestant, allowed: float, engine: float) -> None:
-        """Tokens a second that reading the weights allows, and those of bare steps taken between such reads."""
+        """Add tokens per second at memory bandwidth, and of engine steps that alternate with the bandwidth reads."""
         self._limits.setdefault(contestant, []).append((allowed, engine))
 
     def fail(self, contestant: Contestant, what: str, message: str) -> None:
-        """Note that a contestant failed: "loading", "limit", "check", or a case's name."""
+        """Record a failure. what: "loading", "limit", "check" or the name of a case."""
         self._failures[contestant, what] = message
 
     @property
     def contestants(self) -> list[Contestant]:
-        """Everybody who was measured or failed, the narrower weights last."""
+        """Contestants that were measured or failed, from the widest weights to the narrowest."""
         seen = dict.fromkeys([*self.ids, *(one for one, _ in self._speeds), *(one for one, _ in self._failures)])
         return sorted(seen, key=lambda one: WIDTHS.index(one.width))
 
     def failures(self, contestant: Contestant) -> dict[str, str]:
-        """What it failed in, and its last words."""
+        """Error messages of a contestant, by what failed."""
         return {what: said for (who, what), said in self._failures.items() if who == contestant}
 
     def speed(self, contestant: Contestant, case: str) -> float | None:
-        """The median over rounds, in tokens a second."""
+        """Median over rounds in tokens per second; None if not measured."""
         speeds = self._speeds.get((contestant, case))
         return statistics.median(speeds) if speeds else None
 
     def limit(self, width: str) -> float | None:
-        """The median over rounds of what reading weights of this width allows, in tokens a second."""
+        """Median over rounds of the bandwidth limit at this width, in tokens per second; None if not measured."""
         limits = [allowed for one, rounds in self._limits.items() if one.width == width for allowed, _ in rounds]
         return statistics.median(limits) if limits else None
 
     def of_limit(self, width: str) -> float | None:
-        """How near the engine's steps come to the reads beside them: the median over rounds of their ratio."""
+        """Median over rounds of engine speed divided by bandwidth limit; None if not measured."""
         ratios = [
             engine / allowed for one, rounds in self._limits.items() if one.width == width for allowed, engine in rounds
         ]
         return statistics.median(ratios) if ratios else None
 
     def agreement(self, contestant: Contestant) -> Agreement | None:
-        """With the reference's tokens: Transformers' in float32, or Pellucid's where that did not run."""
+        """Agreement with the reference: Transformers in float32, or Pellucid in float32 if that did not run."""
         reference = self.ids.get(Contestant(TRANSFORMERS, "float32")) or self.ids.get(Contestant(OURS, "float32"))
         found = self.ids.get(contestant)
         if reference is None or found is None:
@@ -100,21 +103,21 @@ class Results:
         )
 
     def goals(self) -> list[Goal]:
-        """What issue and documentation promise, as ratios of medians of this run."""
+        """The speed goals, with the ratios that this run measured."""
         return list(self._goals())
 
     def _goals(self) -> Iterator[Goal]:
         for width, least in zip(WIDTHS, (0.90, 0.90, 0.80, 0.65), strict=True):
-            yield Goal(f"alone, {width}", self.of_limit(width), least, "the limit")
+            yield Goal(f"batch 1, {width}", self.of_limit(width), least, "bandwidth limit")
         for width in ("int8", "int4"):
             peer, speed = self._fastest("alone", width)
-            yield Goal(f"alone, {width}", _ratio(self._own(width, "alone"), speed), 1.8, peer)
+            yield Goal(f"batch 1, {width}", _ratio(self._own(width, "alone"), speed), 1.8, peer)
         alone = self._own("int8", "alone")
-        yield Goal("at a context of 1,000, int8", _ratio(self._own("int8", "context"), alone), 0.7, "its own at 32")
+        yield Goal("context of 1,000, int8", _ratio(self._own("int8", "context"), alone), 0.7, "Pellucid at 32")
         batch = self._own("int8", "batch")
-        yield Goal("16 together, int8", _ratio(batch, alone), 8, "its own alone")
+        yield Goal("batch 16, int8", _ratio(batch, alone), 8, "Pellucid, batch 1")
         peer, speed = self._fastest("batch")
-        yield Goal("16 together, int8", _ratio(batch, speed), 2, peer)
+        yield Goal("batch 16, int8", _ratio(batch, speed), 2, peer)
         beams = self.speed(Contestant(TRANSFORMERS, "float32"), "beams")
         yield Goal("4 beams, int8", _ratio(self._own("int8", "beams"), beams), 8, "Transformers float32")
         peer, speed = self._fastest("prompt")
@@ -125,7 +128,7 @@ class Results:
         return self.speed(Contestant(OURS, width), case)
 
     def _fastest(self, case: str, width: str | None = None) -> tuple[str, float | None]:
-        """The fastest of the others, at one width or at any."""
+        """Name and speed of the fastest other runtime, at one width or at any."""
         speeds = {
             one.name: speed
             for one in self.contestants

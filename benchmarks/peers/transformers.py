@@ -1,4 +1,4 @@
-"""Transformers on torch: `generate`, as its documentation has it."""
+"""Transformers on torch: `generate` as documented."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from peers.protocol import Assignment, Generated, serve
 
 
 class Clock(StoppingCriteria):
-    """Called after each token; notes when the first was there, and stops nothing."""
+    """Records the time of the first token. Never stops the generation."""
 
     def __init__(self) -> None:
         self.began = time.perf_counter()

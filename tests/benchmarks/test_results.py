@@ -76,17 +76,17 @@ def test_nearness_to_the_limit_is_taken_round_by_round(results: Results) -> None
     for allowed, engine in ((100, 90), (50, 40), (200, 170)):  # the machine was busier in the second
         results.add_limit(one, allowed, engine)
     assert results.limit("int8") == 100
-    assert ratio(results, "alone, int8", "the limit") == pytest.approx(0.85)
+    assert ratio(results, "batch 1, int8", "bandwidth limit") == pytest.approx(0.85)
 
 
 def test_a_peer_is_compared_at_its_width_alone_and_at_its_best_in_a_batch(results: Results) -> None:
     for peer, width, alone, batch in ((OURS, "int8", 300, 1200), (LLAMA, "int8", 100, 200), (LLAMA, "int4", 150, 400)):
         results.add(Contestant(peer, width), ALONE, alone)
         results.add(Contestant(peer, width), BATCH, batch)
-    assert ratio(results, "alone, int8", "llama.cpp q8_0") == 3
-    assert ratio(results, "16 together, int8", "llama.cpp q4_0") == 3
-    assert ratio(results, "16 together, int8", "its own alone") == 4
-    assert ratio(results, "alone, int4", "llama.cpp q4_0") is None  # Pellucid was not measured in it
+    assert ratio(results, "batch 1, int8", "llama.cpp q8_0") == 3
+    assert ratio(results, "batch 16, int8", "llama.cpp q4_0") == 3
+    assert ratio(results, "batch 16, int8", "Pellucid, batch 1") == 4
+    assert ratio(results, "batch 1, int4", "llama.cpp q4_0") is None  # Pellucid was not measured in it
 
 
 def test_agreement_is_with_transformers_in_float32_else_with_our_own(results: Results) -> None:
