@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -18,7 +17,7 @@ import typer
 import pellucid
 from pellucid.cli.app import app
 from pellucid.cli.decoding_options import check, settled
-from pellucid.decoding.options import GenerationOptions
+from pellucid.decoding.options import OPTION_NAMES
 from pellucid.decoding.records.option_json import FUNCTION_OPTIONS
 from pellucid.decoding.records.record import Record
 from pellucid.errors import DecodingError
@@ -38,11 +37,7 @@ def parameters() -> dict[str, Any]:
 
 
 def test_every_option_but_functions_is_there_under_its_own_name() -> None:
-    fields = {field.name for field in dataclasses.fields(GenerationOptions)} - {
-        *FUNCTION_OPTIONS,
-        "vocab_limit",
-        "pad_token_id",
-    }
+    fields = set(OPTION_NAMES) - set(FUNCTION_OPTIONS)
     found = parameters()
     assert fields | {"assistant_model"} <= found.keys()
     respelt = {"bad_words_ids": "--bad-words", "force_words_ids": "--force-words"}

@@ -1,187 +1,106 @@
-"""The decoding options that a command line can spell: all of `GenerationOptions` but functions, named like its
-fields with dashes for underscores."""
+"""The decoding options on the command line: all of `GenerationOptions` but functions, named like its fields with
+dashes for underscores, with the help and the headings of their definitions."""
 
-# Annotations are not put off here, as they are elsewhere: typer asks for every one, and making them of text takes time.
+# typer evaluates all annotations of a command, which takes longer where they are strings.
 
 import inspect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
+from pellucid.decoding.options import GenerationOptions, rules
+from pellucid.decoding.options.option import Option, options_of
 from pellucid.errors import OptionError
 
+# Options whose names on the command line are not their own with dashes, or more than that.
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "max_new_tokens": ("--max-new-tokens", "-n"),
+    "do_sample": ("--do-sample/--no-do-sample",),
+    "bad_words_ids": ("--bad-words",),
+    "force_words_ids": ("--force-words",),
+}
 
-class EarlyStopping(StrEnum):
-    true = "true"
-    false = "false"
-    never = "never"
-
-
-class Context(StrEnum):
-    error = "error"
-    slide = "slide"
-
-
-_HOW_LONG = "How long"
-_DRAWN = "What is drawn"
-_FAVOURED = "What is favoured or excluded"
-_SEARCHED = "How it is searched"
-
-
-def _option(panel: str, metavar: str | None, help: str, *names: str) -> Any:
-    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, show_default=False)
-
-
-MaxNewTokens = Annotated[
-    int | None,
-    _option(_HOW_LONG, "N", "How many tokens to add at most; 40 unless given.", "--max-new-tokens", "-n"),
-]
-Seed = Annotated[int | None, _option(_DRAWN, "N", "The same seed draws the same tokens.", "--seed")]
-
-_Whole = int | None
-_Number = float | None
-_Ids = list[int] | None
-_Texts = list[str] | None
+# How an option is typed, by the rule for its values. Words and biases are given as text.
+_TYPES: Mapping[Any, Any] = {
+    rules.token_id: int,
+    rules.token_ids: list[int],
+    rules.seed: int,
+    rules.decay: str,
+    rules.strings: list[str],
+    rules.token_sequences: list[str],
+    rules.force_words: list[str],
+    rules.sequence_bias: list[str],
+}
+_FUNCTIONS = (rules.function, rules.functions)
+_YES_OR_NO = rules.OneOf((True, False))
 
 
-class DecodingOptions:
-    """A field for every option, as `GenerationOptions` names it. The words of `bad_words_ids`, `force_words_ids` and
-    `sequence_bias` are given as text."""
+def _type(name: str, rule: rules.Rule) -> Any:
+    match rule:
+        case rules.WholeNumber():
+            return int
+        case rules.Number():
+            return float
+        case rules.OneOf((True, False)):
+            return bool
+        case rules.OneOf(values):
+            choices = [str(value).lower() for value in values]
+            return StrEnum(name, {choice: choice for choice in choices})
+    return _TYPES[rule]
 
-    max_new_tokens: MaxNewTokens = None
-    max_length: Annotated[_Whole, _option(_HOW_LONG, "N", "How many tokens prompt and continuation may have.")] = None
-    min_new_tokens: Annotated[_Whole, _option(_HOW_LONG, "N", "No eos before N tokens are added.")] = None
-    min_length: Annotated[_Whole, _option(_HOW_LONG, "N", "No eos before prompt and continuation have N tokens.")] = (
-        None
+
+def _typer_option(name: str, defined: Option) -> Any:
+    spelled = name.replace("_", "-")
+    names = _NAMES.get(name, (f"--{spelled}",))
+    several = defined.rule in _TYPES and _TYPES[defined.rule] in (list[int], list[str])
+    help = f"{defined.help.removesuffix('.')}; may be repeated." if several else defined.help
+    return typer.Option(
+        *names, metavar=defined.placeholder, help=help, rich_help_panel=defined.group, show_default=False
     )
-    max_time: Annotated[_Number, _option(_HOW_LONG, "SECONDS", "Stop after so many seconds.")] = None
-    eos_token_id: Annotated[
-        _Ids, _option(_HOW_LONG, "ID", "Stop at this token; may be repeated. The model's own unless given.")
-    ] = None
-    stop_strings: Annotated[_Texts, _option(_HOW_LONG, "TEXT", "Stop where this text occurs; may be repeated.")] = None
-    include_stop_string: Annotated[
-        bool, _option(_HOW_LONG, None, "Keep the stop string in the text.", "--include-stop-string")
-    ] = False
-    context: Annotated[
-        Context | None,
-        _option(
-            _HOW_LONG,
-            None,
-            "At the end of the model's positions: an error before any work (the default), or slide, which reads the "
-            "first token and the latest half anew.",
-        ),
-    ] = None
 
-    do_sample: Annotated[
-        bool | None,
-        _option(
-            _DRAWN,
-            None,
-            "Sample, or be greedy; greedy unless a sampling option is given.",
-            "--do-sample/--no-do-sample",
-        ),
-    ] = None
-    temperature: Annotated[_Number, _option(_DRAWN, "T", "Sample, with logits divided by T; 0 is greedy.")] = None
-    top_k: Annotated[_Whole, _option(_DRAWN, "K", "Sample from the K likeliest tokens.")] = None
-    top_p: Annotated[
-        _Number, _option(_DRAWN, "P", "Sample from the likeliest tokens that together have probability P.")
-    ] = None
-    min_p: Annotated[
-        _Number, _option(_DRAWN, "P", "Sample from tokens at least P times as likely as the likeliest.")
-    ] = None
-    typical_p: Annotated[
-        _Number, _option(_DRAWN, "P", "Sample from the tokens nearest to the expected surprise that have P together.")
-    ] = None
-    epsilon_cutoff: Annotated[_Number, _option(_DRAWN, "P", "Sample from tokens of at least probability P.")] = None
-    eta_cutoff: Annotated[_Number, _option(_DRAWN, "P", "The same, with P lowered where the entropy is high.")] = None
-    renormalize_logits: Annotated[
-        bool, _option(_DRAWN, None, "Normalise what the processors left.", "--renormalize-logits")
-    ] = False
-    seed: Seed = None
 
-    repetition_penalty: Annotated[
-        _Number, _option(_FAVOURED, "X", "Divide the logits of tokens that occurred; below 1 favours them.")
-    ] = None
-    frequency_penalty: Annotated[_Number, _option(_FAVOURED, "X", "Subtract X for each time a token was added.")] = None
-    presence_penalty: Annotated[_Number, _option(_FAVOURED, "X", "Subtract X once for a token that was added.")] = None
-    no_repeat_ngram_size: Annotated[_Whole, _option(_FAVOURED, "N", "Write no N tokens in a row twice.")] = None
-    bad_words_ids: Annotated[
-        _Texts, _option(_FAVOURED, "TEXT", "Never write this word; may be repeated.", "--bad-words")
-    ] = None
-    force_words_ids: Annotated[
-        _Texts,
-        _option(_FAVOURED, "TEXT", "Beams: every result has this word; may be repeated.", "--force-words"),
-    ] = None
-    sequence_bias: Annotated[
-        _Texts, _option(_FAVOURED, "TEXT=X", "Add X to the logit that completes this word; may be repeated.")
-    ] = None
-    suppress_tokens: Annotated[_Ids, _option(_FAVOURED, "ID", "Never write this token; may be repeated.")] = None
-    begin_suppress_tokens: Annotated[
-        _Ids, _option(_FAVOURED, "ID", "Never begin with this token; may be repeated.")
-    ] = None
-    forced_bos_token_id: Annotated[
-        _Whole, _option(_FAVOURED, "ID", "The second token of a sequence whose prompt is a single token.")
-    ] = None
-    forced_eos_token_id: Annotated[
-        _Ids, _option(_FAVOURED, "ID", "The last token where the length runs out; may be repeated.")
-    ] = None
-    exponential_decay_length_penalty: Annotated[
-        str | None,
-        _option(_FAVOURED, "N,X", "Make eos likelier, X times a token, from new token N on."),
-    ] = None
-    remove_invalid_values: Annotated[
-        bool,
-        _option(_FAVOURED, None, "Decode logits with NaN or infinities instead of failing.", "--remove-invalid-values"),
-    ] = False
+_DEFINED = {name: defined for name, defined, _ in options_of(GenerationOptions)}
 
-    num_beams: Annotated[_Whole, _option(_SEARCHED, "N", "Search with N beams.")] = None
-    num_return_sequences: Annotated[_Whole, _option(_SEARCHED, "N", "How many continuations.")] = None
-    length_penalty: Annotated[
-        _Number, _option(_SEARCHED, "X", "Beams: above 0 favours long hypotheses, below 0 short ones.")
-    ] = None
-    early_stopping: Annotated[
-        EarlyStopping | None,
-        _option(
-            _SEARCHED,
-            "WHEN",
-            "Beams: stop at num-beams finished hypotheses (true), when a better one is unlikely (false), or "
-            "impossible (never).",
-        ),
-    ] = None
-    num_beam_groups: Annotated[_Whole, _option(_SEARCHED, "N", "Beams: in N groups that differ.")] = None
-    diversity_penalty: Annotated[
-        _Number, _option(_SEARCHED, "X", "Groups: subtract X for what earlier groups chose in the same step.")
-    ] = None
-    penalty_alpha: Annotated[
-        _Number,
-        _option(_SEARCHED, "X", "Contrastive search among the top-k: how much likeness to the text counts against."),
-    ] = None
-    prompt_lookup_num_tokens: Annotated[
-        _Whole, _option(_SEARCHED, "N", "Try N tokens at once that followed the same words before.")
-    ] = None
-    max_matching_ngram_size: Annotated[
-        _Whole, _option(_SEARCHED, "N", "Prompt lookup: how many of the same words at most; 2 unless given.")
-    ] = None
-    assistant_model: Annotated[
-        str | None, _option(_SEARCHED, "NAME", "A smaller model with the same vocabulary that drafts tokens.")
-    ] = None
-    num_assistant_tokens: Annotated[
-        _Whole, _option(_SEARCHED, "N", "How many tokens it drafts at a time; 5 unless given.")
-    ] = None
+MaxNewTokens = Annotated[int | None, _typer_option("max_new_tokens", _DEFINED["max_new_tokens"])]
+Seed = Annotated[int | None, _typer_option("seed", _DEFINED["seed"])]
+_Assistant = Annotated[
+    str | None,
+    typer.Option(
+        "--assistant-model",
+        metavar="NAME",
+        help="A smaller model with the same vocabulary that drafts tokens.",
+        rich_help_panel=_DEFINED["num_assistant_tokens"].group,
+        show_default=False,
+    ),
+]
+
+
+def _parameters() -> Iterator[inspect.Parameter]:
+    """A parameter for every option, as typer reads those of a command; None, or False for a flag, is "not given"."""
+    for name, defined in _DEFINED.items():
+        if defined.of_the_model or defined.rule in _FUNCTIONS:
+            continue
+        if name == "num_assistant_tokens":
+            yield _parameter("assistant_model", _Assistant, None)
+        kind, option = _type(name, defined.rule), _typer_option(name, defined)
+        if defined.rule == _YES_OR_NO and name != "do_sample":
+            yield _parameter(name, Annotated[kind, option], False)
+        else:
+            yield _parameter(name, Annotated[kind | None, option], None)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def takes_decoding_options(command: Callable[..., None]) -> Callable[..., None]:
     """Put every decoding option in the place of a command's `**` parameter."""
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    options = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(DecodingOptions, name), annotation=hint)
-        for name, hint in get_type_hints(DecodingOptions, include_extras=True).items()
-    ]
-    command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    command.__signature__ = signature.replace(parameters=[*own, *_parameters()])  # type: ignore[attr-defined]
     return command
 
 
@@ -201,7 +120,6 @@ def settled(given: Mapping[str, Any], encode: Callable[[str], Sequence[int]]) ->
 
 def check(given: Mapping[str, Any]) -> None:
     """Tell what is wrong with the options, or contradicts itself, before a model is loaded."""
-    from pellucid.decoding.options import GenerationOptions
     from pellucid.decoding.options.contradictions import check_with_assistant
 
     # Which ids words have, and which the model's eos is, is not known yet: here it matters that there are some.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from pellucid.config import GPT2Config, as_token_ids
-from pellucid.decoding.options import SAMPLING_OPTIONS, GenerationOptions, rules
+from pellucid.decoding.options import OPTION_NAMES, SAMPLING_OPTIONS, GenerationOptions, rules
 from pellucid.errors import ContextLengthError, OptionError
 
 # What Transformers 5.23 fills in where neither the call nor generation_config.json says anything. All its other
@@ -41,11 +40,10 @@ BOOKKEEPING = ("transformers_version", "_from_model_config", "cache_implementati
 
 _BEAM_OPTIONS = ("length_penalty", "early_stopping")
 _POSITIVE, _COUNT = rules.WholeNumber(1), rules.WholeNumber(0)
-_OPTIONS = {field.name for field in dataclasses.fields(GenerationOptions)} - {"vocab_limit", "pad_token_id"}
 
 # Every argument that a call or a generation_config.json may have.
 ARGUMENT_NAMES = frozenset(
-    (*_OPTIONS, *_NEUTRAL, "pad_token_id", "bos_token_id", "return_dict_in_generate", "output_scores")
+    (*OPTION_NAMES, *_NEUTRAL, "pad_token_id", "bos_token_id", "return_dict_in_generate", "output_scores")
 )
 
 
@@ -84,7 +82,7 @@ def settle(
     return_dict = bool(merged.pop("return_dict_in_generate", False))
     output_scores = bool(merged.pop("output_scores", False))
     lengths = _lengths(merged, config, prompt_length)
-    values = {name: merged.pop(name) for name in list(merged) if name in _OPTIONS}
+    values = {name: merged.pop(name) for name in list(merged) if name in OPTION_NAMES}
     _check_rest(merged)
     _ignore_what_does_not_count(values, prompt_length)
     options = GenerationOptions(**values, **lengths, eos_token_id=eos_token_ids, pad_token_id=pad_token_id)

@@ -1,37 +1,14 @@
-"""Decoding: from an engine's logits to tokens. Knows numpy and the engine protocol, not the model."""
+"""Decoding: from an engine's logits to tokens. Knows numpy and the engine protocol, not the model.
+
+A name is imported at its first use, so that the options can be read without numpy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
-from pellucid.decoding.options import GenerationOptions
-from pellucid.decoding.sequence import GeneratedSequence
-from pellucid.decoding.strategies import finish, start
-from pellucid.decoding.task import DecodingTask, prepare
-from pellucid.engine import Engine
-
-if TYPE_CHECKING:
-    from pellucid.decoding.records.recording import Recorder
-
-__all__ = ["DecodingTask", "GeneratedSequence", "GenerationOptions", "decode", "finish", "prepare", "start"]
+from pellucid.lazy_names import first_use
 
 
-def decode(
-    engine: Engine,
-    prompts: Sequence[Sequence[int]],
-    options: GenerationOptions,
-    *,
-    token_bytes: Callable[[int], bytes] | None = None,
-    assistant: Engine | None = None,
-    recorder: Recorder | None = None,
-) -> list[GeneratedSequence]:
-    """Continue each prompt as the options say; num_return_sequences results a prompt, prompt by prompt.
-
-    token_bytes: what an id stands for, which stop strings need. assistant: an engine that drafts tokens for this
-    one. recorder: where to record what happens.
-
-    Raises `OptionError` or `ContextLengthError` before any work where a prompt cannot be continued.
-    """
-    task = prepare(engine, prompts, options, token_bytes=token_bytes, assistant=assistant, recorder=recorder)
-    return finish(start(task))
+def __getattr__(name: str) -> Any:
+    return first_use(__name__, name)

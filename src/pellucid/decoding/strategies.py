@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.sequence import GeneratedSequence, Run
-from pellucid.decoding.task import DecodingTask
+from pellucid.decoding.task import DecodingTask, prepare
+from pellucid.engine import Engine
 
 if TYPE_CHECKING:
     from pellucid.decoding.records.record import Strategy
+    from pellucid.decoding.records.recording import Recorder
 
 # The module whose `run` decodes so; the one that a call needs is imported with it.
 _STRATEGIES: dict[Strategy, str] = {
@@ -51,3 +54,23 @@ def finish(run: Run) -> list[GeneratedSequence]:
         except StopIteration as end:
             results: list[GeneratedSequence] = end.value
             return results
+
+
+def decode(
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    options: GenerationOptions,
+    *,
+    token_bytes: Callable[[int], bytes] | None = None,
+    assistant: Engine | None = None,
+    recorder: Recorder | None = None,
+) -> list[GeneratedSequence]:
+    """Continue each prompt as the options say; num_return_sequences results per prompt, prompt by prompt.
+
+    token_bytes: the bytes of a token, which stop strings need. assistant: an engine that drafts tokens for this one.
+    recorder: where to record what happens.
+
+    Raises `OptionError` or `ContextLengthError` before any work where a prompt cannot be continued.
+    """
+    task = prepare(engine, prompts, options, token_bytes=token_bytes, assistant=assistant, recorder=recorder)
+    return finish(start(task))

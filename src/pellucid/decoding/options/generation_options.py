@@ -85,10 +85,10 @@ class GenerationOptions:
         "SECONDS",
     )
     eos_token_id: tuple[int, ...] = option(
-        (), rules.token_ids, "Stop at this token, or at any of several; the model's eos by default.", _LENGTH, "ID"
+        (), rules.token_ids, "Stop at this token; the model's eos by default.", _LENGTH, "ID"
     )
     stop_strings: tuple[str, ...] = option(
-        (), rules.strings, "Stop where this text occurs, or any of several; the text ends before it.", _LENGTH, "TEXT"
+        (), rules.strings, "Stop where this text occurs; the result ends before it.", _LENGTH, "TEXT"
     )
     include_stop_string: bool = option(False, _YES_OR_NO, "Keep the stop string in the text.", _LENGTH)
     stopping_criteria: tuple[Callable[..., Any], ...] = option(
@@ -128,7 +128,7 @@ class GenerationOptions:
     seed: int | tuple[int, ...] | None = option(
         None,
         rules.seed,
-        "The same seed draws the same tokens; a list has one seed per prompt. By default every call draws anew.",
+        "The same seed draws the same tokens; by default every call draws anew.",
         _DRAWN,
         "N",
     )
