@@ -14,6 +14,10 @@
 PYTHON ?= python3
 PROMPT ?= long long ago, I was
 MODEL ?= demo
+# The shell reads these two from its environment, unexpanded, so that quotes, `$` and backquotes in a prompt are text.
+export PELLUCID_PROMPT = $(value PROMPT)
+export PELLUCID_MODEL = $(value MODEL)
+unexport PROMPT MODEL
 BIN := .venv/bin
 PEERS := ctranslate2 llama_cpp openvino
 NATIVE := CMakeLists.txt $(wildcard src/pellucid/native/*.cpp src/pellucid/native/*.hpp)
@@ -22,7 +26,7 @@ INPUTS := pyproject.toml constraints.txt $(NATIVE)
 .PHONY: run test lint check test-wheel wheels bench bench-peers sanitize emulate setup clean
 
 run: .venv/.installed
-	@$(BIN)/pellucid walk "$(PROMPT)" --model "$(MODEL)"
+	@$(BIN)/pellucid walk --model "$$PELLUCID_MODEL" -- "$$PELLUCID_PROMPT"
 
 test: .venv/.developed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -12,7 +12,7 @@ from pellucid.config import as_token_ids
 from pellucid.decoding.distribution import check_finite, entropy, log_softmax
 from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions, rules
-from pellucid.decoding.sequence import check_ids, check_prompts
+from pellucid.decoding.sequence import check_fits, check_ids
 from pellucid.decoding.streaming import stream, stream_text
 from pellucid.decoding.task import DecodingTask
 from pellucid.display import Results
@@ -280,7 +280,7 @@ class LanguageModel(InspectableModel):
         if not single:
             raise OptionError("predict takes one prompt")
         engine = self.engine
-        check_prompts(engine, prompts, GenerationOptions(max_new_tokens=1))
+        check_fits(engine, prompts[0])
         logits = _logits(engine, prompts[0], all_positions=False)[0]
         rows = likely_tokens(logits, top, self._piece)
         return Prediction(self._text(prompts[0]), prompts[0], rows, entropy(logits))

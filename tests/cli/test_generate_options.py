@@ -257,7 +257,7 @@ def test_a_file_keeps_its_permissions_and_a_link_its_target(run: Any, model_fold
 def test_a_device_is_never_replaced(run: Any, model_folder: Path) -> None:
     result = run("generate", PROMPT, "-m", str(model_folder), "-n", "1", "--record", os.devnull)
     assert result.exit_code == 1
-    assert "no regular file" in result.stderr
+    assert "not a regular file" in result.stderr
     assert not Path(os.devnull).is_file()
 
 

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from pellucid.cli.failures import PellucidCommand
+from pellucid.cli.terminal import write
 
 _DECODE, _MODELS = "Decode and look", "Models"
 
@@ -41,8 +42,9 @@ class _Commands(Mapping[str, Any]):
         if name not in self._made:
             panel = _PANELS[name]
             alone = typer.Typer(add_completion=False, context_settings=_CONTEXT_SETTINGS)
-            function = getattr(import_module(f"pellucid.cli.{name}"), name)
-            alone.command(name, cls=PellucidCommand, rich_help_panel=panel)(function)
+            module = import_module(f"pellucid.cli.{name}")
+            epilog = "\n\n".join(["Examples:", *module.EXAMPLES])  # rich keeps line ends where two stand together
+            alone.command(name, cls=PellucidCommand, rich_help_panel=panel, epilog=epilog)(getattr(module, name))
             self._made[name] = typer.main.get_command(alone)
         return self._made[name]
 
@@ -67,7 +69,6 @@ app = typer.Typer(
     cls=_Group,
     help="GPT-2, clear enough to see through.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings=_CONTEXT_SETTINGS,
 )
@@ -77,7 +78,7 @@ def _version(asked: bool) -> None:
     if asked:
         from pellucid import __version__
 
-        typer.echo(f"pellucid {__version__}")
+        write(f"pellucid {__version__}\n")
         raise typer.Exit
 
 

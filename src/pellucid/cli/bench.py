@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from pellucid.native.bandwidth import Measurement
 
 
+EXAMPLES = (
+    "pellucid bench",
+    "pellucid bench -m gpt2 --precision int8 --threads 2",
+)
+
+
 def bench(
     model: Model = "demo",
     precision: PrecisionOption = None,

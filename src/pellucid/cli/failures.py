@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from pellucid.cli.signals import Stopped, stoppable
-from pellucid.cli.terminal import discard_stdout, show_error, show_notice
+from pellucid.cli.terminal import discard_stdout, printable, show_error, show_notice
 from pellucid.errors import OptionError, PellucidError
 
 FAILED = 1
@@ -21,6 +21,18 @@ READER_GONE = 141  # 128 + SIGPIPE
 
 # Errors of writing to a stream: a full disk, a closed stream, a quota, a failing device.
 _FULL = (errno.ENOSPC, errno.EBADF, errno.EDQUOT, errno.EIO)
+# Options of other programs, and what they are called here.
+_NAMES_ELSEWHERE = {
+    "--stop": "the option is --stop-strings TEXT",
+    "--dtype": "the option is --precision",
+    "--quantize": "the option is --precision int8 or int4; `pellucid quantize` packs a model once",
+    "--prompt": "the prompt is an argument, or in a file (--file FILE)",
+    "-p": "the prompt is an argument, or in a file (--file FILE)",
+    "--n-predict": "the option is --max-new-tokens (-n)",
+    "--temp": "the option is --temperature",
+}
+_UsageError: Any = typer.BadParameter.__base__  # typer does not export it
+
 # How libraries report that they got no memory, where they do not raise MemoryError.
 _NO_MEMORY = re.compile(
     r"cannot allocate memory|can't allocate memory|not enough memory|failed to map segment|bad_alloc", re.IGNORECASE
@@ -33,6 +45,26 @@ class PellucidCommand(TyperCommand):
     An `OptionError` is bad usage (status 2); another `PellucidError`, an `OSError` and a lack of memory are failures
     (1). Signals and a closed pipe end the command quietly.
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.allow_extra_args = True  # they are told below
+        try:
+            rest = super().parse_args(ctx, args)
+        except _UsageError as error:
+            name = getattr(error, "option_name", None)
+            if name in _NAMES_ELSEWHERE:
+                raise _UsageError(f"there is no {name}: {_NAMES_ELSEWHERE[name]}", ctx=ctx) from error
+            raise
+        if rest and not ctx.resilient_parsing:
+            raise _UsageError(self._extra_arguments(rest), ctx=ctx)
+        return rest
+
+    def _extra_arguments(self, rest: list[str]) -> str:
+        first = next((one for one in self.params if one.param_type_name == "argument"), None)
+        extra = printable(" ".join(rest))
+        if first is not None and first.name in ("prompt", "text"):
+            return f"quote the {first.name}, which is one argument; this begins a second one: {extra}"
+        return f"{self.name} takes no further arguments: {extra}"
 
     def invoke(self, ctx: Any) -> Any:
         with stoppable(), warnings.catch_warnings():

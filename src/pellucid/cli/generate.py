@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,11 +22,12 @@ from pellucid.cli.options import (
     PrecisionOption,
     Threads,
 )
-from pellucid.cli.terminal import given_text, printable, show_json, show_notice, stdout_abilities, waiting, write
+from pellucid.cli.terminal import printable, show_json, show_notice, stdout_abilities, waiting, write
+from pellucid.cli.texts import TextFile, given_text, text_argument
 from pellucid.errors import OptionError
+from pellucid.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from pellucid.cli.record_file import Write
     from pellucid.decoding.results import Generation
 
 _RECORD_PANEL = "The record"
@@ -34,9 +35,16 @@ _RECORD_PANEL = "The record"
 _DIM, _BRIGHT, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 
+EXAMPLES = (
+    'pellucid generate "Once upon a time" -n 20 --temperature 0.8 --top-p 0.9 --seed 1',
+    "pellucid generate -f prompt.txt --num-beams 3 --record beams.json",
+)
+
+
 @takes_decoding_options
 def generate(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads it from stdin.")],
+    prompt: Annotated[str | None, text_argument("PROMPT", "The text to continue")] = None,
+    file: TextFile = None,
     model: Model = "demo",
     precision: PrecisionOption = None,
     engine: EngineOption = EngineName.auto,
@@ -47,7 +55,8 @@ def generate(
         typer.Option(
             "--record",
             metavar="FILE",
-            help="Write what was decided at each step, and why, to FILE; `pellucid show FILE` shows it.",
+            help="Write what was decided at each step, and why, to FILE; `pellucid show FILE` shows it. - prints it "
+            "instead of the text.",
             rich_help_panel=_RECORD_PANEL,
         ),
     ] = None,
@@ -66,10 +75,13 @@ def generate(
     check(given)
     if record_full and record is None:
         raise OptionError("record_full keeps more in a record, and none is asked for: give --record FILE too")
-    prompt = given_text(prompt)
+    to_stdout = record is not None and str(record) == "-"
+    if to_stdout and json:
+        raise OptionError("record=- and --json both print an object: leave one of them out; --json has the record too")
+    prompt = given_text(prompt, file)
     counts_drafts = _speculates(given) and sys.stderr.isatty()
     kept: bool | Literal["full"] = "full" if record_full else record is not None
-    with _record_file(record) as write_records:
+    with nullcontext() if record is None or to_stdout else whole_file(record) as record_file:
         lm = load_model(model, precision, engine, device, threads)
         options = settled(given, lambda text: lm.tokenizer.encode(text))
         if _is_written_in_order(given) and not (json or kept or counts_drafts):
@@ -78,25 +90,25 @@ def generate(
         with waiting("decoding"):
             found = lm.generate(prompt, record=kept or counts_drafts, **options)
         generations = found if isinstance(found, list) else [found]
-        if write_records is not None:
-            write_records([generation.record for generation in generations if generation.record is not None])
+        if record_file is not None:
+            record_file.write(_records(generations).encode())
     if counts_drafts:
         _tell_drafts(generations)
         if not kept:
             generations = [dataclasses.replace(generation, record=None) for generation in generations]
-    if json:
+    if to_stdout:
+        write(_records(generations))
+    elif json:
         single = generations[0].to_dict() if len(generations) == 1 else None
         show_json(single or {"generations": [generation.to_dict() for generation in generations]})
     else:
         _print_generations(prompt, generations)
 
 
-def _record_file(record: Path | None) -> AbstractContextManager[Write | None]:
-    if record is None:
-        return nullcontext()
-    from pellucid.cli.record_file import record_file
-
-    return record_file(record)
+def _records(generations: Sequence[Generation]) -> str:
+    """The records as JSON: one as an object, several as an array, with a line end."""
+    texts = [generation.record.to_json() for generation in generations if generation.record is not None]
+    return (texts[0] if len(texts) == 1 else "[" + ",\n".join(texts) + "]") + "\n"
 
 
 def _is_written_in_order(given: Mapping[str, Any]) -> bool:

@@ -32,6 +32,12 @@ class ListedModel:
     size_on_disk: int | None
 
 
+EXAMPLES = (
+    "pellucid models",
+    "pellucid models --json",
+)
+
+
 def models(json: Json = False) -> None:
     """List the bundled and the known models: sizes, memory, and what is on this machine."""
     listed = listed_models()

@@ -16,11 +16,18 @@ from pellucid.cli.options import (
     PrecisionOption,
     Threads,
 )
-from pellucid.cli.terminal import given_text, show, show_json
+from pellucid.cli.terminal import show, show_json
+from pellucid.cli.texts import TextFile, given_text, text_argument
+
+EXAMPLES = (
+    'pellucid predict "Once upon a"',
+    "pellucid predict -f prompt.txt --top 10 --json",
+)
 
 
 def predict(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to look beyond; - reads it from stdin.")],
+    prompt: Annotated[str | None, text_argument("PROMPT", "The text to look beyond")] = None,
+    file: TextFile = None,
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many tokens to show.")] = 5,
     model: Model = "demo",
     precision: PrecisionOption = None,
@@ -30,7 +37,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Show the likeliest next tokens of a prompt, with their probabilities over the whole vocabulary."""
-    prompt = given_text(prompt)
+    prompt = given_text(prompt, file)
     prediction = load_model(model, precision, engine, device, threads).predict(prompt, top=top)
     if json:
         show_json(prediction.to_dict())

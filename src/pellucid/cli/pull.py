@@ -10,6 +10,11 @@ from pellucid.cli.loading import is_local
 from pellucid.cli.options import Json
 from pellucid.cli.terminal import show_json, show_notice, show_path, waiting
 
+EXAMPLES = (
+    "pellucid pull gpt2",
+    "pellucid pull openai-community/gpt2 --revision main",
+)
+
 
 def pull(
     name: Annotated[

@@ -19,6 +19,12 @@ class PackedPrecision(StrEnum):
     int4 = "int4"
 
 
+EXAMPLES = (
+    "pellucid quantize gpt2 gpt2-int8",
+    "pellucid quantize ./model ./model-int4 --precision int4 --overwrite",
+)
+
+
 def quantize(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to pack: any name that -m/--model takes.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write, which -m/--model then takes.")],

@@ -16,11 +16,18 @@ from pellucid.cli.options import (
     PrecisionOption,
     Threads,
 )
-from pellucid.cli.terminal import given_text, show, show_json
+from pellucid.cli.terminal import show, show_json, show_notice
+from pellucid.cli.texts import TextFile, given_text, text_argument
+
+EXAMPLES = (
+    'pellucid score "The cat sat on the mat."',
+    'pellucid score -f chapter.txt --given "Chapter 1" --json',
+)
 
 
 def score(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text to score; - reads it from stdin.")],
+    text: Annotated[str | None, text_argument("TEXT", "The text to score")] = None,
+    file: TextFile = None,
     given: Annotated[
         str | None,
         typer.Option(
@@ -39,9 +46,14 @@ def score(
     """Show each token's log-probability, rank and entropy, and the perplexity of the text."""
     from pellucid.decoding.results import Score
 
-    text = given_text(text)
+    text = given_text(text, file)
     scored = load_model(model, precision, engine, device, threads).score(text, given=given)
     assert isinstance(scored, Score)  # one text, not a list of them
+    if all(row.logprob is None for row in scored):
+        show_notice(
+            "one token has nothing before it, so it has no probability: --given TEXT gives it some context, "
+            '--given "" the token that begins every text'
+        )
     if json:
         show_json(scored.to_dict())
     else:

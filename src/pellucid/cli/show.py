@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pellucid.cli.options import Json
-from pellucid.cli.terminal import given_text, show_json
 from pellucid.cli.terminal import show as print_shown
+from pellucid.cli.terminal import show_json
+from pellucid.cli.texts import given_text
 from pellucid.errors import OptionError, RecordError
 
 if TYPE_CHECKING:
     from pellucid.decoding.records.record import Record
+
+
+EXAMPLES = (
+    "pellucid show beams.json",
+    "pellucid show sample.json --step 1 --top 5",
+)
 
 
 def show(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pellucid.errors import OptionError, PellucidError
+from pellucid.errors import PellucidError
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -135,21 +135,6 @@ def waiting(message: str) -> Iterator[None]:
     finally:
         done.set()
         spinner.join()
-
-
-def given_text(text: str) -> str:
-    """The text of an argument; for `-`, all of stdin as UTF-8, less the line end that closes it."""
-    if text != "-":
-        return text
-    if sys.stdin is None or sys.stdin.closed:
-        raise OptionError("the text is -, but there is no standard input")
-    try:
-        read = sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PellucidError(
-            f"standard input is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        ) from error
-    return read.removesuffix("\n").removesuffix("\r")
 
 
 def printable(text: str) -> str:

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pellucid.cli.options import Json
-from pellucid.cli.terminal import given_text, printable, show, show_json
+from pellucid.cli.terminal import printable, show, show_json
+from pellucid.cli.texts import TextFile, given_text, text_argument
 
 if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer
 
 
+EXAMPLES = (
+    'pellucid tokens "naïve"',
+    "pellucid tokens -f prompt.txt -m gpt2 --json",
+)
+
+
 def tokens(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text to take apart; - reads it from stdin.")],
+    text: Annotated[str | None, text_argument("TEXT", "The text to take apart")] = None,
+    file: TextFile = None,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", metavar="NAME", help="Whose vocabulary; GPT-2's own unless given."),
@@ -22,7 +30,7 @@ def tokens(
     json: Json = False,
 ) -> None:
     """Show the tokens of a text: pieces, ids, bytes."""
-    text = given_text(text)
+    text = given_text(text, file)
     tokenizer = _tokenizer(model)
     ids = tokenizer.encode(text)
     if json:

@@ -20,7 +20,8 @@ from pellucid.cli.options import (
     PrecisionOption,
     Threads,
 )
-from pellucid.cli.terminal import given_text, show, show_json, show_notice, stderr_console, waiting
+from pellucid.cli.terminal import show, show_json, show_notice, stderr_console, waiting
+from pellucid.cli.texts import TextFile, given_text, text_argument
 from pellucid.cli.torch_import import import_torch
 from pellucid.errors import ActivationNameError, OptionError, PellucidError, TraceMemoryError
 
@@ -35,8 +36,15 @@ _MOST_NUMBERS = 1_000_000
 _LOOKS_AT = 3
 
 
+EXAMPLES = (
+    'pellucid trace "long long ago, I was" --layer 4',
+    "pellucid trace -f prompt.txt --html report.html",
+)
+
+
 def trace(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to look at; - reads it from stdin.")],
+    prompt: Annotated[str | None, text_argument("PROMPT", "The text to look at")] = None,
+    file: TextFile = None,
     layer: Annotated[
         int | None, typer.Option("--layer", metavar="N", help="Show this block alone, in depth; the first is 0.")
     ] = None,
@@ -87,7 +95,7 @@ def trace(
         raise OptionError("names says what --json and --safetensors write: give one of them too")
     if memory_limit <= 0:
         raise OptionError(f"memory_limit is {memory_limit:g}; it must be above 0")
-    prompt = given_text(prompt)
+    prompt = given_text(prompt, file)
     limit = int(memory_limit * 2**30)
     with ExitStack() as files, _memory_as_option():
         from pellucid.whole_file import whole_file

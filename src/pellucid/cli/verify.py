@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from pellucid.verification import Check
 
 
+EXAMPLES = (
+    "pellucid verify gpt2",
+    "pellucid verify gpt2 --files",
+)
+
+
 def verify(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose published results: gpt2. With --files, any name.")],
     model: Annotated[

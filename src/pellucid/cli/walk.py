@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from pellucid.cli.decoding_options import MaxNewTokens, Seed
 from pellucid.cli.loading import load_model
 from pellucid.cli.options import (
@@ -17,7 +15,9 @@ from pellucid.cli.options import (
     PrecisionOption,
     Threads,
 )
-from pellucid.cli.terminal import given_text, printable, show, show_json, waiting
+from pellucid.cli.terminal import printable, show, show_json, waiting
+from pellucid.cli.texts import TextFile, given_text, text_argument
+from pellucid.errors import OptionError
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -30,8 +30,15 @@ _TOP = 5
 _NEW_TOKENS = 30
 
 
+EXAMPLES = (
+    'pellucid walk "long long ago, I was"',
+    "pellucid walk -f prompt.txt -m gpt2 -n 20",
+)
+
+
 def walk(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="Where to start; - reads it from stdin.")],
+    prompt: Annotated[str | None, text_argument("PROMPT", "Where to start")] = None,
+    file: TextFile = None,
     model: Model = "demo",
     precision: PrecisionOption = None,
     engine: EngineOption = EngineName.auto,
@@ -42,9 +49,8 @@ def walk(
     json: Json = False,
 ) -> None:
     """Walk from a prompt to its continuations: tokens, likeliest next tokens, greedy, beams, a sample."""
-    prompt = given_text(prompt)
+    prompt = given_text(prompt, file)
     lm = load_model(model, precision, engine, device, threads)
-    room: dict[str, Any] = {"max_new_tokens": _fitting(lm, prompt) if max_new_tokens is None else max_new_tokens}
     ways: dict[str, dict[str, Any]] = {
         "greedy": {},
         "beams": {"num_beams": 3},
@@ -52,6 +58,9 @@ def walk(
     }
     with waiting("decoding"):
         prediction = lm.predict(prompt, top=_TOP)
+        room: dict[str, Any] = {
+            "max_new_tokens": _new_tokens(max_new_tokens, lm.config.n_positions - len(prediction.prompt_ids) + 1)
+        }
         continuations = {way: _one(lm.generate(prompt, **room, **options)) for way, options in ways.items()}
     if json:
         show_json(
@@ -70,10 +79,11 @@ def _one(found: Generation | list[Generation]) -> Generation:
     return found
 
 
-def _fitting(lm: LanguageModel, prompt: str) -> int:
-    """How many tokens to add: a screenful, or what the positions have room for."""
-    room = lm.config.n_positions - len(lm.tokenizer.encode(prompt)) + 1
-    return max(1, min(_NEW_TOKENS, room))
+def _new_tokens(asked: int | None, room: int) -> int:
+    """How many tokens to add: what is asked for; by default a screenful, or what the positions have room for."""
+    if asked is not None and asked > room:
+        raise OptionError(f"max_new_tokens is {asked}, but the model's positions have room for {room}")
+    return min(_NEW_TOKENS, room) if asked is None else asked
 
 
 def _page(

@@ -80,6 +80,15 @@ def check_ids(engine: Engine, ids: Sequence[int], where: str = "the prompt") -> 
             raise OptionError(f"{where} has id {token}; this model's ids are 0 to {engine.vocab_size - 1}")
 
 
+def check_fits(engine: Engine, ids: Sequence[int]) -> None:
+    """As `check_ids`, and raise `ContextLengthError` for a prompt of more tokens than the model has positions."""
+    check_ids(engine, ids)
+    if len(ids) > engine.n_positions:
+        raise ContextLengthError(
+            f"the prompt has {len(ids)} tokens, but the model has {engine.n_positions} positions: shorten it"
+        )
+
+
 def _named(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[str, Sequence[int]]]:
     for number, ids in enumerate(prompts):
         yield (f"prompt {number}" if len(prompts) > 1 else "the prompt"), ids
