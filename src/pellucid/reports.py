@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # A report continues every prefix of the text, the last prefixes only of a long text: a decode of so many new tokens
 # each, greedy and with so many beams. The prefixes have at most so many tokens together.
-NEW_TOKENS, BEAMS, PREFIX_TOKENS = 8, 3, 4096
+NEW_TOKENS, BEAMS, PREFIX_TOKENS = 8, 3, 2048
 _PREFIXES_AT_A_TIME = 8
 
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 import pellucid
-from pellucid.reports import look_at, report_page
+from pellucid.reports import PREFIX_TOKENS, look_at, report_page
 from pellucid.views.tables import visible
 
 from .conftest import LONG, SHORT, Opened, Oracle, Report, random_model
@@ -384,7 +384,7 @@ def test_a_long_text_has_decodes_from_its_last_tokens(report_of: ReportOf, open_
     opened = open_page(report_of(LONG).path)
     opened.choose(3)
     length = len(report_of(LONG).seen.ids)
-    assert f"from position {length - 4096 // length} on" in opened.text("#decodes-shown")
+    assert f"from position {length - PREFIX_TOKENS // length} on" in opened.text("#decodes-shown")
     opened.choose(length - 2)
     assert f"{length - 1} in the prompt" in opened.text("#decodes-shown")
 
