@@ -1,21 +1,19 @@
 """Registry: type to renderer; `views` fills it.
 
-A result looks its renderer up here, so results do not import `views`. The registry is filled when the first value is
-displayed: a program that displays nothing does not import `views`.
+A result looks its renderer up here, so results do not import `views`. `views` is an entry point of the group
+`pellucid_renderers`, and is imported when the first value is displayed. Another package may register renderers alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from functools import singledispatch
+from functools import cache, singledispatch
 from html import escape
-from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 import numpy as np
-
-_VIEWS = "pellucid.views"
 
 # Characters: of one field in a repr, and of all of them.
 _FIELD, _REPR = 40, 110
@@ -64,9 +62,16 @@ def plain(value: Any, width: int | None = None) -> str:
 
 def _renderer(registry: Any, value: Any) -> Callable[[Any], Any] | None:
     """What is registered for a value's type; None if nothing is."""
-    import_module(_VIEWS)
+    load_renderers()
     found: Callable[[Any], Any] = registry.dispatch(type(value))
     return None if found is registry.dispatch(object) else found
+
+
+@cache
+def load_renderers() -> None:
+    """Import what registers renderers, once."""
+    for entry_point in entry_points(group="pellucid_renderers"):
+        entry_point.load()
 
 
 class Displayed:

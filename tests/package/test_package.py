@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,12 +88,12 @@ print(len(pellucid.GPT2Tokenizer.bundled()))
 
 def test_imports_run_downwards_through_the_layers() -> None:
     rank = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
-    for path in sorted(SOURCE.rglob("*.py")):
-        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-        if room in ("__init__", "__main__"):
+    for path in sorted(SOURCE.rglob("*.py*")):
+        room = path.relative_to(SOURCE).parts[0].split(".")[0]
+        if path.suffix not in (".py", ".pyi") or room in ("__init__", "__main__"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            for module in _imported(node):
+            for module in _imported(node) + _named(node):
                 above = module.split(".")[1]
                 assert above in rank, f"{module} has no place among the layers"
                 assert rank[above] <= rank[room], f"{path.relative_to(SOURCE)} imports {module}, which stands above it"
@@ -151,6 +152,12 @@ def _imported(node: ast.AST) -> list[str]:
     else:
         names = []
     return [name for name in names if name.startswith("pellucid.")]
+
+
+def _named(node: ast.AST) -> list[str]:
+    """A module of the package that a string names: code can import it by that name."""
+    text = node.value if isinstance(node, ast.Constant) else None
+    return [text] if isinstance(text, str) and re.fullmatch(r"pellucid\.\w[\w.]*", text) else []
 
 
 @pytest.mark.skipif(not native.is_built(), reason="a pure-Python build")
