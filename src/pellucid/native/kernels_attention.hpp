@@ -9,10 +9,12 @@
 namespace pellucid {
 namespace {
 
-// Numbers beyond what 16 bits hold become the largest they hold: an infinity would make the whole row NaN.
+// Finite numbers beyond what 16 bits hold become the largest they hold. What is not finite becomes NaN, so that it
+// reaches the logits.
 inline Floats storable(const Floats& x, const float*) { return x; }
 inline Floats storable(const Floats& x, const Half*) {
-    return simd::minimum(simd::maximum(x, simd::broadcast(-65504.0f)), simd::broadcast(65504.0f));
+    const Floats bounded = simd::minimum(simd::maximum(x, simd::broadcast(-65504.0f)), simd::broadcast(65504.0f));
+    return simd::add(bounded, invalid_lanes(x));
 }
 
 template <class Number>

@@ -21,8 +21,7 @@ inline void lane_maxima(const float* values, std::size_t start, std::size_t end,
 
 inline float largest_of(const float (&maxima)[panel_width]) { return simd::largest(simd::load(maxima)); }
 
-// The sum of e^(x - largest) over x from `start` to `end`. Adds to `invalid` a NaN for each that is not finite:
-// nothing times an infinity or a NaN is NaN, and stays so in a sum.
+// The sum of e^(x - largest) over x from `start` to `end`. Adds to `invalid` a NaN for each that is not finite.
 inline float sum_of_exponentials(const float* values, std::size_t start, std::size_t end, float largest,
                                  Floats& invalid) {
     const Floats nothing = simd::broadcast(0.0f), shift = simd::broadcast(largest);
@@ -30,12 +29,12 @@ inline float sum_of_exponentials(const float* values, std::size_t start, std::si
     std::size_t i = start;
     for (; i + panel_width <= end; i += panel_width) {
         const Floats x = simd::load(values + i);
-        invalid = simd::multiply_add(x, nothing, invalid);
+        invalid = simd::add(invalid, invalid_lanes(x));
         sum = simd::add(sum, exponential(simd::subtract(x, shift)));
     }
     if (i < end) {
         const Floats x = simd::load_first(values + i, end - i);
-        invalid = simd::multiply_add(x, nothing, invalid);
+        invalid = simd::add(invalid, invalid_lanes(x));
         sum = simd::add(sum, simd::keep_first(exponential(simd::subtract(x, shift)), end - i));
     }
     return simd::sum(sum);

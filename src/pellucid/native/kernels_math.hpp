@@ -14,6 +14,9 @@ namespace {
 using simd::Floats;
 using simd::Integers;
 
+// A NaN for each lane that is not finite, otherwise a zero: 0 times an infinity or a NaN is NaN.
+inline Floats invalid_lanes(const Floats& x) { return simd::multiply(x, simd::broadcast(0.0f)); }
+
 // Asks for a line of the cache before it is needed.
 inline void prefetch([[maybe_unused]] const std::byte* p) {
 #if defined(__GNUC__)
@@ -35,10 +38,11 @@ inline void accumulate(Floats (&sums)[rows][panels], const float* input, std::si
     }
 }
 
-// e^x for x in -87..88 and its ends beyond: 2^n times e^r with |r| <= ln 2 / 2, whose Taylor series to r^7 leaves
+// e^x for x in -87..88, its ends beyond, and NaN for NaN, which minimum and maximum return where it is their second
+// argument: 2^n times e^r with |r| <= ln 2 / 2, whose Taylor series to r^7 leaves
 // less than 6e-9.
 inline Floats exponential(const Floats& x) {
-    const Floats bounded = simd::minimum(simd::maximum(x, simd::broadcast(-87.0f)), simd::broadcast(88.0f));
+    const Floats bounded = simd::minimum(simd::broadcast(88.0f), simd::maximum(simd::broadcast(-87.0f), x));
     const Floats n = simd::round(simd::multiply(bounded, simd::broadcast(1.44269504f)));
     // ln 2 in two parts, the first exact in few bits, so that n times it is exact.
     Floats r = simd::multiply_add(n, simd::broadcast(-0.693359375f), bounded);
@@ -76,7 +80,7 @@ inline Floats activate(Activation activation, const Floats& x) {
             return simd::load(lane);
         }
         case Activation::relu:
-            return simd::maximum(x, simd::broadcast(0.0f));
+            return simd::maximum(simd::broadcast(0.0f), x);  // in this order NaN stays NaN
         case Activation::silu:
             return simd::multiply(x, sigmoid(x));
         case Activation::tanh:  // 2 sigmoid(2x) - 1

@@ -15,10 +15,12 @@
 namespace pellucid {
 namespace {
 
-// Format: Int8 or Int4, whose products the rounded row is for.
+// Format: Int8 or Int4, whose products the rounded row is for. A byte holds no NaN: a row with a number that is not
+// finite has NaN for its scales, and so has every product with it.
 template <class Format>
 void quantize_for(const float* input, std::size_t n, const QuantizedRows& out, std::size_t row) {
     const Floats bound = simd::broadcast(127.0f), lower_bound = simd::broadcast(-127.0f);
+    Floats invalid = simd::broadcast(0.0f);
     for (std::size_t group = 0; group < out.groups; ++group) {
         const std::size_t begin = group * group_size;
         Floats x[group_size / panel_width];
@@ -28,6 +30,7 @@ void quantize_for(const float* input, std::size_t n, const QuantizedRows& out, s
             const std::size_t left = start < n ? n - start : 0;
             x[i] = left >= panel_width ? simd::load(input + start) : simd::load_first(input + start, left);
             magnitude = simd::maximum(simd::absolute(x[i]), magnitude);
+            invalid = simd::add(invalid, invalid_lanes(x[i]));
         }
         const float largest = simd::largest(magnitude);
         const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
@@ -35,7 +38,8 @@ void quantize_for(const float* input, std::size_t n, const QuantizedRows& out, s
         std::int8_t* quads = out.quads + at * group_quads * Format::quad_bytes;
         QuadTotals totals{0, 0};
         for (std::size_t i = 0; i < group_size / panel_width; ++i) {
-            // Bounded first: what is not finite must still be a byte, and rounding may end above 127.
+            // Bounded first: what is not finite must still be a byte, which NaN as the first argument becomes, and
+            // rounding may end above 127.
             const Floats scaled = simd::multiply(x[i], simd::broadcast(inverse));
             const Floats bounded = simd::minimum(simd::maximum(scaled, lower_bound), bound);
             std::int8_t* four = quads + i * panel_width / 4 * Format::quad_bytes;
@@ -46,6 +50,9 @@ void quantize_for(const float* input, std::size_t n, const QuantizedRows& out, s
         out.sums[at] = totals.sum;
         out.starts[at] = totals.start;
     }
+    const float check = simd::sum(invalid);
+    if (check == check) return;
+    for (std::size_t group = 0; group < out.groups; ++group) out.scales[row * out.groups + group] = check;
 }
 
 void quantize(const float* input, std::size_t n, Precision weights, const QuantizedRows& out, std::size_t row) {

@@ -163,11 +163,12 @@ inline Floats round(const Floats& a) {
     return r;
 }
 
-// 2^n for whole n in -126..127.
+// 2^n for whole n in -126..127; any finite number for NaN.
 inline Floats power_of_two(const Floats& n) {
     Floats r;
     for (std::size_t i = 0; i < panel_width; ++i) {
-        const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<std::int32_t>(n.lane[i]) + 127) << 23;
+        const float whole = n.lane[i] == n.lane[i] ? n.lane[i] : 0.0f;
+        const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<std::int32_t>(whole) + 127) << 23;
         std::memcpy(&r.lane[i], &bits, sizeof(bits));
     }
     return r;
