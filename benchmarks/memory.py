@@ -25,11 +25,11 @@ from rich.table import Table
 
 from pellucid.checkpoint import expected_shapes, open_checkpoint, write_packed_checkpoint
 from pellucid.checkpoint.layout import EMBEDDING, HEAD
-from pellucid.checkpoint.packed_layout import ByteArray, matrix_precision
+from pellucid.checkpoint.packed_layout import ByteArray, aligned_empty, matrix_precision
 from pellucid.config import PRESETS, GPT2Config
 from pellucid.native.bandwidth import measure
 from pellucid.native.engine import NativeEngine, make_runtime
-from pellucid.native.packing import aligned_empty, matrix_bytes, pack
+from pellucid.native.packing import matrix_bytes, pack
 
 # Tokens decoded one by one at the end of the context.
 DECODED = 16

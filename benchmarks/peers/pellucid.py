@@ -9,10 +9,10 @@ from importlib.metadata import version
 
 from peers.protocol import Assignment, Generated, serve
 from pellucid.checkpoint import open_checkpoint
+from pellucid.checkpoint.packed_layout import aligned_empty
 from pellucid.decoding import GenerationOptions, prepare, start
 from pellucid.native._native import read_bandwidth
 from pellucid.native.engine import NativeEngine, make_runtime
-from pellucid.native.packing import aligned_empty
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <new>
 #include <random>
 #include <span>
 #include <string>
@@ -22,6 +23,29 @@
 #include "engine.hpp"
 #include "logits.hpp"
 #include "packing.hpp"
+
+namespace {
+
+// The calling thread's allocations that succeed before one fails; negative where none is to fail.
+thread_local int allocations_left = -1;
+
+}  // namespace
+
+// Not inlined: GCC would see malloc and free where it expects new and delete.
+#if defined(__GNUC__)
+#define PELLUCID_NOT_INLINED __attribute__((noinline))
+#else
+#define PELLUCID_NOT_INLINED
+#endif
+
+PELLUCID_NOT_INLINED void* operator new(std::size_t size) {
+    if (allocations_left == 0) throw std::bad_alloc();
+    if (allocations_left > 0) --allocations_left;
+    if (void* memory = std::malloc(size > 0 ? size : 1)) return memory;
+    throw std::bad_alloc();
+}
+PELLUCID_NOT_INLINED void operator delete(void* memory) noexcept { std::free(memory); }
+PELLUCID_NOT_INLINED void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -56,6 +80,18 @@ public:
     }
 
     std::span<const std::byte> find(const std::string& name) const { return tensors_.at(name); }
+
+    std::vector<std::string> names() const {
+        std::vector<std::string> names;
+        for (const auto& [name, bytes] : tensors_) names.push_back(name);
+        return names;
+    }
+
+    // Overwrites a tensor's first number; a scale where the tensor is packed with scales.
+    template <class Number>
+    void set_first(const std::string& name, Number number) {
+        std::memcpy(tensors_.at(name).data(), &number, sizeof(number));
+    }
 
 private:
     std::vector<float> random(std::size_t count) {
@@ -101,7 +137,7 @@ std::vector<float> logits_alone(Engine& engine, const Ids& ids, std::size_t voca
     std::vector<float> logits(vocab_size);
     const std::unique_ptr<Slot> slot = engine.open();
     const KvCache::Id id = slot->id();
-    engine.step(std::span(&id, 1), std::span(&ids, 1), {false, logits.data(), nullptr});
+    engine.step(std::span(&id, 1), std::span(&ids, 1), {false, logits, {}});
     return logits;
 }
 
@@ -147,7 +183,7 @@ void live(Engine& engine, Engine& checker, const ModelConfig& config, unsigned s
                 }
                 std::vector<float> logits(slots.size() * config.vocab_size);
                 try {
-                    engine.step(slots, tokens, {false, logits.data(), nullptr});
+                    engine.step(slots, tokens, {false, logits, {}});
                 } catch (const CacheFull&) {
                     break;
                 }
@@ -180,6 +216,86 @@ void check(const ModelConfig& config, Precision precision, const std::string& in
     live(*engine, *first_checker, config, 5);
     other.join();
     expect(engine->open_slots() == 0, "slots that are gone are not counted");
+}
+
+// One number that is not finite, in any tensor, reaches the logits: no precision decodes it as if it were one.
+void check_not_finite(Activation activation, Precision precision, const std::string& instruction_set) {
+    const ModelConfig config{23, 64, 24, 2, 3, 37, activation, 1e-5f, true, false, true};
+    constexpr float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    const auto runtime = std::make_shared<Runtime>(instruction_set, 1);
+    for (const std::string& name : RandomTensors(config, precision, runtime->pool()).names()) {
+        for (const float number : {nan, infinity, -infinity}) {
+            // These activations have finite limits at infinity, and are right to return them.
+            const bool saturates = activation == Activation::tanh || activation == Activation::relu;
+            const bool activated = name.find("c_fc") != std::string::npos || name.find("ln_2") != std::string::npos;
+            if (saturates && activated && !std::isnan(number)) continue;
+            RandomTensors tensors(config, precision, runtime->pool());
+            const bool matrix = name.ends_with(".weight") && name.find("ln_") == std::string::npos && name != "wpe.weight";
+            if (!matrix || precision == Precision::float32) {
+                tensors.set_first(name, number);
+            } else if (std::isnan(number)) {  // bfloat16, and half precision scales
+                tensors.set_first<std::uint16_t>(name, precision == Precision::bfloat16 ? 0x7fc0 : 0x7e00);
+            } else {
+                continue;
+            }
+            const FindTensor find = [&](const std::string& tensor) { return tensors.find(tensor); };
+            const auto engine = std::make_shared<Engine>(runtime, config, precision, find, config.n_positions);
+            const std::vector<float> logits = logits_alone(*engine, {0, 1, 2, 3, 4}, config.vocab_size);
+            const bool finite = std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
+            expect(!finite, ("a number that is not finite reaches the logits: " + name).c_str());
+        }
+    }
+}
+
+// Calls `call` with its first, second, ... allocation failing, until it has no more; checks that a failure changed
+// nothing.
+template <class Call, class Check>
+void fail_each_allocation(const Call& call, const Check& unchanged) {
+    for (int allowed = 0;; ++allowed) {
+        allocations_left = allowed;
+        try {
+            call();
+            allocations_left = -1;
+            expect(allowed > 0, "the call allocates");
+            return;
+        } catch (const std::bad_alloc&) {
+            allocations_left = -1;
+            unchanged();
+        }
+    }
+}
+
+// A step, a fork or an opening without memory has not happened.
+void check_without_memory(Precision precision) {
+    const ModelConfig config{23, 64, 24, 2, 3, 37, Activation::gelu_new, 1e-5f, true, false, true};
+    const auto runtime = std::make_shared<Runtime>("", 2);
+    const RandomTensors tensors(config, precision, runtime->pool());
+    const FindTensor find = [&](const std::string& name) { return tensors.find(name); };
+    const auto engine = std::make_shared<Engine>(runtime, config, precision, find, 40 * page_positions);
+    const std::unique_ptr<Slot> first = engine->open();
+    const std::vector<KvCache::Id> ids{first->id()};
+    std::vector<float> logits(2 * config.vocab_size);
+    engine->step(ids, std::vector<Ids>{Ids(20, 1)}, {false, std::span(logits).first(config.vocab_size), {}});
+
+    std::unique_ptr<Slot> second;
+    fail_each_allocation([&] { second = engine->fork(*first); },
+                         [&] { expect(engine->open_slots() == 1, "a fork without memory opens no slot"); });
+    fail_each_allocation([&] { engine->open(); },
+                         [&] { expect(engine->open_slots() == 2, "without memory no slot is opened"); });
+    const std::vector<KvCache::Id> both{first->id(), second->id()};
+    const std::vector<Ids> tokens{Ids(30, 2), Ids(15, 0)};
+    fail_each_allocation([&] { engine->step(both, tokens, {false, logits, {}}); },
+                         [&] {
+                             expect(engine->length(*first) == 20 && engine->length(*second) == 20,
+                                    "a step without memory leaves every slot as it was");
+                         });
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+        Ids whole(20, 1);
+        whole.insert(whole.end(), tokens[i].begin(), tokens[i].end());
+        const std::vector<float> expected = logits_alone(*engine, whole, config.vocab_size);
+        expect(std::equal(expected.begin(), expected.end(), &logits[i * config.vocab_size]),
+               "a step that succeeds after some that failed gives its tokens' logits");
+    }
 }
 
 // The kernels of one instruction set against the plain C++ ones: they differ by rounding alone.
@@ -255,6 +371,9 @@ int main(int count, char** arguments) {
         {3, 64, 65, 1, 5, 130, Activation::gelu, 1e-5f, true, true, true},
         {17, 64, 6, 2, 6, 1, Activation::silu, 1e-5f, false, false, true},
     };
+    for (const Precision precision : {Precision::float32, Precision::bfloat16, Precision::int8, Precision::int4}) {
+        check_without_memory(precision);
+    }
     const std::vector<std::string> named(arguments + 1, arguments + count);
     const std::vector<std::string> present = instruction_sets();
     for (const std::string& instruction_set : named.empty() ? present : named) {
@@ -264,6 +383,13 @@ int main(int count, char** arguments) {
             for (const ModelConfig& config : configs) {
                 compare_with_portable(config, precision, instruction_set);
                 check(config, precision, instruction_set);
+            }
+        }
+        for (const Activation activation : {Activation::gelu_new, Activation::gelu, Activation::relu, Activation::silu,
+                                            Activation::tanh}) {
+            for (const Precision precision :
+                 {Precision::float32, Precision::bfloat16, Precision::int8, Precision::int4}) {
+                check_not_finite(activation, precision, instruction_set);
             }
         }
         if (instruction_set == "amx") compare_exactly("amx", "avx512_vnni");

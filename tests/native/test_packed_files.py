@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 import pellucid
 from pellucid.checkpoint import expected_shapes, open_checkpoint
 from pellucid.checkpoint.float_types import StoredArray
-from pellucid.checkpoint.packed_layout import PACKED_FILE, packed_bytes, unpack, unpacked_panels
+from pellucid.checkpoint.packed_layout import PACKED_FILE, aligned_empty, packed_bytes, unpack, unpacked_panels
 from pellucid.checkpoint.safetensors_file import read_safetensors
 from pellucid.errors import CheckpointError, OptionError
 from pellucid.native._native import matrix_bytes, pack
 from pellucid.native.engine import PRECISIONS, NativeEngine, Precision, make_runtime
-from pellucid.native.packing import aligned_empty
 from pellucid.native.quantize import quantize
 
 from ..pairs import Pair

@@ -115,3 +115,10 @@ def _unpack_panel(precision: str, panel: ByteArray, n_in: int) -> Float32Array:
 def _by_output(by_group: npt.NDArray[np.generic]) -> Float32Array:
     """Values of groups [groups, 16], repeated for each input of a group: [16, groups * 64]."""
     return np.repeat(by_group.T.astype(np.float32), GROUP_SIZE, axis=1)
+
+
+def aligned_empty(size: int) -> ByteArray:
+    """Bytes that begin where a cache line does."""
+    room = np.empty(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pellucid.checkpoint.packed_layout import aligned_empty
 from pellucid.native._native import read_bandwidth
 from pellucid.native.engine import NativeEngine, make_runtime
-from pellucid.native.packing import aligned_empty
 
 # Tokens in the cache before the first measured step, and steps that are taken without measuring.
 _CONTEXT = 16

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "fork_safety.hpp"
 #include "kv_cache.hpp"
 #include "model.hpp"
 #include "runtime.hpp"
@@ -20,14 +21,17 @@ public:
 };
 
 // A model, its cache and its threads, to be used from any thread: calls follow one another. Held by a shared_ptr,
-// because its slots keep it alive.
+// because its slots keep it alive. A process that was forked, even during a step of another thread, finds the slots as
+// they were before that step, and may use the engine, on one thread.
 //
 // Methods raise UnknownSlot for a slot that was dropped or is another engine's.
 class Engine : public std::enable_shared_from_this<Engine> {
 public:
+    // Raises as Model and KvCache do.
     Engine(std::shared_ptr<Runtime> runtime, const ModelConfig& config, Precision precision, const FindTensor& find,
            std::size_t capacity_tokens);
 
+    const ModelConfig& config() const { return model_.config(); }
     std::size_t capacity() const { return cache_.capacity(); }
     const char* instruction_set() const { return runtime_->kernels().name; }
     std::size_t threads() const { return runtime_->pool().threads(); }
@@ -45,8 +49,9 @@ public:
     KvCache::Id id_of(const Slot& slot) const;
 
     // Appends tokens[i], one or more, to slots[i] and writes what `outputs` asks for.
-    // Raises before anything is appended: UnknownSlot, ContextTooLong, CacheFull, or std::invalid_argument for slots
-    // that are not distinct, lists of tokens that do not match them, and ids that the model does not have.
+    // Strong exception safety: a step that raises has appended nothing. Raises UnknownSlot, ContextTooLong, CacheFull,
+    // std::bad_alloc, or std::invalid_argument for slots that are not distinct, lists of tokens that do not match
+    // them, ids that the model does not have, and outputs that are not of their size.
     void step(std::span<const KvCache::Id> slots, std::span<const std::vector<std::int32_t>> tokens,
               const Outputs& outputs);
 
@@ -56,9 +61,10 @@ private:
     std::unique_lock<std::mutex> lock();
     void empty_queue() noexcept;
     void drop_later(std::unique_ptr<DropQueue::Entry> entry) noexcept;
-    void check(std::span<const KvCache::Id> slots, std::span<const std::vector<std::int32_t>> tokens) const;
+    void check(std::span<const KvCache::Id> slots, std::span<const std::vector<std::int32_t>> tokens,
+               const Outputs& outputs) const;
 
-    std::mutex mutex_;
+    ForkSafeMutex mutex_;
     std::shared_ptr<Runtime> runtime_;
     Model model_;
     KvCache cache_;

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from pellucid.checkpoint import Checkpoint
+from pellucid.checkpoint.packed_layout import matrix_precision
 from pellucid.config import ACTIVATIONS, GPT2Config
 from pellucid.engine import FloatArray, Slot, StepOutput
 from pellucid.errors import OptionError
 from pellucid.native import ISA_VARIABLE
 from pellucid.native._native import Engine, ModelConfig, Runtime
-from pellucid.native.packing import PackedTensors, pack_weights
+from pellucid.native.packing import PackedTensors, check_finite, pack_weights
 from pellucid.native.processors import usable_cores
 from pellucid.native.weights import UnpackedWeights
 
@@ -68,20 +70,27 @@ class NativeEngine:
         precision: Precision | None = None,
         threads: int | None = None,
         capacity: int | None = None,
+        map: bool = True,
     ) -> NativeEngine:
         """Pack a checkpoint's weights, or map them where they are packed already, and make an engine of them.
 
         precision: what the checkpoint was packed as, or float32, unless given.
-        threads: as many as there are cores for this process unless given.
+        threads: by default as many as there are cores for this process; a `RuntimeWarning` says where the system made
+            fewer.
+        map: False copies weights that are packed already into memory of the process's own.
 
-        Raises `CheckpointError` for weights the precision cannot hold, and `OptionError` for an instruction set in
-        the environment variable PELLUCID_ISA that this build or this processor does not have.
+        Raises `CheckpointError` for a tensor that is not finite and for weights the precision cannot hold, and
+        `OptionError` for an instruction set in the environment variable PELLUCID_ISA that this build or this processor
+        does not have, and for a capacity that the system has no address space for.
         """
         packed = checkpoint.packed
         chosen: Precision = precision or (packed.precision if packed else "float32")  # type: ignore[assignment]
         runtime = make_runtime(threads)
         if packed and packed.precision == chosen:
-            tensors = packed.map()
+            tensors = packed.map() if map else packed.read()
+            for name, tensor in tensors.items():
+                if matrix_precision(name, chosen) is None:
+                    check_finite(packed.path, name, tensor.view(np.float32))
         else:
             if packed and chosen in ("int8", "int4"):
                 raise OptionError(
@@ -159,10 +168,18 @@ class NativeEngine:
 def make_runtime(threads: int | None = None) -> Runtime:
     """Kernels and threads, as the environment and the machine have them."""
     wanted = os.environ.get(ISA_VARIABLE, "")
+    count = usable_cores() if threads is None else threads
     try:
-        return Runtime(wanted, usable_cores() if threads is None else threads)
+        runtime = Runtime(wanted, count)
     except ValueError as error:
         raise OptionError(f"{ISA_VARIABLE} is {wanted!r}: {error}") from error
+    if runtime.threads < count:
+        warnings.warn(
+            f"the system made {runtime.threads} threads of the {count} asked for; the engine runs with those",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return runtime
 
 
 def _model_config(config: GPT2Config) -> ModelConfig:

@@ -2,24 +2,36 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <new>
 #include <string>
 #include <utility>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace pellucid {
 namespace {
 
-// Large pages of the system's, where it has them: attention reads the cache through fewer translations.
-void ask_for_large_pages([[maybe_unused]] std::byte* memory, [[maybe_unused]] std::size_t size) {
-#if defined(__linux__)
-    madvise(memory, size, MADV_HUGEPAGE);  // advice: nothing depends on the answer
-#endif
+std::size_t pages_for(std::size_t tokens) { return tokens / page_positions + (tokens % page_positions != 0); }
+
+// Bytes of a cache. Its size is the caller's to choose, and may be any number.
+std::size_t bytes_of(std::size_t pages, std::size_t page_bytes) {
+    if (pages > std::numeric_limits<std::ptrdiff_t>::max() / page_bytes) {
+        throw CacheTooLarge("a cache of " + std::to_string(pages) + " pages of " + std::to_string(page_bytes) +
+                            " bytes is larger than any address space; load the model with a smaller capacity");
+    }
+    return pages * page_bytes;
 }
 
-std::size_t pages_for(std::size_t tokens) { return (tokens + page_positions - 1) / page_positions; }
+AddressSpace reserve(std::size_t pages, std::size_t page_bytes) {
+    if (pages == 0) throw std::invalid_argument("a cache holds at least 1 token");
+    const std::size_t size = bytes_of(pages, page_bytes);
+    try {
+        return AddressSpace(size);
+    } catch (const std::bad_alloc&) {
+        throw CacheTooLarge("the system does not give " + std::to_string(size) + " bytes of address space for " +
+                            std::to_string(pages * page_positions) +
+                            " tokens; load the model with a smaller capacity");
+    }
+}
 
 }  // namespace
 
@@ -38,13 +50,7 @@ HeadCache CacheShape::head(std::size_t layer, std::size_t head, std::span<std::b
 }
 
 KvCache::KvCache(const CacheShape& shape, std::size_t capacity_tokens)
-    : shape_(shape), owners_(pages_for(capacity_tokens)) {
-    const std::size_t size = owners_.size() * shape_.page_bytes();
-    memory_.reset(static_cast<std::byte*>(::operator new[](size, std::align_val_t{memory_alignment})));
-    ask_for_large_pages(memory_.get(), size);
-    free_.reserve(owners_.size());
-    for (std::size_t page = owners_.size(); page-- > 0;) free_.push_back(memory_.get() + page * shape_.page_bytes());
-}
+    : shape_(shape), pages_(pages_for(capacity_tokens)), memory_(reserve(pages_, shape.page_bytes())) {}
 
 const KvCache::Sequence& KvCache::find(Id id) const {
     const auto found = sequences_.find(id);
@@ -55,10 +61,14 @@ const KvCache::Sequence& KvCache::find(Id id) const {
 KvCache::Sequence& KvCache::find(Id id) { return const_cast<Sequence&>(std::as_const(*this).find(id)); }
 
 std::uint32_t& KvCache::owners(const std::byte* page) {
-    return owners_[static_cast<std::size_t>(page - memory_.get()) / shape_.page_bytes()];
+    return owners_[static_cast<std::size_t>(page - memory_.bytes().data()) / shape_.page_bytes()];
 }
 
 std::byte* KvCache::take_page() {
+    if (free_.empty()) {
+        owners_.push_back(1);
+        return memory_.bytes().data() + (owners_.size() - 1) * shape_.page_bytes();
+    }
     std::byte* page = free_.back();
     free_.pop_back();
     owners(page) = 1;
@@ -75,8 +85,11 @@ KvCache::Id KvCache::open() {
 }
 
 KvCache::Id KvCache::fork(Id id) {
-    sequences_.emplace(next_id_, Sequence(find(id)));
-    for (const std::byte* page : find(id).pages) ++owners(page);
+    const Sequence& original = find(id);
+    const auto first = original.pages.begin();
+    Sequence twin{original.length, {first, first + static_cast<std::ptrdiff_t>(pages_for(original.length))}};
+    const Sequence& added = sequences_.emplace(next_id_, std::move(twin)).first->second;
+    for (const std::byte* page : added.pages) ++owners(page);
     return next_id_++;
 }
 
@@ -98,16 +111,17 @@ void KvCache::truncate(Id id, std::size_t length) {
     sequence.length = length;
 }
 
-// New pages, and copies of last pages that others hold too. Of several slots in the batch that are all the owners of
-// one page, the last to write needs no copy.
+// New pages, and copies of last pages that others hold too. Of several sequences in the batch that are all the owners
+// of one page, the last to write needs no copy.
 std::size_t KvCache::pages_needed(std::span<const Growth> growths) {
     std::size_t needed = 0;
     std::unordered_map<const std::byte*, std::uint32_t> left;  // owners, as copies are made
     for (const Growth& growth : growths) {
         const Sequence& sequence = find(growth.id);
-        needed += pages_for(sequence.length + growth.count) - sequence.pages.size();
+        const std::size_t pages = pages_for(sequence.length + growth.count);
+        needed += pages - std::min(pages, sequence.pages.size());
         if (sequence.length % page_positions == 0) continue;
-        const std::byte* last = sequence.pages.back();
+        const std::byte* last = sequence.pages[sequence.length / page_positions];
         std::uint32_t& owners_left = left.try_emplace(last, owners(last)).first->second;
         if (owners_left > 1) {
             ++needed;
@@ -117,25 +131,41 @@ std::size_t KvCache::pages_needed(std::span<const Growth> growths) {
     return needed;
 }
 
-void KvCache::grow(std::span<const Growth> growths) {
+void KvCache::make_room(std::span<const Growth> growths) {
     const std::size_t needed = pages_needed(growths);
-    if (needed > free_.size()) {
+    if (needed > free_pages()) {
         throw CacheFull("the cache is full: these tokens need " + std::to_string(needed * page_positions) +
                         " positions more, and of its " + std::to_string(capacity()) + " there are " +
-                        std::to_string(free_.size() * page_positions) +
+                        std::to_string(free_pages() * page_positions) +
                         " free; drop a slot, or load the model with a larger cache");
+    }
+    // All allocations come first. What they reserve changes nothing.
+    const std::size_t used = owners_.size() + needed - std::min(needed, free_.size());
+    if (used > free_.capacity()) free_.reserve(std::max(used, 2 * free_.capacity()));
+    if (used > owners_.capacity()) owners_.reserve(std::max(used, 2 * owners_.capacity()));
+    for (const Growth& growth : growths) {
+        Sequence& sequence = find(growth.id);
+        sequence.pages.reserve(pages_for(sequence.length + growth.count));
     }
     for (const Growth& growth : growths) {
         Sequence& sequence = find(growth.id);
-        if (sequence.length % page_positions != 0 && owners(sequence.pages.back()) > 1) {
-            std::byte* copy = take_page();
-            std::memcpy(copy, sequence.pages.back(), shape_.page_bytes());
-            release(sequence.pages.back());
-            sequence.pages.back() = copy;
+        if (sequence.length % page_positions != 0) {
+            std::byte*& last = sequence.pages[sequence.length / page_positions];
+            if (owners(last) > 1) {
+                std::byte* copy = take_page();
+                std::memcpy(copy, last, shape_.page_bytes());
+                release(last);
+                last = copy;
+            }
         }
-        sequence.length += growth.count;
-        while (sequence.pages.size() < pages_for(sequence.length)) sequence.pages.push_back(take_page());
+        while (sequence.pages.size() < pages_for(sequence.length + growth.count)) {
+            sequence.pages.push_back(take_page());
+        }
     }
+}
+
+void KvCache::grow(std::span<const Growth> growths) {
+    for (const Growth& growth : growths) find(growth.id).length += growth.count;
 }
 
 }  // namespace pellucid

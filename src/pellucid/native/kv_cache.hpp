@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "address_space.hpp"
 #include "kernels.hpp"
 
 namespace pellucid {
@@ -40,10 +41,18 @@ public:
     using std::out_of_range::out_of_range;
 };
 
+// The system does not give the address space that a cache needs.
+class CacheTooLarge : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
 // Keys and values of many sequences, in pages of sixteen positions that sequences share until one of them writes.
 //
-// All pages are reserved when the cache is made; the system gives them memory when they are first used, and the page
-// that was freed last is used first, so that no more is resident than once was needed.
+// Address space for all pages is reserved when the cache is made. The system gives a page memory when it is first
+// used, and the page that was freed last is used first, so that no more is resident than once was needed.
+//
+// An exception leaves the cache as it was.
 class KvCache {
 public:
     using Id = std::int64_t;
@@ -53,10 +62,11 @@ public:
         std::size_t count;  // tokens
     };
 
+    // Raises CacheTooLarge.
     KvCache(const CacheShape& shape, std::size_t capacity_tokens);
 
     const CacheShape& shape() const { return shape_; }
-    std::size_t capacity() const { return owners_.size() * page_positions; }
+    std::size_t capacity() const { return pages_ * page_positions; }
 
     Id open();
     Id fork(Id id);
@@ -64,8 +74,9 @@ public:
     void truncate(Id id, std::size_t length);
     std::size_t length(Id id) const { return find(id).length; }
 
-    // Gives each slot room for its new tokens, in pages that are its own to write, and counts them in.
-    // Raises CacheFull before anything has changed.
+    // Gives each sequence room for new tokens, in pages that are its own to write. Raises CacheFull.
+    void make_room(std::span<const Growth> growths);
+    // Counts the new tokens in, once their keys and values are written.
     void grow(std::span<const Growth> growths);
 
     // Valid until the next call of a method that is not const.
@@ -74,13 +85,7 @@ public:
 private:
     struct Sequence {
         std::size_t length = 0;
-        std::vector<std::byte*> pages;
-    };
-
-    static constexpr std::size_t memory_alignment = 4096;  // of the system's pages
-
-    struct Free {
-        void operator()(std::byte* memory) const { ::operator delete[](memory, std::align_val_t{memory_alignment}); }
+        std::vector<std::byte*> pages;  // as many as its tokens need, or more between make_room and grow
     };
 
     const Sequence& find(Id id) const;
@@ -89,11 +94,13 @@ private:
     std::byte* take_page();
     void release(std::byte* page);
     std::size_t pages_needed(std::span<const Growth> growths);
+    std::size_t free_pages() const { return free_.size() + pages_ - owners_.size(); }
 
     CacheShape shape_;
-    std::unique_ptr<std::byte[], Free> memory_;
-    std::vector<std::uint32_t> owners_;  // of each page
-    std::vector<std::byte*> free_;
+    std::size_t pages_;
+    AddressSpace memory_;
+    std::vector<std::uint32_t> owners_;  // of each page that was ever used; those are the first ones
+    std::vector<std::byte*> free_;       // of these, the ones without an owner; room for all of them is reserved
     std::unordered_map<Id, Sequence> sequences_;
     Id next_id_ = 0;
 };

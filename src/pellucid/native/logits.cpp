@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <functional>
+#include <cmath>
 #include <limits>
+#include <stdexcept>
 #include <vector>
 
 #include "runtime.hpp"
@@ -39,6 +41,9 @@ std::vector<Place> LogitsPasses::largest(std::span<const float> values, std::siz
                                          std::span<const float> maxima) const {
     // The values' k-th largest is no smaller than the k-th largest of the groups' maxima: what is smaller than that
     // need not be looked at, and few groups hold anything else.
+    const auto refuse = [] { throw std::invalid_argument("a value is NaN, or these are not the row's maxima"); };
+    if (maxima.size() != groups(values.size())) refuse();
+    if (std::any_of(maxima.begin(), maxima.end(), [](float x) { return std::isnan(x); })) refuse();
     float floor = -std::numeric_limits<float>::infinity();
     if (k <= maxima.size()) {
         std::vector<float> ranked(maxima.begin(), maxima.end());
@@ -51,11 +56,12 @@ std::vector<Place> LogitsPasses::largest(std::span<const float> values, std::siz
         const std::size_t start = group / panel_width * run_length;
         const std::size_t end = std::min(start + run_length, values.size());
         for (std::size_t place = start + group % panel_width; place < end; place += panel_width) {
-            if (values[place] < floor) continue;
+            if (!(values[place] >= floor)) continue;  // a NaN too, which cannot be ranked
             places.push_back(static_cast<Place>(place));
             pool.push_back(values[place]);
         }
     }
+    if (pool.size() < k) refuse();
     const float kth = kth_largest_of(pool, k);
     std::erase_if(places, [&](Place place) { return values[static_cast<std::size_t>(place)] < kth; });
     std::sort(places.begin(), places.end());

@@ -24,8 +24,9 @@ public:
 
     std::vector<float> group_maxima(std::span<const float> values) const;
 
-    // Where the k largest of the values stand, and all that equal the k-th, in ascending order; 1 <= k <= size, none
-    // of the values NaN. maxima: their groups'.
+    // Where the k largest of the values stand, and all that equal the k-th, in ascending order; 1 <= k <= size.
+    // maxima: their groups'. Raises std::invalid_argument where the values have no k-th largest because some are NaN,
+    // and for maxima that are not the values' and leave too few.
     std::vector<std::int64_t> largest(std::span<const float> values, std::size_t k,
                                       std::span<const float> maxima) const;
 

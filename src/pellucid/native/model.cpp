@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 
 #include "packing.hpp"
 
@@ -15,6 +17,28 @@ std::size_t round_up(std::size_t n, std::size_t multiple) { return (n + multiple
 constexpr std::size_t partial_sums_of_thread = panels_of_block * rows_of_block * panel_width;
 
 std::size_t group_count(std::size_t n) { return round_up(n, group_size) / group_size; }
+
+// Raises std::invalid_argument for sizes that no model has, whose products would overflow.
+void check_sizes(const ModelConfig& config) {
+    const auto at_most = [](const char* name, std::size_t value, std::size_t limit) {
+        if (value >= 1 && value <= limit) return;
+        throw std::invalid_argument(std::string(name) + " is " + std::to_string(value) + "; it must be 1 to " +
+                                    std::to_string(limit));
+    };
+    at_most("vocab_size", config.vocab_size, largest_n_out);
+    at_most("n_positions", config.n_positions, largest_n_out);
+    at_most("n_embd", config.n_embd, largest_n_in);
+    at_most("n_inner", config.n_inner, largest_n_in);
+    at_most("n_layer", config.n_layer, 1 << 16);
+    at_most("n_head", config.n_head, config.n_embd);
+    if (config.n_embd % config.n_head != 0) {
+        throw std::invalid_argument("n_embd is " + std::to_string(config.n_embd) + ", which " +
+                                    std::to_string(config.n_head) + " heads cannot share");
+    }
+    if (!(config.layer_norm_epsilon >= 0.0f && std::isfinite(config.layer_norm_epsilon))) {
+        throw std::invalid_argument("layer_norm_epsilon must be a finite number, 0 or more");
+    }
+}
 
 // Finds tensors and holds them to their sizes.
 class Tensors {
@@ -45,6 +69,9 @@ private:
         if (found.size() != size) {
             throw std::invalid_argument("tensor " + name + " has " + std::to_string(found.size()) +
                                         " bytes; the model needs " + std::to_string(size));
+        }
+        if (reinterpret_cast<std::uintptr_t>(found.data()) % alignof(float) != 0) {
+            throw std::invalid_argument("tensor " + name + " is not aligned for float32");
         }
         return found;
     }
@@ -100,7 +127,21 @@ struct Model::Rows {
     std::vector<std::size_t> wanted;  // rows whose outputs are asked for
     std::size_t positions = 0;        // the longest sequence's
 
-    explicit Rows(std::span<const Segment> all) : segments(all) {}
+    Rows() {
+        pieces.reserve(rows_at_once);
+        queries.reserve(rows_at_once);
+        piece_of_row.reserve(rows_at_once);
+        wanted.reserve(rows_at_once);
+    }
+
+    void begin(std::span<const Segment> all) {
+        segments = all;
+        pieces.clear();
+        queries.clear();
+        piece_of_row.clear();
+        wanted.clear();
+        positions = 0;
+    }
 
     std::size_t count() const { return piece_of_row.size(); }
 
@@ -123,7 +164,9 @@ struct Model::Rows {
     std::int32_t token(std::size_t row) const { return segment_of(row).tokens[token_index(row)]; }
 };
 
-Model::Model(const ModelConfig& config, Precision precision, const FindTensor& find) : config_(config) {
+Model::Model(const ModelConfig& config, Precision precision, const FindTensor& find)
+    : config_(config), rows_(std::make_unique<Rows>()) {
+    check_sizes(config);
     const Tensors tensors(find, precision);
     const std::size_t n_embd = config.n_embd;
     wte_ = tensors.embedding("wte.weight", n_embd, config.vocab_size);
@@ -142,14 +185,17 @@ Model::Model(const ModelConfig& config, Precision precision, const FindTensor& f
     lm_head_ = config.tie_word_embeddings ? wte_ : tensors.embedding("lm_head.weight", n_embd, config.vocab_size);
 }
 
-void Model::forward(std::span<const Segment> segments, const KvCache& cache, const Outputs& outputs,
-                    Runtime& runtime) {
-    Rows rows(segments);
+Model::~Model() = default;
+
+void Model::forward(std::span<const Segment> segments, const CacheShape& cache, const Outputs& outputs,
+                    Runtime& runtime) noexcept {
+    Rows& rows = *rows_;
+    rows.begin(segments);
     std::size_t written = 0;
     const auto finish_pass = [&] {
-        pass(rows, cache, outputs, written, runtime);
+        pass(cache, outputs, written, runtime);
         written += rows.wanted.size();
-        rows = Rows(segments);
+        rows.begin(segments);
     };
     for (std::size_t i = 0; i < segments.size(); ++i) {
         const std::size_t count = segments[i].tokens.size();
@@ -160,7 +206,7 @@ void Model::forward(std::span<const Segment> segments, const KvCache& cache, con
             token += taken;
             for (std::size_t row = first_row; row < rows.count(); ++row) {
                 const bool last = token == count && row + 1 == rows.count();
-                if (outputs.logits != nullptr && (outputs.all_positions || last)) rows.wanted.push_back(row);
+                if (outputs.all_positions || last) rows.wanted.push_back(row);
             }
             if (rows.count() == rows_at_once) finish_pass();
         }
@@ -168,18 +214,17 @@ void Model::forward(std::span<const Segment> segments, const KvCache& cache, con
     if (rows.count() > 0) finish_pass();
 }
 
-void Model::pass(const Rows& rows, const KvCache& cache, const Outputs& outputs, std::size_t first_output,
-                 Runtime& runtime) {
+void Model::pass(const CacheShape& cache, const Outputs& outputs, std::size_t first_output, Runtime& runtime) {
+    const Rows& rows = *rows_;
     const std::size_t count = rows.count(), n_embd = config_.n_embd;
-    reserve(count, rows.positions, runtime);
-    embed(rows, runtime);
+    embed(runtime);
     for (std::size_t layer = 0; layer < h_.size(); ++layer) {
         const Block& block = h_[layer];
         normalize(block.ln_1, count, runtime);
         const Linear& after = layer + 1 < h_.size() ? h_[layer + 1].c_attn : lm_head_;
         apply(block.c_attn, normal_.data(), count, qkv_.data(), 3 * n_embd, Activation::none, false,
               block.attn_c_proj, runtime);
-        attend(rows, layer, cache, runtime);
+        attend(layer, cache, runtime);
         apply(block.attn_c_proj, mixed_.data(), count, stream_.data(), n_embd, Activation::none, true, block.c_fc,
               runtime);
         normalize(block.ln_2, count, runtime);
@@ -193,15 +238,16 @@ void Model::pass(const Rows& rows, const KvCache& cache, const Outputs& outputs,
         std::memcpy(&stream_[i * n_embd], &stream_[rows.wanted[i] * n_embd], n_embd * sizeof(float));
     }
     normalize(ln_f_, rows.wanted.size(), runtime);
-    if (outputs.hidden != nullptr) {
-        std::memcpy(outputs.hidden + first_output * n_embd, normal_.data(),
+    if (!outputs.hidden.empty()) {
+        std::memcpy(&outputs.hidden[first_output * n_embd], normal_.data(),
                     rows.wanted.size() * n_embd * sizeof(float));
     }
-    apply(lm_head_, normal_.data(), rows.wanted.size(), outputs.logits + first_output * config_.vocab_size,
+    apply(lm_head_, normal_.data(), rows.wanted.size(), &outputs.logits[first_output * config_.vocab_size],
           config_.vocab_size, Activation::none, false, h_.empty() ? lm_head_ : h_.front().c_attn, runtime);
 }
 
-void Model::embed(const Rows& rows, Runtime& runtime) {
+void Model::embed(Runtime& runtime) {
+    const Rows& rows = *rows_;
     const std::size_t n_embd = config_.n_embd;
     for_rows(rows.count(), runtime.pool(), [&](std::size_t row) {
         const std::span<float> stream(&stream_[row * n_embd], n_embd);
@@ -211,17 +257,16 @@ void Model::embed(const Rows& rows, Runtime& runtime) {
     });
 }
 
-void Model::attend(const Rows& rows, std::size_t layer, const KvCache& cache, Runtime& runtime) {
+void Model::attend(std::size_t layer, const CacheShape& cache, Runtime& runtime) {
+    const Rows& rows = *rows_;
     const std::size_t n_embd = config_.n_embd, n_head = config_.n_head, head_dim = config_.head_dim();
     const KernelTable& kernels = runtime.kernels();
-    std::vector<std::span<std::byte* const>> pages;
-    for (const Rows::Piece& piece : rows.pieces) pages.push_back(cache.pages(rows.segments[piece.segment].slot));
 
     for_rows(rows.count(), runtime.pool(), [&](std::size_t row) {
         const float* key = &qkv_[row * 3 * n_embd + n_embd];
         const float* value = key + n_embd;
         for (std::size_t head = 0; head < n_head; ++head) {
-            const HeadCache kept = cache.shape().head(layer, head, pages[rows.piece_of_row[row]]);
+            const HeadCache kept = cache.head(layer, head, rows.segment_of(row).pages);
             kernels.append(kept, rows.position(row), key + head * head_dim, value + head * head_dim);
         }
     });
@@ -232,7 +277,7 @@ void Model::attend(const Rows& rows, std::size_t layer, const KvCache& cache, Ru
             for (std::size_t unit = begin; unit < end; ++unit) {
                 const Rows::Queries& queries = rows.queries[unit / n_head];
                 const std::size_t head = unit % n_head;
-                kernels.attend({.cache = cache.shape().head(layer, head, pages[queries.piece]),
+                kernels.attend({.cache = cache.head(layer, head, rows.segment_of(queries.first_row).pages),
                                 .query = &qkv_[queries.first_row * 3 * n_embd + head * head_dim],
                                 .query_stride = 3 * n_embd,
                                 .output = &mixed_[queries.first_row * n_embd + head * head_dim],
@@ -286,7 +331,8 @@ void Model::apply(const Linear& linear, const float* inputs, std::size_t rows, f
                        upcoming.weight);
 }
 
-void Model::reserve(std::size_t rows, std::size_t positions, Runtime& runtime) {
+void Model::reserve(std::size_t tokens, std::size_t positions, Runtime& runtime) {
+    const std::size_t rows = std::min(tokens, rows_at_once);
     const auto at_least = [](auto& buffer, std::size_t size) {
         if (buffer.size() < size) buffer.resize(size);
     };

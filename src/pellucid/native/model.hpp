@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -57,45 +58,48 @@ struct Block {
     float attention_scale;
 };
 
-// Tokens of one sequence that a pass computes. The cache has room for them, and their slot's length counts them.
+// Tokens of one sequence that a pass computes, and the pages of its cache, which have room for them.
 struct Segment {
-    KvCache::Id slot;
     std::span<const std::int32_t> tokens;
     std::size_t first_position;
+    std::span<std::byte* const> pages;
 };
 
 // Which rows a pass returns, and where to.
 struct Outputs {
-    bool all_positions;  // one row a token, segment after segment; otherwise one a segment, its last token's
-    float* logits;       // [rows, vocab_size], or null
-    float* hidden;       // [rows, n_embd], or null
+    bool all_positions;       // one row a token, segment after segment; otherwise one a segment, its last token's
+    std::span<float> logits;  // [rows, vocab_size]
+    std::span<float> hidden;  // [rows, n_embd], or empty where they are not wanted
 };
 
 // GPT-2's forward pass over packed weights. As in reference/model.py, with the same names.
 class Model {
 public:
     // int4 means the layers' matrices; the embedding and the head are then int8.
-    // Raises std::invalid_argument for a tensor that is not of its size.
+    // Raises std::invalid_argument for a configuration that no model has, and for a tensor that is not of its size.
     Model(const ModelConfig& config, Precision precision, const FindTensor& find);
+    ~Model();
 
     const ModelConfig& config() const { return config_; }
 
-    // Runs all segments in one pass over the weights; more than `rows_at_once` tokens take several.
-    void forward(std::span<const Segment> segments, const KvCache& cache, const Outputs& outputs, Runtime& runtime);
+    // Allocates what `forward` needs for so many tokens, the longest sequence then having so many positions.
+    void reserve(std::size_t tokens, std::size_t positions, Runtime& runtime);
+
+    // Runs all segments in one pass over the weights; more than `rows_at_once` tokens take several. Allocates nothing.
+    void forward(std::span<const Segment> segments, const CacheShape& cache, const Outputs& outputs,
+                 Runtime& runtime) noexcept;
 
     static constexpr std::size_t rows_at_once = 256;
 
 private:
     struct Rows;
 
-    void pass(const Rows& rows, const KvCache& cache, const Outputs& outputs, std::size_t first_output,
-              Runtime& runtime);
-    void embed(const Rows& rows, Runtime& runtime);
-    void attend(const Rows& rows, std::size_t layer, const KvCache& cache, Runtime& runtime);
+    void pass(const CacheShape& cache, const Outputs& outputs, std::size_t first_output, Runtime& runtime);
+    void embed(Runtime& runtime);
+    void attend(std::size_t layer, const CacheShape& cache, Runtime& runtime);
     void normalize(const LayerNorm& norm, std::size_t rows, Runtime& runtime);
     void apply(const Linear& linear, const float* inputs, std::size_t rows, float* output, std::size_t output_stride,
                Activation activation, bool accumulate, const Linear& upcoming, Runtime& runtime);
-    void reserve(std::size_t rows, std::size_t positions, Runtime& runtime);
 
     ModelConfig config_;
     Linear wte_;
@@ -104,7 +108,8 @@ private:
     std::vector<Block> h_;
     LayerNorm ln_f_;
 
-    // Room for one pass, which grows to what was needed.
+    // Scratch memory of a pass.
+    std::unique_ptr<Rows> rows_;
     std::vector<float> stream_;   // [rows, n_embd]
     std::vector<float> normal_;   // [rows, n_embd]
     std::vector<float> qkv_;      // [rows, 3 * n_embd]

@@ -9,6 +9,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -17,6 +18,7 @@
 
 #include "cpu_features.hpp"
 #include "engine.hpp"
+#include "gil.hpp"
 #include "logits.hpp"
 #include "packing.hpp"
 #include "runtime.hpp"
@@ -28,6 +30,7 @@ namespace {
 
 using pellucid::Activation;
 using pellucid::Engine;
+using pellucid::GilRelease;
 using pellucid::KvCache;
 using pellucid::ModelConfig;
 using pellucid::Precision;
@@ -43,6 +46,14 @@ using FloatRows = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>
 
 std::span<const std::byte> as_span(const Bytes& array) {
     return {reinterpret_cast<const std::byte*>(array.data()), array.size()};
+}
+
+std::span<float> as_span(const char* name, const FloatRows& rows, std::size_t width) {
+    if (rows.shape(1) != width) {
+        throw std::invalid_argument(std::string(name) + " has rows of " + std::to_string(rows.shape(1)) +
+                                    " numbers; they must be of " + std::to_string(width));
+    }
+    return {rows.data(), rows.size()};
 }
 
 std::span<const float> as_span(const Row& row) {
@@ -71,7 +82,6 @@ nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>> largest(const pellucid::Logits
     const auto row = as_span(values);
     if (k < 1 || k > row.size()) throw std::invalid_argument("there is no such place in the row");
     if (!maxima) return as_array(passes.largest(row, k, passes.group_maxima(row)));
-    if (maxima->size() != passes.groups(row.size())) throw std::invalid_argument("these are not the row's maxima");
     return as_array(passes.largest(row, k, as_span(*maxima)));
 }
 
@@ -115,31 +125,62 @@ void pack(Runtime& runtime, const std::string& precision, const Matrix& weights,
                                    static_cast<std::size_t>(weights.stride(1))};
     const std::span<std::byte> target{reinterpret_cast<std::byte*>(packed.data()), packed.size()};
     const Precision chosen = precision_named(precision);
-    const nb::gil_scoped_release released;
+    const GilRelease released;
     pellucid::pack(chosen, source, target, runtime.pool());
 }
 
-// tensors: name to array; the engine keeps them alive, by keep_alive below, which counts the class as the first argument.
+// An engine, and the arrays that hold its weights.
+struct EngineOverArrays : Engine {
+    EngineOverArrays(std::shared_ptr<Runtime> runtime, const ModelConfig& config, Precision precision,
+                     std::map<std::string, Bytes> tensors, std::size_t capacity)
+        : Engine(std::move(runtime), config, precision,
+                 [&](const std::string& name) {
+                     const auto found = tensors.find(name);
+                     if (found == tensors.end()) throw std::invalid_argument("there is no tensor " + name);
+                     return as_span(found->second);
+                 },
+                 capacity),
+          arrays(std::move(tensors)) {}
+
+    std::map<std::string, Bytes> arrays;
+};
+
 std::shared_ptr<Engine> make_engine(std::shared_ptr<Runtime> runtime, const ModelConfig& config,
                                     const std::string& precision, const nb::dict& tensors, std::size_t capacity) {
-    const auto find = [&](const std::string& name) {
-        if (!tensors.contains(name.c_str())) throw std::invalid_argument("there is no tensor " + name);
-        return as_span(nb::cast<Bytes>(tensors[name.c_str()]));
-    };
-    return std::make_shared<Engine>(std::move(runtime), config, precision_named(precision), find, capacity);
+    std::map<std::string, Bytes> arrays;
+    for (const auto& [name, array] : tensors) {
+        Bytes bytes;
+        // Without conversion: the engine reads the caller's memory, not that of a temporary.
+        if (!nb::isinstance<nb::str>(name) || !nb::try_cast(array, bytes, false)) {
+            throw nb::type_error("tensors are contiguous uint8 arrays by name");
+        }
+        arrays.emplace(nb::cast<std::string>(name), bytes);
+    }
+    return std::make_shared<EngineOverArrays>(std::move(runtime), config, precision_named(precision),
+                                              std::move(arrays), capacity);
 }
 
 void step(Engine& engine, const std::vector<const Slot*>& slots, const std::vector<std::vector<std::int32_t>>& tokens,
-          bool all_positions, const std::optional<FloatRows>& logits, const std::optional<FloatRows>& hidden) {
+          bool all_positions, const FloatRows& logits, const std::optional<FloatRows>& hidden) {
     std::vector<KvCache::Id> ids;
     for (const Slot* slot : slots) {
         if (slot == nullptr) throw nb::type_error("None is not a slot");
         ids.push_back(engine.id_of(*slot));
     }
-    const pellucid::Outputs outputs{all_positions, logits ? logits->data() : nullptr,
-                                    hidden ? hidden->data() : nullptr};
-    const nb::gil_scoped_release released;
+    const pellucid::Outputs outputs{
+        all_positions, as_span("logits", logits, engine.config().vocab_size),
+        hidden ? as_span("hidden", *hidden, engine.config().n_embd) : std::span<float>()};
+    const GilRelease released;
     engine.step(ids, tokens, outputs);
+}
+
+// Before the first thread is made. The interpreter calls what was registered last first: anything that the program
+// registered earlier may still decode.
+void wait_at_exit() {
+    static bool registered = false;  // the interpreter exits once; guarded by the GIL
+    if (registered) return;
+    nb::module_::import_("atexit").attr("register")(nb::cpp_function(&pellucid::wait_for_other_threads));
+    registered = true;
 }
 
 // C++ errors as the ones that the rest of Pellucid raises.
@@ -151,6 +192,8 @@ void translate(const std::exception_ptr& pointer, void*) {
         std::rethrow_exception(pointer);
     } catch (const pellucid::ContextTooLong& error) {
         raise("ContextLengthError", error.what());
+    } catch (const pellucid::CacheTooLarge& error) {
+        raise("OptionError", error.what());
     } catch (const pellucid::CacheFull& error) {
         raise("CacheFullError", error.what());
     } catch (const pellucid::UnknownSlot& error) {
@@ -163,6 +206,8 @@ void translate(const std::exception_ptr& pointer, void*) {
 NB_MODULE(_native, module) {
     module.doc() = "Pellucid's compiled half.";
     nb::register_exception_translator(translate);
+    // A daemon thread that is in a step when the interpreter exits is never unwound, so its engine is never destroyed.
+    nb::set_leak_warnings(false);
 
     module.def("cpu_features", &pellucid::cpu_features,
                "The instruction-set extensions this processor has and this system allows, by Linux's names.");
@@ -170,16 +215,20 @@ NB_MODULE(_native, module) {
                "The instruction sets that this build has kernels for and this processor can run, the best first.");
 
     nb::class_<Runtime>(module, "Runtime", "Kernels for one instruction set, and threads.")
-        .def(nb::init<const std::string&, std::size_t>(), "instruction_set"_a, "threads"_a,
-             nb::call_guard<nb::gil_scoped_release>())
+        .def(nb::new_([](const std::string& instruction_set, std::size_t threads) {
+                 wait_at_exit();
+                 const GilRelease released;
+                 return std::make_shared<Runtime>(instruction_set, threads);
+             }),
+             "instruction_set"_a, "threads"_a)
         .def_prop_ro("instruction_set", [](const Runtime& runtime) { return runtime.kernels().name; })
         .def_prop_ro("threads", [](Runtime& runtime) { return runtime.pool().threads(); });
 
     nb::class_<pellucid::LogitsPasses>(module, "LogitsPasses", "Passes over the logits of a vocabulary.")
         .def(nb::init<const std::string&>(), "instruction_set"_a)
-        .def("survey", &survey, "logits"_a,
+        .def("survey", &survey, "logits"_a.noconvert(),
              "Whether all are finite, log(sum(exp(logits))), and what `largest` takes as `maxima`.")
-        .def("largest", &largest, "values"_a, "k"_a, "maxima"_a = nb::none(),
+        .def("largest", &largest, "values"_a.noconvert(), "k"_a, "maxima"_a.noconvert() = nb::none(),
              "Where the k largest values stand, and all that equal the k-th, in ascending order.");
 
     module.def(
@@ -188,15 +237,16 @@ NB_MODULE(_native, module) {
             return pellucid::matrix_bytes(precision_named(precision), n_out, n_in);
         },
         "precision"_a, "n_out"_a, "n_in"_a, "Bytes of a packed matrix.");
-    module.def("pack", &pack, "runtime"_a, "precision"_a, "weights"_a, "packed"_a,
-               "Pack float32 weights [n_out, n_in] into matrix_bytes(...) bytes.");
+    module.def("pack", &pack, "runtime"_a, "precision"_a, "weights"_a.noconvert(), "packed"_a.noconvert(),
+               "Pack weights [n_out, n_in] into matrix_bytes(...) bytes.");
     module.def(
         "read_bandwidth",
         [](Runtime& runtime, const Bytes& bytes, int rounds) {
-            const nb::gil_scoped_release released;
+            if (rounds < 1) throw std::invalid_argument("rounds is " + std::to_string(rounds) + "; it must be 1 or more");
+            const GilRelease released;
             return pellucid::read_bandwidth(runtime, as_span(bytes).data(), bytes.size(), rounds);
         },
-        "runtime"_a, "bytes"_a, "rounds"_a, "Bytes per second at which all threads read, the fastest of several.");
+        "runtime"_a, "bytes"_a.noconvert(), "rounds"_a, "Bytes per second at which all threads read, the fastest of several.");
 
     nb::class_<ModelConfig>(module, "ModelConfig")
         .def(
@@ -220,16 +270,16 @@ NB_MODULE(_native, module) {
         .def("__repr__", [](const Slot& slot) { return "<slot " + std::to_string(slot.id()) + ">"; });
 
     nb::class_<Engine>(module, "Engine", "A model, its cache and its threads.")
-        .def(nb::new_(&make_engine), "runtime"_a, "config"_a, "precision"_a, "tensors"_a, "capacity"_a,
-             nb::keep_alive<0, 5>())
+        .def(nb::new_(&make_engine), "runtime"_a, "config"_a, "precision"_a, "tensors"_a, "capacity"_a)
         .def_prop_ro("capacity", &Engine::capacity)
         .def_prop_ro("instruction_set", &Engine::instruction_set)
         .def_prop_ro("threads", &Engine::threads)
         .def_prop_ro("open_slots", &Engine::open_slots)
-        .def("open", &Engine::open, nb::call_guard<nb::gil_scoped_release>())
-        .def("fork", &Engine::fork, "slot"_a, nb::call_guard<nb::gil_scoped_release>())
+        .def("open", &Engine::open, nb::call_guard<GilRelease>())
+        .def("fork", &Engine::fork, "slot"_a, nb::call_guard<GilRelease>())
         .def("drop", &Engine::drop, "slot"_a)
-        .def("truncate", &Engine::truncate, "slot"_a, "length"_a, nb::call_guard<nb::gil_scoped_release>())
-        .def("length", &Engine::length, "slot"_a, nb::call_guard<nb::gil_scoped_release>())
-        .def("step", &step, "slots"_a, "tokens"_a, "all_positions"_a, "logits"_a.none(), "hidden"_a.none());
+        .def("truncate", &Engine::truncate, "slot"_a, "length"_a, nb::call_guard<GilRelease>())
+        .def("length", &Engine::length, "slot"_a, nb::call_guard<GilRelease>())
+        .def("step", &step, "slots"_a, "tokens"_a, "all_positions"_a, "logits"_a.noconvert(),
+             "hidden"_a.noconvert().none());
 }

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "simd_portable.hpp"
@@ -91,8 +92,15 @@ Groups take_groups(const Weights& weights, std::size_t panel, std::size_t group)
     return take_groups_of<float>(weights, panel, group);
 }
 
+// By their bits, which compilers vectorise.
 bool finite(const Group& values) {
-    return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
+    std::uint32_t largest = 0;
+    for (const float x : values) {
+        std::uint32_t bits;
+        std::memcpy(&bits, &x, sizeof(bits));
+        largest = std::max(largest, bits & 0x7fffffffu);
+    }
+    return largest < 0x7f800000u;
 }
 
 struct EightBits {
@@ -187,23 +195,30 @@ std::size_t int4_offset(std::size_t lane, std::size_t input) { return (input / 8
 
 std::size_t scale_offset(std::size_t lane, std::size_t row) { return (row * panel_width + lane) * sizeof(Half); }
 
-// Each packs a group of inputs into a panel.
-void pack_float32(const Groups& groups, std::size_t begin, std::size_t inputs, std::byte* panel) {
+// Each packs a group of inputs into a panel and returns whether all are finite.
+bool pack_float32(const Groups& groups, std::size_t begin, std::size_t inputs, std::byte* panel) {
     for (std::size_t i = 0; i < inputs; ++i) {
         std::array<float, panel_width> step;
         for (std::size_t lane = 0; lane < panel_width; ++lane) step[lane] = groups[lane][i];
         std::memcpy(panel + float32_offset(0, begin + i), step.data(), sizeof(step));
     }
+    return std::all_of(groups.begin(), groups.end(), finite);
 }
 
-void pack_bfloat16(const Groups& groups, std::size_t begin, std::size_t inputs, std::byte* panel) {
+bool pack_bfloat16(const Groups& groups, std::size_t begin, std::size_t inputs, std::byte* panel) {
+    std::uint16_t largest = 0;  // a finite float32 may round to infinity
     for (std::size_t i = 0; i < inputs; i += 2) {  // an odd last input has zeros beside it
         std::array<std::uint16_t, 2 * panel_width> step;
         for (std::size_t lane = 0; lane < panel_width; ++lane) {
-            for (std::size_t j = 0; j < 2; ++j) step[2 * lane + j] = to_bfloat16(groups[lane][i + j]);
+            for (std::size_t j = 0; j < 2; ++j) {
+                const std::uint16_t bits = to_bfloat16(groups[lane][i + j]);
+                largest = std::max<std::uint16_t>(largest, bits & 0x7fffu);
+                step[2 * lane + j] = bits;
+            }
         }
         std::memcpy(panel + bfloat16_offset(0, begin + i), step.data(), sizeof(step));
     }
+    return largest < 0x7f80u;
 }
 
 bool pack_int8(const Groups& groups, std::size_t group, std::byte* scales, std::byte* bytes) {
@@ -235,7 +250,7 @@ bool pack_int4(const Groups& groups, std::size_t group, std::size_t inputs, std:
     return all_finite;
 }
 
-// Whether all numbers are finite and in reach of their scales, where the precision has scales.
+// Whether all numbers are finite, rounded too, and in reach of their scales, where the precision has scales.
 bool pack_panel(Precision precision, const Weights& weights, std::size_t panel, std::byte* packed) {
     bool all_finite = true;
     const std::size_t groups = group_count(weights.n_in);
@@ -248,10 +263,10 @@ bool pack_panel(Precision precision, const Weights& weights, std::size_t panel, 
         const std::size_t inputs = std::min(group_size, weights.n_in - begin);
         switch (precision) {
             case Precision::float32:
-                pack_float32(values, begin, inputs, packed);
+                all_finite = pack_float32(values, begin, inputs, packed) && all_finite;
                 break;
             case Precision::bfloat16:
-                pack_bfloat16(values, begin, inputs, packed);
+                all_finite = pack_bfloat16(values, begin, inputs, packed) && all_finite;
                 break;
             case Precision::int8:
                 all_finite = pack_int8(values, group, packed, packed + scales_bytes(groups)) && all_finite;
@@ -284,12 +299,19 @@ std::size_t panel_bytes(Precision precision, std::size_t n_in) {
 }
 
 std::size_t matrix_bytes(Precision precision, std::size_t n_out, std::size_t n_in) {
+    if (n_out < 1 || n_out > largest_n_out || n_in < 1 || n_in > largest_n_in) {
+        throw std::invalid_argument("a matrix of " + std::to_string(n_out) + " by " + std::to_string(n_in) +
+                                    " cannot be packed: it has 1 to " + std::to_string(largest_n_out) +
+                                    " outputs and 1 to " + std::to_string(largest_n_in) + " inputs");
+    }
     return panel_count(n_out) * panel_bytes(precision, n_in);
 }
 
 void pack(Precision precision, const Weights& weights, std::span<std::byte> packed, ThreadPool& pool) {
-    if (packed.size() != matrix_bytes(precision, weights.n_out, weights.n_in)) {
-        throw std::invalid_argument("the room for packed weights is not of their size");
+    const std::size_t needed = matrix_bytes(precision, weights.n_out, weights.n_in);
+    if (packed.size() != needed) {
+        throw std::invalid_argument("the packed weights take " + std::to_string(needed) + " bytes, not " +
+                                    std::to_string(packed.size()));
     }
     std::atomic<bool> all_finite{true};
     pool.run(panel_count(weights.n_out), 1, [&](std::size_t begin, std::size_t end, std::size_t) {
@@ -298,7 +320,7 @@ void pack(Precision precision, const Weights& weights, std::span<std::byte> pack
             if (!pack_panel(precision, weights, panel, to)) all_finite = false;
         }
     });
-    if (!all_finite) throw std::invalid_argument("a weight is infinite, not a number, or too large for its scale");
+    if (!all_finite) throw std::invalid_argument("a weight is infinite, not a number, or too large");
 }
 
 void unpack_row(Precision precision, std::span<const std::byte> packed, std::size_t n_in, std::size_t output,

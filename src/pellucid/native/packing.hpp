@@ -22,9 +22,13 @@
 // All scales of a panel come first, padded to 64 bytes; inputs are padded to whole groups with zeros.
 namespace pellucid {
 
+// The largest matrix that can be packed: the product of its sizes is a number of bytes without overflow.
+inline constexpr std::size_t largest_n_out = (std::size_t{1} << 31) - 1;
+inline constexpr std::size_t largest_n_in = std::size_t{1} << 24;
+
 std::size_t panel_count(std::size_t n_out);
 
-// Bytes of one panel, and of a whole matrix.
+// Bytes of one panel, and of a whole matrix. The latter raises std::invalid_argument for a size of 0 or too large.
 std::size_t panel_bytes(Precision precision, std::size_t n_in);
 std::size_t matrix_bytes(Precision precision, std::size_t n_out, std::size_t n_in);
 
@@ -41,7 +45,7 @@ struct Weights {
     std::size_t input_stride;
 };
 
-// Rounds and packs. Raises std::invalid_argument where a number is not finite and the precision has no such number.
+// Rounds and packs. Raises std::invalid_argument for a weight that is not finite, or is not once it is rounded.
 void pack(Precision precision, const Weights& weights, std::span<std::byte> packed, ThreadPool& pool);
 
 // The weights of one output, as float32: a row of an embedding.

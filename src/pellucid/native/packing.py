@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pellucid.checkpoint.float_types import Float32Array, StoredArray
 from pellucid.checkpoint.layout import EMBEDDING, HEAD
-from pellucid.checkpoint.packed_layout import PANEL_WIDTH, ByteArray, matrix_precision
+from pellucid.checkpoint.packed_layout import PANEL_WIDTH, ByteArray, aligned_empty, matrix_precision
 from pellucid.errors import CheckpointError
 from pellucid.native._native import Runtime, matrix_bytes, pack
 
@@ -44,7 +44,7 @@ def pack_weights(source: WeightSource, precision: str, runtime: Runtime) -> Pack
     """Every tensor by its name, as bytes. The largest are read first, the embedding in pieces, so that at no time
     much more is held than what is packed so far.
 
-    Raises `CheckpointError` for weights that the precision cannot hold.
+    Raises `CheckpointError` for a tensor that is not finite, or that the precision cannot hold.
     """
     matrices = [name for name in source.tensor_names() if matrix_precision(name, precision) is not None]
     # One room for all: numpy asks for large pages for large arrays, and memory is read faster through those.
@@ -81,7 +81,9 @@ def _packed(
     """One tensor's bytes; a matrix's are put where `take` finds room for so many."""
     packed_as = matrix_precision(name, precision)
     if packed_as is None:
-        return source.take(name).reshape(-1).view(np.uint8)
+        values = source.take(name).reshape(-1)
+        check_finite(source.path, name, values)
+        return values.view(np.uint8)
     packed = take(_matrix_bytes(source, name, precision))
     try:
         if name in (EMBEDDING, HEAD):
@@ -91,6 +93,14 @@ def _packed(
         return packed
     except ValueError as error:
         raise CheckpointError(f"{source.path}: tensor {name} cannot be packed as {packed_as}: {error}") from error
+
+
+def check_finite(path: Path, name: str, values: npt.NDArray[np.float32]) -> None:
+    """Raise `CheckpointError` for a tensor that holds an infinity or a NaN."""
+    if not np.isfinite(values).all():
+        raise CheckpointError(
+            f"{path}: tensor {name} has a number that is infinite or NaN; such a model cannot be used"
+        )
 
 
 def _pack_in_pieces(source: WeightSource, name: str, precision: str, runtime: Runtime, packed: ByteArray) -> None:
@@ -122,10 +132,3 @@ def _whole_panels(blocks: Iterator[StoredArray], n_embd: int) -> Iterator[npt.ND
             held = np.concatenate((held, rest[whole:]))
     if held is not None and held.size:
         yield held.reshape(-1, n_embd)
-
-
-def aligned_empty(size: int) -> ByteArray:
-    """Bytes that begin where a cache line does."""
-    room = np.empty(size + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    return room[start : start + size]

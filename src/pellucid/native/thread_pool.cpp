@@ -2,12 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
+#include <system_error>
 
-#if defined(_WIN32)
-#include <process.h>
-#else
-#include <unistd.h>
-#endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -19,14 +16,6 @@ namespace {
 constexpr std::chrono::microseconds spin_time{200};
 constexpr int pauses_between_looks = 32;
 
-long process_id() {
-#if defined(_WIN32)
-    return _getpid();
-#else
-    return static_cast<long>(getpid());
-#endif
-}
-
 void pause() {
 #if defined(__x86_64__) || defined(_M_X64)
     _mm_pause();
@@ -37,35 +26,38 @@ void pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(std::size_t threads) : owner_(process_id()) {
+ThreadPool::ThreadPool(std::size_t threads) : generation_(fork_generation()), workers_(std::make_unique<std::vector<std::thread>>()) {
+    watch_forks();
     const std::size_t count = std::clamp<std::size_t>(threads, 1, worker_mask);
-    workers_.reserve(count - 1);
-    for (std::size_t thread = 1; thread < count; ++thread) {
-        workers_.emplace_back([this, thread] { work(thread); });
+    workers_->reserve(count - 1);
+    try {
+        for (std::size_t thread = 1; thread < count; ++thread) {
+            workers_->emplace_back([this, thread] { work(thread); });
+        }
+    } catch (const std::system_error&) {
+        // A limit on threads or on memory. Those that were made do the work.
+    } catch (const std::bad_alloc&) {
     }
 }
 
 ThreadPool::~ThreadPool() {
-    const bool ours = process_id() == owner_;
+    if (in_child()) {
+        workers_.release();  // the parent's threads, which std::thread can neither join nor forget here
+        return;
+    }
     stopping_.store(true);
     state_.fetch_add(one_loop);
     state_.notify_all();
-    for (std::thread& worker : workers_) {
-        if (ours) {
-            worker.join();
-        } else {
-            worker.detach();
-        }
-    }
+    for (std::thread& worker : *workers_) worker.join();
 }
 
 void ThreadPool::run(const Loop& loop) {
     if (loop.count == 0) return;
-    const std::lock_guard lock(running_);
-    if (loop.count <= loop.block || workers_.empty() || process_id() != owner_) {
+    if (loop.count <= loop.block || workers_->empty() || in_child()) {
         loop.call(loop.context, 0, loop.count, 0);
         return;
     }
+    const std::lock_guard lock(running_);
     loop_ = loop;
     next_.store(0, std::memory_order_relaxed);
     state_.store(((state_.load(std::memory_order_relaxed) & ~(one_loop - 1)) + one_loop) | open);

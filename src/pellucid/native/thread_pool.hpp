@@ -4,10 +4,13 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <thread>
 #include <vector>
+
+#include "fork_safety.hpp"
 
 namespace pellucid {
 
@@ -18,13 +21,14 @@ namespace pellucid {
 // who have begun: a worker that sleeps, or that the system has not given a core, holds nobody up.
 class ThreadPool {
 public:
-    // threads: how many work on a loop, the calling one included.
+    // threads: how many work on a loop, the calling one included. There are fewer where the system makes no more.
     explicit ThreadPool(std::size_t threads);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    std::size_t threads() const { return workers_.size() + 1; }
+    // How many work on a loop. A forked child has the calling thread alone.
+    std::size_t threads() const { return in_child() ? 1 : workers_->size() + 1; }
 
     // Calls body(begin, end, thread) until 0..count is covered, `block` at a time; thread < threads() is another
     // one in each simultaneous call. The body must not throw.
@@ -69,13 +73,15 @@ private:
     static constexpr std::uint32_t open = 0x400;
     static constexpr std::uint32_t one_loop = 0x800;
 
+    bool in_child() const { return generation_ != fork_generation(); }
+
     std::mutex running_;  // one loop at a time, whoever calls
     Loop loop_;
     alignas(64) std::atomic<std::uint32_t> state_{0};
     alignas(64) std::atomic<std::size_t> next_{0};
     std::atomic<bool> stopping_{false};
-    long owner_;  // the process whose threads the workers are: a forked child has none of them
-    std::vector<std::thread> workers_;
+    const std::uint32_t generation_;  // of the process whose threads the workers are
+    std::unique_ptr<std::vector<std::thread>> workers_;
 };
 
 }  // namespace pellucid
