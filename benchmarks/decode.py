@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pellucid.checkpoint import expected_shapes, write_checkpoint
 from pellucid.config import GPT2Config
 from pellucid.native import cpu_features
-from pellucid.native.processors import usable_cores
+from pellucid.native.cores import usable_cores
 from pellucid.tokenizer import GPT2Tokenizer
 
 # The generation whose tokens are compared with the reference.

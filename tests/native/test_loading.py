@@ -15,8 +15,8 @@ import torch
 from pellucid import native
 from pellucid.errors import CheckpointError, OptionError
 from pellucid.native import processors
+from pellucid.native.cores import usable_cores
 from pellucid.native.engine import NativeEngine, Precision
-from pellucid.native.processors import usable_cores
 
 from ..pairs import Pair
 from ..slots import opened
@@ -55,7 +55,7 @@ def test_threads_are_as_many_as_asked_for_or_as_the_cores_there_are(pair: Callab
 def test_affinity_limits_the_cores() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from pellucid.native.processors import usable_cores; print(usable_cores())"
+        "from pellucid.native.cores import usable_cores; print(usable_cores())"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "1"

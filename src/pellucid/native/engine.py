@@ -16,8 +16,8 @@ from pellucid.engine import FloatArray, Slot, StepOutput
 from pellucid.errors import OptionError
 from pellucid.native import ISA_VARIABLE
 from pellucid.native._native import Engine, ModelConfig, Runtime
+from pellucid.native.cores import usable_cores
 from pellucid.native.packing import PackedTensors, check_finite, pack_weights
-from pellucid.native.processors import usable_cores
 from pellucid.native.weights import UnpackedWeights
 
 Precision = Literal["float32", "bfloat16", "int8", "int4"]
