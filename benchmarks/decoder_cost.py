@@ -22,7 +22,7 @@ import numpy as np
 import pellucid
 from pellucid.decoding import decode
 from pellucid.decoding.options import GenerationOptions
-from pellucid.engine import FloatArray, Slot, StepOutput
+from pellucid.engine import FloatArray, Slot, StepOutput, Weights
 
 STEPS, RUNS = 200, 9
 TEXT = (
@@ -73,6 +73,9 @@ class InstantEngine:
     @property
     def vocab_size(self) -> int:
         return self.table.shape[1]
+
+    def weights(self) -> Weights:
+        raise AssertionError("decoding reads no weights")
 
     @property
     def open_slots(self) -> int:

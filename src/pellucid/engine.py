@@ -13,6 +13,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.config import GPT2Config
+
 FloatArray = NDArray[np.float32]
 
 Slot: TypeAlias = Hashable
@@ -33,6 +35,16 @@ class StepOutput:
     hidden: FloatArray | None = None
 
 
+class Weights(Protocol):
+    """A model's weights: a configuration, and tensors by their names in a Hub file. A `Checkpoint` is one."""
+
+    @property
+    def config(self) -> GPT2Config: ...
+
+    def take(self, name: str) -> FloatArray:
+        """The tensor, float32."""
+
+
 class Engine(Protocol):
     """A GPT-2 that keeps the keys and values of several sequences and extends them step by step.
 
@@ -50,6 +62,9 @@ class Engine(Protocol):
     @property
     def capacity(self) -> int | None:
         """How many tokens the cache holds over all slots; None where only the machine's memory bounds it."""
+
+    def weights(self) -> Weights:
+        """The weights as the engine multiplies with them."""
 
     @property
     def open_slots(self) -> int:

@@ -11,8 +11,8 @@ from pellucid.errors import NoEngineError, OptionError
 from pellucid.extras import is_installed, require
 
 if TYPE_CHECKING:
+    from pellucid.engine import Weights
     from pellucid.native.engine import NativeEngine
-    from pellucid.reference.load import Weights
     from pellucid.reference.model import GPT2LMHeadModel
 
 Precision = Literal["float32", "bfloat16", "float16", "int8", "int4"]
@@ -62,11 +62,11 @@ def choose_engine(engine: str, precision: str, device: str) -> Literal["native",
 
 
 def load_native_engine(
-    checkpoint: Checkpoint, precision: Precision | None, threads: int | None, capacity: int | None
+    checkpoint: Checkpoint, precision: Precision | None, threads: int | None, capacity: int | None, map: bool = True
 ) -> NativeEngine:
     from pellucid.native.engine import NativeEngine
 
-    return NativeEngine.load(checkpoint, precision=precision, threads=threads, capacity=capacity)  # type: ignore[arg-type]
+    return NativeEngine.load(checkpoint, precision=precision, threads=threads, capacity=capacity, map=map)  # type: ignore[arg-type]
 
 
 def load_reference_model(

@@ -39,6 +39,7 @@ def load(
     device: str = "cpu",
     threads: int | None = None,
     capacity: int | None = None,
+    map: bool = True,
     revision: str | None = None,
 ) -> LanguageModel:
     """Load a model to work with.
@@ -51,8 +52,10 @@ def load(
     device: where the torch engine runs, "cpu" or "cuda".
     threads: how many threads the engine uses; as many as there are cores unless given. torch sets it for the whole
         process.
-    capacity: how many tokens the native engine's cache holds over all sequences; 16 sequences of full length unless
-        given.
+    capacity: how many tokens the native engine's cache holds over all sequences; by default 16 sequences of full
+        length. Memory is taken as it is used.
+    map: the native engine maps packed weights, which processes then share; another process that truncates the file
+        kills this one. False copies them.
 
     Raises `ModelNotFoundError`, `CheckpointError`, `ConfigError`, `OptionError`, `MissingExtraError` or
     `NoEngineError`.
@@ -64,7 +67,7 @@ def load(
         raise OptionError("capacity is for the native engine; the torch engine's cache grows as it is used")
     checkpoint = open_checkpoint(name_or_path, revision=revision)
     if chosen == "native":
-        native = load_native_engine(checkpoint, precision, threads, capacity)
+        native = load_native_engine(checkpoint, precision, threads, capacity, map)
         return LanguageModel(checkpoint, native, precision=native.precision)
     model = load_reference_model(checkpoint, precision or "float32", device, threads)
     from pellucid.reference.engine import ReferenceEngine

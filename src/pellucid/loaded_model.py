@@ -78,8 +78,7 @@ class LoadedModel:
         if self._model is None:
             with self._filling:
                 if self._model is None:
-                    weights = getattr(self._engine, "weights", None)
-                    self._model = load_reference_model(self._checkpoint if weights is None else weights())
+                    self._model = load_reference_model(self._engine.weights())
         return self._model
 
     @property

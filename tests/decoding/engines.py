@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pellucid.engine import Slot, StepOutput
+from pellucid.engine import Slot, StepOutput, Weights
 
 
 class ScriptedEngine:
@@ -23,6 +23,9 @@ class ScriptedEngine:
         self.steps = 0
         self.slots: dict[Slot, list[int]] = {}
         self._logits_after = logits_after
+
+    def weights(self) -> Weights:
+        raise AssertionError("decoding reads no weights")
 
     @property
     def open_slots(self) -> int:

@@ -61,6 +61,13 @@ def test_an_engine_says_how_large_it_is(engine: Engine) -> None:
     assert engine.capacity is None or engine.capacity >= POSITIONS
 
 
+def test_an_engine_gives_its_weights_by_name(engine: Engine, model: GPT2LMHeadModel) -> None:
+    weights = engine.weights()
+    assert weights.config.n_layer == 2
+    for name in ("wte.weight", "h.1.mlp.c_fc.weight", "ln_f.bias"):
+        np.testing.assert_array_equal(weights.take(name), model.transformer.get_parameter(name).detach().numpy())
+
+
 def test_any_life_of_slots_gives_the_logits_of_their_tokens(build: Build, model: GPT2LMHeadModel) -> None:
     token = st.integers(0, VOCAB - 1)
 

@@ -14,7 +14,7 @@ import torch
 
 from pellucid import native
 from pellucid.errors import CheckpointError, OptionError
-from pellucid.native import processors
+from pellucid.native import cores
 from pellucid.native.cores import usable_cores
 from pellucid.native.engine import NativeEngine, Precision
 
@@ -61,15 +61,15 @@ def test_affinity_limits_the_cores() -> None:
     assert output.strip() == "1"
 
 
-@pytest.mark.parametrize(("contents", "cores"), [("150000 100000", 1), ("50000 100000", 1), ("max 100000", 8)])
+@pytest.mark.parametrize(("contents", "expected"), [("150000 100000", 1), ("50000 100000", 1), ("max 100000", 8)])
 def test_a_cgroups_quota_limits_the_cores(
-    contents: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    contents: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text(contents + "\n")
-    monkeypatch.setattr(processors, "_CGROUP_2", tmp_path / "cpu.max")
-    monkeypatch.setattr(processors, "_TOPOLOGY", tmp_path)
-    monkeypatch.setattr(processors, "_affinity", lambda: set(range(8)))
-    assert usable_cores() == cores
+    monkeypatch.setattr(cores, "_CGROUP_2", tmp_path / "cpu.max")
+    monkeypatch.setattr(cores, "_TOPOLOGY", tmp_path)
+    monkeypatch.setattr(cores, "_affinity", lambda: set(range(8)))
+    assert usable_cores() == expected
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

@@ -118,6 +118,18 @@ def test_the_reference_reads_the_weights_that_the_engine_multiplies_with(
     assert relative(logits, whole_logits(model, IDS)) < bound
 
 
+def test_a_model_that_is_not_mapped_outlives_its_file(
+    pair: Callable[..., Pair], stored: Stored, tmp_path: Path
+) -> None:
+    quantize(stored(pair()[0]), tmp_path / "packed", "int8")
+    mapped = pellucid.load(tmp_path / "packed", threads=1).engine
+    expected = mapped.step([mapped.open()], [IDS]).logits
+    copied = pellucid.load(tmp_path / "packed", threads=1, map=False).engine
+    del mapped
+    (tmp_path / "packed" / PACKED_FILE).write_bytes(b"")  # of a mapped file, reading would now end the process
+    assert np.array_equal(copied.step([copied.open()], [IDS]).logits, expected)
+
+
 def test_each_matrix_begins_where_a_cache_line_does(pair: Callable[..., Pair], stored: Stored, tmp_path: Path) -> None:
     for precision in PRECISIONS:
         quantize(stored(pair(n_embd=36, n_inner=51)[0]), tmp_path / precision, precision)

@@ -21,6 +21,7 @@ from pellucid.checkpoint.layout import EMBEDDING, HEAD, check_layer_count, expec
 from pellucid.checkpoint.packed_layout import (
     PACKED_PRECISIONS,
     ByteArray,
+    aligned_empty,
     matrix_precision,
     packed_bytes,
     unpack,
@@ -85,10 +86,26 @@ class PackedFile:
 
         Raises `CheckpointError` if the file was changed after it was opened.
         """
+        self._check_unchanged()
+        return self._tensors(np.memmap(self.path, np.uint8, mode="r"))
+
+    def read(self) -> dict[str, ByteArray]:
+        """As `map`, copied: what happens to the file afterwards does not matter."""
+        self._check_unchanged()
+        contents = aligned_empty(self.path.stat().st_size)
+        with self.path.open("rb") as file:
+            read = file.readinto(contents.data)
+        self._check_unchanged()
+        if read != len(contents):
+            raise CheckpointError(f"{self.path} ends after {read:,} of {len(contents):,} bytes")
+        return self._tensors(contents)
+
+    def _check_unchanged(self) -> None:
         for stamp in {segment.stamp for segment in self.segments.values()}:
             if FileStamp.at(self.path) != stamp:
                 raise CheckpointError(f"{self.path} was changed after it was opened; open it again")
-        contents = np.memmap(self.path, np.uint8, mode="r")
+
+    def _tensors(self, contents: ByteArray) -> dict[str, ByteArray]:
         return {
             name: contents[segment.offset : segment.offset + segment.size * _WIDTHS[segment.dtype]]
             for name, segment in self.segments.items()

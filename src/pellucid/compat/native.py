@@ -11,11 +11,10 @@ from torch import Tensor
 
 from pellucid import native
 from pellucid.checkpoint import expected_shapes
-from pellucid.checkpoint.float_types import Float32Array, StoredArray
-from pellucid.config import GPT2Config
+from pellucid.checkpoint.float_types import StoredArray
 from pellucid.engine import Engine
 from pellucid.errors import OptionError
-from pellucid.reference.load import hub_name
+from pellucid.reference.load import ModelWeights, hub_name
 from pellucid.reference.model import GPT2LMHeadModel
 
 _PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -46,33 +45,26 @@ def native_engine(model: GPT2LMHeadModel) -> Engine:
     if kept is None or kept[0] != state:
         precision = _PRECISIONS[parameter.dtype]
         runtime = make_runtime()
-        tensors = pack_weights(_ModelWeights(model), precision, runtime)
+        tensors = pack_weights(_StoredWeights(model), precision, runtime)
         kept = (state, NativeEngine(model.config, tensors, precision, runtime))  # type: ignore[arg-type]
         model.__dict__[_PACKED] = kept
     engine: Engine = kept[1]
     return engine
 
 
-class _ModelWeights:
-    """A model's parameters as a checkpoint has them."""
+class _StoredWeights(ModelWeights):
+    """A model's parameters as a checkpoint stores them."""
 
-    def __init__(self, model: GPT2LMHeadModel) -> None:
-        self.config: GPT2Config = model.config
-        self.path = Path("the model in memory")
-        self._parameters: dict[str, Tensor] = dict(model.named_parameters())
+    path = Path("the model in memory")
 
     def tensor_names(self) -> tuple[str, ...]:
         return tuple(expected_shapes(self.config))
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._parameters[hub_name(name)].shape)
-
-    def take(self, name: str) -> Float32Array:
-        array: Float32Array = self._parameters[hub_name(name)].detach().float().numpy()
-        return array
+        return tuple(self.parameters[hub_name(name)].shape)
 
     def take_stored(self, name: str) -> StoredArray:
-        return _as_stored(self._parameters[hub_name(name)].detach())
+        return _as_stored(self.parameters[hub_name(name)].detach())
 
     def stored_blocks(self, name: str) -> Iterator[StoredArray]:
         yield self.take_stored(name).reshape(-1)

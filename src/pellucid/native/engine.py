@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Literal
@@ -59,7 +60,7 @@ class NativeEngine:
             _model_config(config),
             precision,
             tensors,
-            _FULL_SEQUENCES * config.n_positions if capacity is None else capacity,
+            _FULL_SEQUENCES * config.n_positions if capacity is None else min(capacity, sys.maxsize),
         )
 
     @classmethod

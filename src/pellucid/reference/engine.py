@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pellucid.engine import FloatArray, Slot, StepOutput
+from pellucid.engine import FloatArray, Slot, StepOutput, Weights
 from pellucid.errors import ContextLengthError
 from pellucid.reference.cache import CachedSequence, gather
+from pellucid.reference.load import ModelWeights
 from pellucid.reference.model import GPT2LMHeadModel
 
 
@@ -54,6 +55,9 @@ class ReferenceEngine:
     @property
     def capacity(self) -> int | None:
         return None
+
+    def weights(self) -> Weights:
+        return ModelWeights(self.model)
 
     @property
     def open_slots(self) -> int:

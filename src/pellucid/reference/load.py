@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pellucid.checkpoint import expected_shapes
 from pellucid.checkpoint.float_types import Float32Array
 from pellucid.config import GPT2Config
+from pellucid.engine import Weights
 from pellucid.reference.model import GPT2LMHeadModel, GPT2Model
 
 Model = TypeVar("Model", GPT2Model, GPT2LMHeadModel)
 
 
-class Weights(Protocol):
-    """What a model is loaded from: a configuration, and tensors by name. A `Checkpoint` is one."""
+class ModelWeights:
+    """A model's parameters by their names in a Hub file."""
 
-    @property
-    def config(self) -> GPT2Config: ...
+    def __init__(self, model: GPT2LMHeadModel) -> None:
+        self.config: GPT2Config = model.config
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters())
 
-    def take(self, name: str) -> Float32Array: ...
+    def take(self, name: str) -> Float32Array:
+        array: Float32Array = self.parameters[hub_name(name)].detach().float().cpu().numpy()
+        return array
 
 
 def load_model(
