@@ -62,9 +62,9 @@ class LoadedModel:
         reference engine with the hooks of the context; a call takes one when it begins and keeps it."""
         if self._model is None:  # hooks are on the model in torch
             return self._engine
-        from pellucid.lens.hooks import model_here
+        from pellucid.lens.hooks import model_in_context
 
-        here = model_here(self._model)
+        here = model_in_context(self._model)
         if here is self._model:
             return self._engine
         from pellucid.reference.engine import ReferenceEngine

@@ -235,7 +235,7 @@ def elsewhere(activation: Tensor, name: str) -> Tensor:
     ("hook", "said"),
     [
         (no_tensor, r"the hook no_tensor on blocks.1.{tail} returned int"),
-        (cut, r"the hook cut on blocks.1.{tail} returned the shape \[.*\]; the activation has \[.*\]"),
+        (cut, r"the hook cut on blocks.1.{tail} returned a tensor of shape \[.*\]; the activation has shape \[.*\]"),
         (half, r"the hook half on blocks.1.{tail} returned torch.float16; the activation is torch.float32"),
         (elsewhere, r"the hook elsewhere on blocks.1.{tail} returned a tensor on meta; the activation is on cpu"),
     ],
@@ -254,7 +254,7 @@ def test_hooks_that_cannot_run_are_refused_before_any_work(tiny: LanguageModel) 
     with pytest.raises(ActivationNameError, match="did you mean 'resid_post'"), tiny.hooks({"resid_pots": nothing}):
         pass
     wrong: Any = {"resid_post": nothing, "embed": "nothing"}
-    with pytest.raises(HookError, match="the hook on 'embed' is 'nothing': a hook is a function"), tiny.hooks(wrong):
+    with pytest.raises(HookError, match="the hook on 'embed' is 'nothing'; it must be a function"), tiny.hooks(wrong):
         pass
     assert untouched(tiny.model)
 

@@ -106,7 +106,7 @@ def test_a_name_that_fits_nothing_suggests_the_nearest(wrong: str, said: str) ->
 
 
 def test_a_name_is_a_string() -> None:
-    with pytest.raises(ActivationNameError, match="3 is no activation name"):
+    with pytest.raises(ActivationNameError, match="3 is not an activation name"):
         select([3], KNOWN)  # type: ignore[list-item]
 
 

@@ -112,7 +112,7 @@ def lying(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) 
     ("change", "said"),
     [
         (lambda about, tensors: about.clear(), 'its metadata has no "pellucid_trace"'),
-        (lambda about, tensors: about.update(version=2), "it is of version 2; this is the reader of version 1"),
+        (lambda about, tensors: about.update(version=2), "its version is 2; this reader supports version 1"),
         (lambda about, tensors: about.update(ids="abc"), "its ids is 'abc'"),
         (lambda about, tensors: about.update(ids=[1, 2]), "it has 2 ids and 3 tokens"),
         (lambda about, tensors: about.update(ids=[1, 2, True]), "its ids is 'True'"),
@@ -122,9 +122,12 @@ def lying(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) 
         (lambda about, tensors: about.update(start=-1), "do not fit in its model's"),
         (lambda about, tensors: about.pop("config"), "its config is 'None'"),
         (lambda about, tensors: about["config"].update(n_head=7), "n_embd .* is not divisible by n_head"),
-        (lambda about, tensors: about["config"].update(n_layer=1), "blocks.1.resid_post is no activation of its model"),
+        (
+            lambda about, tensors: about["config"].update(n_layer=1),
+            "blocks.1.resid_post is not an activation",
+        ),
         (lambda about, tensors: about.update(value="high"), "its value is 'high'"),
-        (lambda about, tensors: tensors.update(extra=np.zeros(1, np.float32)), "tensor extra is no activation"),
+        (lambda about, tensors: tensors.update(extra=np.zeros(1, np.float32)), "tensor extra is not an activation"),
         (lambda about, tensors: tensors.update(logits=tensors["logits"][0]), "tensor logits has the shape"),
         (
             lambda about, tensors: tensors.update({"blocks.0.resid_post": np.zeros((1, 3, 9), np.float32)}),
@@ -144,7 +147,7 @@ def test_a_file_that_is_not_true_is_told(saved: Path, change: Callable[[Any, Any
 
 def test_a_checkpoint_is_no_trace(tmp_path: Path) -> None:
     save_file({"wte.weight": np.zeros((3, 4), np.float32)}, tmp_path / "model.safetensors")
-    with pytest.raises(TraceError, match="is no trace that can be read"):
+    with pytest.raises(TraceError, match="is not a valid trace"):
         Trace.load(tmp_path / "model.safetensors")
     with pytest.raises(TraceError, match="cannot be read: No such file"):
         Trace.load(tmp_path / "missing.safetensors")

@@ -1,1 +1,1 @@
-"""Seeing inside: named activations of a forward pass, and the instruments that read and change them (torch)."""
+"""Interpretability: named activations of a forward pass, and the instruments that read or change them (torch)."""

@@ -47,7 +47,7 @@ def selected_indices(name: str, selection: int | Sequence[int] | None, count: in
         raise OptionError(f"{name} is {selection!r}; give a number from 0 to {count - 1}, or several") from error
     for index in indices:
         if not 0 <= index < count:
-            raise OptionError(f"{name} is {index}; it must be between 0 and {count - 1}")
+            raise OptionError(f"{name} is {index}; it must be a number from 0 to {count - 1}")
     return indices
 
 

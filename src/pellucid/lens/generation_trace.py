@@ -1,4 +1,4 @@
-"""The trace of a generation: one of each step, and all of them as one."""
+"""The trace of a generation: a trace of each step, and their concatenation."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from pellucid.lens.trace import Trace
 
 
 class GenerationTrace(Displayed, Sequence[Trace]):
-    """The activations of a decode, of one sequence: a `Trace` for each pass that read tokens of it.
+    """The activations of one sequence's decode: a `Trace` for each step.
 
-    The first read the prompt, each other one the token that was chosen before it, or several where drafts were right;
-    the last token of a generation is never read. A step's `ids` are what it read and `start` is where that stands.
-    Queries, and all that belongs to a position, are of those tokens alone, `attn.k` and `attn.v` too; keys are of all
-    so far: scores and pattern are [1, n_head, seq, start + seq]. `logits` are those that were decoded from: of the
-    step's last position, or of all where there were drafts.
+    The first step reads the prompt. Every later step reads the token that was chosen before it, or several tokens if
+    drafts were accepted. The last token of a generation is never read.
+
+    A step's `ids` are the tokens that it reads, and `start` is the position of the first of them. Its activations are
+    of these tokens only, `attn.k` and `attn.v` included. Attention covers all keys so far: `attn.scores` and
+    `attn.pattern` are [1, n_head, seq, start + seq]. `logits` are of the step's last position, or of all its positions
+    if there were drafts.
     """
 
     def __init__(self, steps: Sequence[Trace]) -> None:
@@ -29,7 +31,7 @@ class GenerationTrace(Displayed, Sequence[Trace]):
 
     @property
     def ids(self) -> list[int]:
-        """Every token that was read: all but the generation's last."""
+        """The tokens of all steps: all but the generation's last token."""
         return [token for step in self.steps for token in step.ids]
 
     @property
@@ -38,12 +40,12 @@ class GenerationTrace(Displayed, Sequence[Trace]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The activations that it holds of each step."""
+        """The names of the activations of each step."""
         return self.steps[0].names
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the activations of all steps take."""
+        """The size of all steps' activations in bytes."""
         return sum(step.nbytes for step in self.steps)
 
     @overload
@@ -60,10 +62,11 @@ class GenerationTrace(Displayed, Sequence[Trace]):
         return iter(self.steps)
 
     def whole(self, name: str) -> FloatArray:
-        """An activation of all steps, position after position: what one pass over all of `ids` computes, but for
-        rounding. A key that comes after its query has weight 0 in a pattern, and the score -inf.
+        """An activation of all steps, concatenated along the positions.
 
-        `logits` have a row for each token chosen, not for each position, where there were no drafts.
+        Up to rounding, it equals the activation of one pass over all of `ids`. Keys after a query have weight 0 in
+        `attn.pattern` and -inf in `attn.scores`. `logits` have one row per step if there were no drafts, not one per
+        position.
         """
         parts = [step[name] for step in self.steps]
         kind = tail_of(canonical(name))
@@ -77,17 +80,17 @@ class GenerationTrace(Displayed, Sequence[Trace]):
         return np.concatenate(wide, axis=2)
 
     def joined(self) -> Trace:
-        """All steps as the trace of one pass over `ids`, for what works on such a trace. Logits are left out where
-        some positions have none.
+        """All steps as one trace of a pass over `ids`, which instruments accept. `logits` are left out if some
+        positions have none.
 
-        Raises `TraceError` for a part of a generation that does not begin with the prompt.
+        Raises `TraceError` for a slice of a generation's trace that does not begin with the prompt.
         """
         first = self.steps[0]
         if first.start:
             raise TraceError("steps that do not begin with the prompt are not the trace of a text")
-        of_all = all(step["logits"].shape[1] == len(step.ids) for step in self.steps if "logits" in step)
+        has_all_logits = all(step["logits"].shape[1] == len(step.ids) for step in self.steps if "logits" in step)
         return Trace(
-            {name: self.whole(name) for name in self.names if name != "logits" or of_all},
+            {name: self.whole(name) for name in self.names if name != "logits" or has_all_logits},
             first.of,
             ids=self.ids,
             tokens=self.tokens,

@@ -1,4 +1,4 @@
-"""Hooks: functions that read activations of a pass, or replace them."""
+"""Hooks: functions that read or replace activations of a forward pass."""
 
 from __future__ import annotations
 
@@ -18,91 +18,93 @@ from pellucid.lens.names import activation_names, select
 from pellucid.lens.sites import visited
 from pellucid.reference.model import GPT2LMHeadModel
 
-# Takes an activation and its name. What it returns, or changes in place, replaces the activation; None keeps it.
+# A function of an activation and its name. It returns a replacement, or changes the activation in place and returns
+# None.
 Hook = Callable[[Tensor, str], Tensor | None]
 
 
 @contextmanager
 def hooked(model: GPT2LMHeadModel, hooks: Mapping[str, Hook]) -> Iterator[None]:
-    """Run hooks in every pass of a model that this context starts, until the block ends.
+    """Run hooks in every pass of a model inside the `with` block.
 
-    hooks: functions by name or pattern (see `pellucid.lens.names.select`). Several that match one activation run in the
-        order of the mapping, each on what the previous one left; those of an outer block run before an inner one's.
+    hooks: functions by name or pattern (see `pellucid.lens.names.select`). Several hooks on one activation run in the
+        order of the mapping, each on the result of the previous one. Hooks of an outer block run before those of an
+        inner one.
 
-    The block is bound to its context: other threads and asyncio tasks, which run the same model meanwhile, do not run
-    its hooks. A task that is created inside the block inherits them, a thread does not.
+    The hooks are bound to the current context (`contextvars`). Other threads and asyncio tasks that run the same model
+    do not run them. A task that is created inside the block inherits them, a thread does not.
 
     Raises `ActivationNameError` for a name that matches nothing and `HookError` for a hook that is not callable. A pass
-    raises `HookError` where a hook returns what cannot replace the activation, or is on scores or a pattern while
-    another attention, which has neither, stands in for the model's own.
+    raises `HookError` if a hook returns a value that cannot replace the activation, and if a hook is on attention
+    scores or a pattern while a training attention, which computes neither, replaces the model's own.
     """
-    block = _Block(model, _by_name(model, hooks))
+    scope = _HookScope(model, _by_name(model, hooks))
     _call_through_context(model)
-    _BLOCKS.set((*_BLOCKS.get(), block))
+    _SCOPES.set((*_SCOPES.get(), scope))
     try:
         yield
     finally:
-        _BLOCKS.set(tuple(other for other in _BLOCKS.get() if other is not block))
+        _SCOPES.set(tuple(other for other in _SCOPES.get() if other is not scope))
 
 
 def with_hooks(model: GPT2LMHeadModel, hooks: Mapping[str, Hook]) -> GPT2LMHeadModel:
-    """A copy of the model, over the same weights, that runs these hooks in every pass, after those of the context.
+    """A copy of the model that shares its weights and runs these hooks in every pass, after those of the context.
 
-    Hooks and errors are those of `hooked`. One thread may run the copy at a time.
+    Hooks and errors are those of `hooked`. The copy is not thread-safe.
     """
-    return _Block(model, _by_name(model, hooks)).applied_to(model_here(model))
+    return _HookScope(model, _by_name(model, hooks)).applied_to(model_in_context(model))
 
 
-def model_here(model: GPT2LMHeadModel) -> GPT2LMHeadModel:
-    """The model as the current context runs it: a copy with the hooks of the blocks that are open here, or itself."""
-    here = model
-    for block in _BLOCKS.get():
-        if block.model is model:
-            here = block.applied_to(here)
-    return here
+def model_in_context(model: GPT2LMHeadModel) -> GPT2LMHeadModel:
+    """The model with the hooks of the current context: a copy that runs them, or the model itself if there are none."""
+    with_scopes = model
+    for scope in _SCOPES.get():
+        if scope.model is model:
+            with_scopes = scope.applied_to(with_scopes)
+    return with_scopes
 
 
 @dataclass(frozen=True, eq=False)
-class _Block:
-    """The hooks of one `with hooked(...)`, by the names of their activations."""
+class _HookScope:
+    """The hooks of one `with hooked(...)` block, by activation name."""
 
     model: GPT2LMHeadModel
     hooks: Mapping[str, Sequence[Hook]]
 
     def applied_to(self, model: GPT2LMHeadModel) -> GPT2LMHeadModel:
         visits = {name: partial(_run_all, several) for name, several in self.hooks.items()}
-        return visited(model, visits, unseen=self._unseen)
+        return visited(model, visits, not_computed=self._not_computed)
 
-    def _unseen(self, name: str, why: str) -> HookError:
-        return HookError(f"the hook {_name_of(self.hooks[name][0])} on {name} cannot run: {why}")
+    def _not_computed(self, name: str, reason: str) -> HookError:
+        return HookError(f"the hook {_name_of(self.hooks[name][0])} on {name} cannot run: {reason}")
 
 
-# The open blocks of the current context, outermost first.
-_BLOCKS: ContextVar[tuple[_Block, ...]] = ContextVar("pellucid_hooks", default=())
+# The open `with` blocks of the current context, outermost first.
+_SCOPES: ContextVar[tuple[_HookScope, ...]] = ContextVar("pellucid_hooks", default=())
 
 _INSTALLING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class _ContextualCall:
-    """Calls a module of a model: the context's copy of it where hooks are open, else the module itself."""
+    """Calls a module of a model, or the module's copy with hooks if the current context has any."""
 
     model: GPT2LMHeadModel
     name: str
     call: Callable[..., Any]
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        here = model_here(self.model)
-        call = self.call if here is self.model else here.get_submodule(self.name)
+        model = model_in_context(self.model)
+        call = self.call if model is self.model else model.get_submodule(self.name)
         return call(*arguments, **named)
 
 
 def _call_through_context(model: GPT2LMHeadModel) -> None:
-    """Route every direct call of a model and its modules through the caller's context.
+    """Make every direct call of a model and its modules run the hooks of the caller's context.
 
-    The route is stored where torch stores a module's compiled call, which it prefers to the module's own and leaves out
-    of copies and pickles. It is set by one assignment and stays, so that a thread that runs the model meanwhile never
-    meets half a change.
+    `_ContextualCall` is stored in `_compiled_call_impl`. `nn.Module.__call__` prefers this attribute, and torch leaves
+    it out of copies and pickles. One assignment sets it, and it is never removed: a thread that runs the model at the
+    same time never sees a partial change.
     """
     with _INSTALLING:
         for name, module in model.named_modules():
@@ -112,11 +114,11 @@ def _call_through_context(model: GPT2LMHeadModel) -> None:
 
 
 def _by_name(model: GPT2LMHeadModel, hooks: Mapping[str, Hook]) -> dict[str, list[Hook]]:
-    """The hooks of each activation."""
+    """The hooks of each activation, by its full name."""
     by_name: dict[str, list[Hook]] = {}
     for pattern, hook in hooks.items():
         if not callable(hook):
-            raise HookError(f"the hook on {pattern!r} is {hook!r}: a hook is a function of an activation and its name")
+            raise HookError(f"the hook on {pattern!r} is {hook!r}; it must be a function of an activation and its name")
         for name in select(pattern, activation_names(model.config.n_layer)):
             by_name.setdefault(name, []).append(hook)
     return by_name
@@ -131,19 +133,19 @@ def _run_all(hooks: Sequence[Hook], activation: Tensor, name: str) -> Tensor | N
 
 
 def _run(hook: Hook, activation: Tensor, name: str) -> Tensor | None:
-    """What a hook replaces an activation by, or None."""
+    """The replacement that a hook returns or makes in place; None if it leaves the activation unchanged."""
     grad = torch.is_grad_enabled()
-    # Outside of inference mode a tensor counts its changes, and the hook may keep it and compute with it.
+    # Outside inference mode, a tensor has a version counter, and the hook may store it and compute with it.
     with torch.inference_mode(False), torch.set_grad_enabled(grad):
-        own = activation.clone()
-        version = own._version
+        copy = activation.clone()
+        version = copy._version
         try:
-            replacement = hook(own, name)
+            replacement = hook(copy, name)
         except BaseException as error:
             error.add_note(f"raised by the hook {_name_of(hook)} on {name}")
             raise
         if replacement is None:
-            return own if own._version != version else None
+            return copy if copy._version != version else None
     _check(replacement, activation, hook, name)
     return replacement
 
@@ -151,9 +153,11 @@ def _run(hook: Hook, activation: Tensor, name: str) -> Tensor | None:
 def _check(replacement: object, activation: Tensor, hook: Hook, name: str) -> None:
     said = f"the hook {_name_of(hook)} on {name} returned"
     if not isinstance(replacement, Tensor):
-        raise HookError(f"{said} {type(replacement).__name__}; a hook returns a tensor, or None to leave things as is")
+        raise HookError(f"{said} {type(replacement).__name__}; it must return a tensor, or None to keep the activation")
     if replacement.shape != activation.shape:
-        raise HookError(f"{said} the shape {list(replacement.shape)}; the activation has {list(activation.shape)}")
+        raise HookError(
+            f"{said} a tensor of shape {list(replacement.shape)}; the activation has shape {list(activation.shape)}"
+        )
     if replacement.dtype != activation.dtype:
         raise HookError(f"{said} {replacement.dtype}; the activation is {activation.dtype}")
     if replacement.device != activation.device:

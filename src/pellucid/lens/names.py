@@ -1,8 +1,8 @@
-"""The names of activations: which there are, how they are selected, what shapes they have.
+"""The names of activations, their selection by pattern, and their shapes.
 
-Names are TransformerLens's, shortened: `blocks.0.attn.pattern` for `blocks.0.attn.hook_pattern`, which is
-understood too. Sizes in the shapes: batch, seq (the tokens of the pass), total (those and what the cache holds),
-n_embd, n_head, head_dim, inner, vocab.
+Names are TransformerLens's without `hook_`: `blocks.0.attn.pattern` for `blocks.0.attn.hook_pattern`. Both spellings
+are accepted. Sizes in the shapes: batch, seq (tokens of the pass), total (seq plus the tokens in the cache), n_embd,
+n_head, head_dim, inner, vocab.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from fnmatch import fnmatchcase
 from pellucid.config import GPT2Config
 from pellucid.errors import ActivationNameError
 
-# What is asked for: every activation, one name or pattern, or several.
+# A selection of activations: one name or pattern, several, or None for all.
 Names = str | Iterable[str] | None
 
 BEFORE_BLOCKS = ("embed", "pos_embed")
-# Of each block, in the order in which a pass computes them.
+# In each block, in the order of computation.
 IN_BLOCK = (
     "resid_pre",
     "ln1.normalized",
@@ -68,7 +68,7 @@ def _vocab(config: GPT2Config, seq: int, total: int) -> tuple[int, ...]:
     return seq, config.vocab_size
 
 
-# Everything that is not named here has the stream's shape.
+# Every other activation has the shape of the residual stream.
 _SHAPES: dict[str, _Size] = {
     **dict.fromkeys(("attn.q", "attn.k", "attn.v", "attn.z"), _heads),
     **dict.fromkeys(("attn.scores", "attn.pattern"), _square),
@@ -77,18 +77,18 @@ _SHAPES: dict[str, _Size] = {
     "logits": _vocab,
 }
 
-# TransformerLens's names that do not become ours by leaving out "hook_".
+# TransformerLens's names that differ from ours in more than the prefix "hook_".
 _ALIASES = {"hook_attn_scores": "scores", "hook_attn_out": "attn.out", "hook_mlp_out": "mlp.out"}
 
 
 def activation_names(n_layer: int) -> tuple[str, ...]:
-    """Every name of a model with so many blocks, in the order in which a pass computes them."""
+    """All names of a model with `n_layer` blocks, in the order of computation."""
     blocks = (f"blocks.{layer}.{tail}" for layer in range(n_layer) for tail in IN_BLOCK)
     return (*BEFORE_BLOCKS, *blocks, *AFTER_BLOCKS)
 
 
 def is_name(name: str, n_layer: int) -> bool:
-    """Whether a name, in our spelling, is one of a model with so many blocks."""
+    """Whether a canonical name exists in a model with `n_layer` blocks."""
     match = re.fullmatch(r"blocks\.(0|[1-9]\d{0,8})\.(.+)", name)
     if match is None:
         return name in BEFORE_BLOCKS or name in AFTER_BLOCKS
@@ -96,7 +96,7 @@ def is_name(name: str, n_layer: int) -> bool:
 
 
 def canonical(name: str) -> str:
-    """A name or pattern in our spelling, where it is in TransformerLens's."""
+    """The canonical spelling of a name or pattern, which may be in TransformerLens's spelling."""
     head, dot, last = name.rpartition(".")
     if not last.startswith("hook_"):
         return name
@@ -104,40 +104,43 @@ def canonical(name: str) -> str:
 
 
 def tail_of(name: str) -> str:
-    """A name without its block: "attn.pattern" of "blocks.3.attn.pattern"."""
+    """The name within the block: "attn.pattern" for "blocks.3.attn.pattern"."""
     return name.split(".", 2)[2] if name.startswith("blocks.") else name
 
 
 def layer_of(name: str) -> int | None:
-    """The number of a name's block; None outside of blocks."""
+    """The block's index; None for an activation outside the blocks."""
     return int(name.split(".", 2)[1]) if name.startswith("blocks.") else None
 
 
 def shape_of(name: str, config: GPT2Config, seq: int, total: int | None = None, batch: int = 1) -> tuple[int, ...]:
-    """The shape of an activation in a pass over `seq` tokens that see `total`, themselves included."""
+    """The shape of an activation in a pass over `seq` tokens.
+
+    total: keys that the tokens attend to, their own included; default: `seq`.
+    """
     size = _SHAPES.get(tail_of(name), _stream)
     return batch, *size(config, seq, seq if total is None else total)
 
 
 def size_of(names: Iterable[str], config: GPT2Config, seq: int, total: int | None = None, batch: int = 1) -> int:
-    """How many numbers activations hold together."""
+    """The total number of elements in the named activations."""
     return sum(math.prod(shape_of(name, config, seq, total, batch)) for name in names)
 
 
 def select(names: Names, known: Sequence[str]) -> tuple[str, ...]:
-    """The names among `known` that are asked for, in the order of `known`.
+    """The names in `known` that `names` selects, in the order of `known`.
 
-    names: exact names; globs ("blocks.*.attn.pattern", "blocks.[01].*"); or what follows the block, for all blocks
-        ("resid_post", "attn.*"). TransformerLens's spellings are understood. None selects everything.
+    names: exact names; globs ("blocks.*.attn.pattern", "blocks.[01].*"); or names within a block, which select it in
+        all blocks ("resid_post", "attn.*"). TransformerLens's spellings are accepted. None selects everything.
 
-    Raises `ActivationNameError` for a name or pattern that fits nothing, with the nearest that does.
+    Raises `ActivationNameError` for a name or pattern that matches nothing, and suggests the nearest names.
     """
     if names is None:
         return tuple(known)
     chosen: set[str] = set()
     for pattern in [names] if isinstance(names, str) else names:
         if not isinstance(pattern, str):
-            raise ActivationNameError(f"{pattern!r} is no activation name: names are strings")
+            raise ActivationNameError(f"{pattern!r} is not an activation name: names are strings")
         wanted = canonical(pattern)
         found = {name for name in known if fnmatchcase(name, wanted) or fnmatchcase(tail_of(name), wanted)}
         if not found:
@@ -147,7 +150,7 @@ def select(names: Names, known: Sequence[str]) -> tuple[str, ...]:
 
 
 def _unknown(pattern: str, known: Sequence[str]) -> str:
-    """What to say of a name or pattern that fits none of the known ones."""
+    """The error message for a name or pattern that matches nothing."""
     said = f"there is no activation {pattern!r}"
     layers = {layer for name in known if (layer := layer_of(name)) is not None}
     tails = list(dict.fromkeys(map(tail_of, known)))
@@ -155,7 +158,7 @@ def _unknown(pattern: str, known: Sequence[str]) -> str:
     if within and layers and within[2] in tails:
         return f"{said}: the blocks are {_ranges(layers)}"
     block, wanted = (f"blocks.{within[1]}.", within[2]) if within else ("", canonical(pattern))
-    # A part of a name is near to the names that end in it.
+    # "pattern" suggests "attn.pattern".
     near = [tail for tail in tails if tail.endswith(f".{wanted}")]
     if not near:
         spelled = {tail.lower(): tail for tail in tails}

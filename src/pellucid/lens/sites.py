@@ -1,7 +1,7 @@
-"""Where each activation is computed in the reference model, and how it is read or replaced there.
+"""The places in the reference model where each activation is computed, and how it is read or replaced there.
 
-The model's code has no provisions for this. A copy of the model's modules, over the same weights, gets torch's hooks
-and a softmax that shows its input; the model itself is never changed.
+The model's own code has no support for this. A copy of its modules, which shares the weights, gets torch's module hooks
+and a wrapped softmax. The model itself is never changed.
 """
 
 from __future__ import annotations
@@ -17,49 +17,57 @@ from pellucid.errors import PellucidError, TraceError
 from pellucid.reference.model import GPT2Attention, GPT2Block, GPT2LMHeadModel
 from pellucid.reference.module_copy import module_copy
 
-# Makes the error for an activation that is visited but not computed, from its name and the reason.
-Unseen = Callable[[str, str], PellucidError]
+# Makes the error for an activation that a pass does not compute, from its name and the reason.
+NotComputed = Callable[[str, str], PellucidError]
 
-# Takes an activation, in the shape its name stands for, and the name; returns a replacement, or None to keep it.
+# A function of an activation, in the shape of `names.shape_of`, and its name. It returns a replacement, or None to keep
+# the activation.
 Visit = Callable[[Tensor, str], Tensor | None]
 
 
 _OTHER_ATTENTION = (
-    "another attention stands in for the model's own, as in training, and has no scores and no pattern "
-    "(pellucid.training.attention.use_reference_attention takes it away)"
+    "another attention replaces the model's own, as in training, and it computes no scores and no pattern "
+    "(pellucid.training.attention.use_reference_attention restores the model's own)"
 )
 
 
-def not_computed(name: str, why: str) -> TraceError:
-    return TraceError(f"the pass does not compute {name}: {why}")
+def _not_computed(name: str, reason: str) -> TraceError:
+    return TraceError(f"the pass does not compute {name}: {reason}")
 
 
 def visited(
-    model: GPT2LMHeadModel, visits: Mapping[str, Visit], *, in_path: bool = False, unseen: Unseen = not_computed
+    model: GPT2LMHeadModel,
+    visits: Mapping[str, Visit],
+    *,
+    in_path: bool = False,
+    not_computed: NotComputed = _not_computed,
 ) -> GPT2LMHeadModel:
     """A copy of the model that shares its weights and calls these visits in every pass.
 
-    visits: by canonical name. They run after the hooks and visits that the model has already, on what those leave.
-    in_path: compute later values from the very tensors that were visited, also where these are rearranged ones, so
-        that autograd can reach them. The values stay the same to the bit.
-    unseen: the error of a pass in which another attention than the model's own runs, which has no scores or pattern.
+    visits: by canonical name. They run after the hooks and visits that the model already has, on their results.
+    in_path: compute later activations from the visited tensors, which may be views or permutations of the model's own,
+        so that autograd can differentiate by them. The values stay bitwise equal.
+    not_computed: makes the error of a pass in which a training attention, which has no scores and no pattern, replaces
+        the model's own.
 
-    One thread may run the copy at a time; each thread makes its own.
+    The copy is not thread-safe: each thread makes its own.
     """
     copy = module_copy(model)
-    _Sites(copy, visits, in_path, unseen).register()
+    _Sites(copy, visits, in_path, not_computed).register()
     return copy
 
 
 class _Sites:
-    """Registers visits on a copy of a model that nobody else runs."""
+    """Registers visits on a copy of a model."""
 
-    def __init__(self, model: GPT2LMHeadModel, visits: Mapping[str, Visit], in_path: bool, unseen: Unseen) -> None:
+    def __init__(
+        self, model: GPT2LMHeadModel, visits: Mapping[str, Visit], in_path: bool, not_computed: NotComputed
+    ) -> None:
         self.model = model
         self.visits = visits
         self.in_path = in_path
-        self.unseen = unseen
-        self.visited: set[str] = set()  # since the attention that runs was entered
+        self.not_computed = not_computed
+        self.visited: set[str] = set()  # names visited in the current attention's pass
 
     def register(self) -> None:
         transformer = self.model.transformer
@@ -78,18 +86,18 @@ class _Sites:
         self._output("logits", self.model.lm_head)
 
     def _visit(self, name: str, activation: Tensor) -> Tensor | None:
-        """The activation's replacement, or None."""
+        """Call a visit. Returns the activation's replacement, or None."""
         self.visited.add(name)
         replacement = self.visits[name](activation, name)
         return activation if replacement is None and self.in_path else replacement
 
     def _output(self, name: str, module: nn.Module) -> None:
-        """An activation that a module returns."""
+        """Visit a module's output."""
         if name in self.visits:
             module.register_forward_hook(lambda _module, _inputs, out: self._visit(name, out))
 
     def _block(self, prefix: str, block: GPT2Block) -> None:
-        """The stream: before a block, between its halves, and after it."""
+        """Visit the residual stream before a block, between attention and MLP, and after the block."""
         pre, mid, post = (f"{prefix}.{name}" for name in ("resid_pre", "resid_mid", "resid_post"))
 
         def enter(_block: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any] | None:
@@ -100,7 +108,7 @@ class _Sites:
             return ((replacement, *inputs[1:]), named) if inputs else ((), {**named, "hidden_states": replacement})
 
         def between(_norm: nn.Module, inputs: tuple[Tensor]) -> None:
-            # The block adds the MLP's output to the tensor that the norm is given, so this one is changed in place.
+            # The block adds the MLP's output to the layer norm's input, so the input is changed in place.
             replacement = self._visit(mid, inputs[0])
             if replacement is not None and replacement is not inputs[0]:
                 inputs[0].copy_(replacement)
@@ -117,6 +125,7 @@ class _Sites:
             block.register_forward_hook(leave)
 
     def _attention(self, prefix: str, block: GPT2Block) -> None:
+        """Visit the activations of a block's attention."""
         attention = block.attn
         heads = (attention.n_head, attention.head_dim)
         parts = [f"{prefix}.{name}" for name in "qkv"]
@@ -133,31 +142,31 @@ class _Sites:
             return torch.stack(kept, dim=2).flatten(2)
 
         def score(computed: Tensor) -> Tensor:
-            smallest = torch.finfo(computed.dtype).min  # what the model gives to keys that a query may not see
+            smallest = torch.finfo(computed.dtype).min  # the model's score of masked keys
             replacement = self._visit(scores, computed.masked_fill(computed == smallest, -torch.inf))
             return computed if replacement is None else replacement.clamp(min=smallest)
 
         def gather(_module: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
-            replacement = self._visit(z, _apart(inputs[0], heads))
+            replacement = self._visit(z, _split_heads(inputs[0], heads))
             return None if replacement is None else replacement.flatten(2)
 
         def project(_module: nn.Module, inputs: tuple[Tensor], out: Tensor) -> Tensor | None:
-            # An earlier visit may have replaced the results, which cannot be told from their sum.
+            # An earlier visit may have replaced the results. They cannot be recovered from their sum.
             of_heads = getattr(out, "of_heads", None)
             if of_heads is None:
                 weight = attention.c_proj.weight.view(*heads, -1)  # [n_head, head_dim, n_embd]
-                of_heads = torch.einsum("bshd,hde->bshe", _apart(inputs[0], heads), weight)
+                of_heads = torch.einsum("bshd,hde->bshe", _split_heads(inputs[0], heads), weight)
             replacement = self._visit(result, of_heads)
             if replacement is None:
                 return None
             summed = replacement.sum(dim=2) + attention.c_proj.bias  # [batch, seq, n_embd]
             if replacement is of_heads:
-                # The sum rounds otherwise than the product: use its gradient and the product's value.
+                # The sum and the product round differently: take the gradient of the sum, the value of the product.
                 summed = out.detach() + (summed - summed.detach())
             summed.of_heads = replacement  # type: ignore[attr-defined]
             return summed
 
-        self._within(attention, [name for name in (scores, f"{prefix}.pattern") if name in self.visits])
+        self._check_computed(attention, [name for name in (scores, f"{prefix}.pattern") if name in self.visits])
         if self.visits.keys() & set(parts):
             attention.c_attn.register_forward_hook(split)
         if scores in self.visits:
@@ -169,8 +178,8 @@ class _Sites:
             attention.c_proj.register_forward_hook(project)
         self._output(f"{prefix}.out", attention.resid_dropout)
 
-    def _within(self, attention: GPT2Attention, names: Sequence[str]) -> None:
-        """Raise where the attention runs and one of these activations is not visited."""
+    def _check_computed(self, attention: GPT2Attention, names: Sequence[str]) -> None:
+        """Make a pass of the attention raise if it does not compute one of these activations."""
 
         def begin(_attention: nn.Module, _inputs: Any) -> None:
             self.visited.clear()
@@ -178,7 +187,7 @@ class _Sites:
         def end(_attention: nn.Module, _inputs: Any, _out: Any) -> None:
             for name in names:
                 if name not in self.visited:
-                    raise self.unseen(name, _OTHER_ATTENTION)
+                    raise self.not_computed(name, _OTHER_ATTENTION)
 
         if names:
             attention.register_forward_pre_hook(begin)
@@ -187,7 +196,7 @@ class _Sites:
 
 @dataclass(frozen=True)
 class _VisitedSoftmax:
-    """Replaces an attention's softmax, which is a method and has no hooks of torch's: visits the scores first."""
+    """Wraps an attention's softmax and visits the scores first. torch has no hooks for it, as it is not a module."""
 
     softmax: Callable[[Tensor], Tensor]
     visits: tuple[Callable[[Tensor], Tensor], ...] = ()
@@ -204,13 +213,14 @@ def _visit_scores(attention: GPT2Attention, visit: Callable[[Tensor], Tensor]) -
     attention.softmax = replace(before, visits=(*before.visits, visit))  # type: ignore[method-assign]
 
 
-def _apart(together: Tensor, heads: tuple[int, int]) -> Tensor:
-    """[batch, seq, n_embd] as [batch, seq, n_head, head_dim]."""
-    return together.view(*together.shape[:-1], *heads)
+def _split_heads(merged: Tensor, heads: tuple[int, int]) -> Tensor:
+    """View [batch, seq, n_embd] as [batch, seq, n_head, head_dim]."""
+    return merged.view(*merged.shape[:-1], *heads)
 
 
 def first_hooked_block(model: GPT2LMHeadModel) -> int | None:
-    """The first block in which hooks run, of whatever origin; n_layer for none, None for hooks before the blocks."""
+    """The index of the first block with hooks, torch's own included; n_layer for none, None for hooks before the
+    blocks."""
     transformer = model.transformer
     before = (model, transformer, transformer.wte, transformer.wpe, transformer.drop)
     if any(map(_has_hooks, before)):

@@ -1,4 +1,4 @@
-"""A trace: the activations of one pass, by name."""
+"""A trace: the activations of one forward pass, by name."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 class Trace(Displayed, Mapping[str, FloatArray]):
-    """The activations of one pass over one text: a mapping from their names to arrays, in the order of the pass.
+    """The activations of one forward pass over one text: a mapping from names to arrays, in the order of computation.
 
-    `trace["blocks.0.attn.pattern"]` is a float32 array that cannot be written to, with a batch axis of 1 in front;
-    TransformerLens's spellings of names are understood.
+    `trace["blocks.0.attn.pattern"]` is a read-only float32 array with a batch axis of size 1 in front.
+    TransformerLens's spellings of names are accepted.
 
-    of: the traced model; `config`, `model_name`, `precision` and `tokenizer` are its. The reference engine computed in
-    float32, or in the torch engine's own type, with the weights as they are stored in this precision.
-    ids, tokens: what the pass read, as ids and as pieces of text (None without a tokenizer). start: the position of the
-    first of them. value: what gradients are of.
+    of: the traced model. `config`, `model_name`, `precision` and `tokenizer` are taken from it. The reference engine
+    computes in float32, or in the torch engine's precision, with weights rounded to `precision`.
+    ids, tokens: the tokens of the pass, as ids and as pieces of text (None without a tokenizer). start: the position of
+    the first token. value: the number that was differentiated; None without gradients.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Trace(Displayed, Mapping[str, FloatArray]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The activations it holds, in the order of the pass."""
+        """The names of the activations, in the order of computation."""
         return tuple(self._activations)
 
     @property
@@ -73,27 +73,33 @@ class Trace(Displayed, Mapping[str, FloatArray]):
         return self.of.model
 
     def piece(self, token: int) -> str | None:
-        """An id's text, bytes that are only part of a character written out; None without a tokenizer."""
+        """A token's text, with the bytes of incomplete characters escaped; None without a tokenizer."""
         return None if self.tokenizer is None else self.tokenizer.display_token(token)
 
     def token_id(self, token: str | int) -> int:
-        """A token's id, from its text or itself. Raises `OptionError` for a text that is not one token, or no id."""
+        """The id of a token that is given as text or as an id.
+
+        Raises `OptionError` for a text that is not exactly one token and for an id beyond the vocabulary.
+        """
         return token_id(token, self.config.vocab_size, self.tokenizer)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that its activations and gradients take."""
+        """The size of the activations and gradients in bytes."""
         return sum(int(held.nbytes) for part in (self._activations, self._gradients) for held in part.values())
 
     def __getitem__(self, name: str) -> FloatArray:
         return _array(self._held(self._activations, name))
 
     def tensor(self, name: str) -> Tensor:
-        """An activation in torch: of the model's own number type and on its device, or on the CPU once loaded."""
+        """An activation as a torch tensor, in the model's dtype and on its device.
+
+        A trace that was loaded from a file gives float32 tensors on the CPU.
+        """
         return _tensor(self._held(self._activations, name))
 
     def gradient(self, name: str) -> FloatArray:
-        """The gradient of `value` by an activation, in the activation's shape; float32.
+        """The gradient of `value` with respect to an activation: float32, in the activation's shape.
 
         Raises `TraceError` for a trace that was made without gradients.
         """
@@ -102,8 +108,8 @@ class Trace(Displayed, Mapping[str, FloatArray]):
         return _array(self._held(self._gradients, name))
 
     def stack(self, tail: str) -> FloatArray:
-        """One activation of all blocks that the trace holds it of, in one array: `stack("attn.pattern")` is
-        [layers, batch, n_head, seq, total]."""
+        """One activation of every block in the trace, stacked: `stack("attn.pattern")` is [layers, batch, n_head, seq,
+        total]."""
         names = [name for name in select(tail, self.names) if layer_of(name) is not None]
         kinds = {tail_of(name) for name in names}
         if len(kinds) != 1:
@@ -119,7 +125,7 @@ class Trace(Displayed, Mapping[str, FloatArray]):
     def __len__(self) -> int:
         return len(self._activations)
 
-    # A trace is itself and no other: comparing arrays by their numbers is the caller's to ask for.
+    # Traces compare by identity: `Mapping` would compare arrays, whose == gives an array.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
@@ -130,9 +136,10 @@ class Trace(Displayed, Mapping[str, FloatArray]):
         return f"{of}: {size}{gradients} (reference engine, {self.precision} weights)"
 
     def save(self, path: str | Path) -> None:
-        """Write it to a safetensors file, as float32; a write that fails leaves the file as it was.
+        """Write the trace to a safetensors file, as float32. The write is atomic: a failure leaves an existing file
+        unchanged.
 
-        Raises `TraceError` where the file cannot be written.
+        Raises `PellucidError` if the file cannot be written.
         """
         from pellucid.lens.trace_file import write_trace
 
@@ -140,22 +147,26 @@ class Trace(Displayed, Mapping[str, FloatArray]):
 
     @classmethod
     def load(cls, path: str | Path, model: Any = None, *, names: Names = None) -> Self:
-        """Read what `save` wrote.
+        """Read a trace that `save` wrote.
 
-        model: the `LanguageModel` or `GPT2LMHeadModel` that was traced, for what needs its weights. names: which
-            activations to read.
+        model: the `LanguageModel` or `GPT2LMHeadModel` that was traced; instruments that need weights use it. names:
+            the activations to read; default: all.
 
-        Raises `TraceError` for a file that is not whole, is no trace, or is not of this model.
+        Raises `TraceError` for a file that is damaged or not a trace, and for a model of another configuration.
         """
         from pellucid.lens.trace_file import read_trace
 
         return read_trace(cls, Path(path), model, names)
 
     def logit_lens(self, token: str | int | Sequence[int] | None = None, top: int = 5) -> LogitLens:
-        """What each layer's stream says, read through the final layer norm and the head (nostalgebraist, 2020).
+        """The logit lens: the final layer norm and the head applied to the residual stream after each block
+        (nostalgebraist, 2020).
 
-        token: the token to follow through the layers, or ids, one a position; what the model predicts unless given.
-        top: how many of the likeliest tokens to keep. See `pellucid.lens.instruments.logit_lens.logit_lens`.
+        token: the token to follow through the layers, or one id per position; default: the model's prediction at each
+            position.
+        top: how many of the likeliest tokens to keep.
+
+        See `pellucid.lens.instruments.logit_lens.logit_lens`.
         """
         from pellucid.lens.instruments.logit_lens import logit_lens
 
@@ -164,11 +175,13 @@ class Trace(Displayed, Mapping[str, FloatArray]):
     def logit_attribution(
         self, token: str | int | None = None, position: int = -1, against: str | int | None = None
     ) -> LogitAttribution:
-        """A logit, or the difference of two, as the sum of what embeddings, heads, MLPs and biases add to it directly
-        (Elhage et al., 2021).
+        """Direct logit attribution: a logit, or the difference of two, as the sum of the contributions of embeddings,
+        heads, MLPs and biases (Elhage et al., 2021).
 
-        token: whose logit; the likeliest next one unless given. position: where. against: the token whose logit is
-        subtracted. See `pellucid.lens.instruments.logit_attribution.logit_attribution`.
+        token: the token whose logit is decomposed; default: the likeliest next token. position: where the logit is
+            read. against: a token whose logit is subtracted.
+
+        See `pellucid.lens.instruments.logit_attribution.logit_attribution`.
         """
         from pellucid.lens.instruments.logit_attribution import logit_attribution
 
@@ -177,51 +190,53 @@ class Trace(Displayed, Mapping[str, FloatArray]):
     def attention(
         self, layer: int | Sequence[int] | None = None, head: int | Sequence[int] | None = None
     ) -> AttentionPatterns:
-        """The attention patterns of all layers and heads or those asked for, [layers, heads, query, key]."""
+        """The attention patterns, [layers, heads, query, key]. layer, head: default: all."""
         from pellucid.lens.instruments.attention import attention
 
         return attention(self, layer, head)
 
     def head_norms(self) -> HeadNorms:
-        """How much each head writes at each position, [layer, head, position]: the L2 norm of its `attn.result`."""
+        """The L2 norm of each head's `attn.result` at each position, [layer, head, position]."""
         from pellucid.lens.instruments.attention import head_norms
 
         return head_norms(self)
 
     def residual_norms(self) -> ResidualNorms:
-        """How long the stream is along the layers, and what attention and MLPs add to it; L2 norms at each position."""
+        """The L2 norms, at each position, of the residual stream along the layers and of the outputs of attention and
+        MLPs."""
         from pellucid.lens.instruments.attention import residual_norms
 
         return residual_norms(self)
 
     def induction_scores(self) -> HeadScores:
-        """How much each head looks at what followed the current token before, [layer, head] (Olsson et al., 2022).
+        """Each head's mean attention to the token after an earlier occurrence of the current token, [layer, head]
+        (Olsson et al., 2022).
 
-        Raises `OptionError` where no token repeats. See `pellucid.lens.instruments.head_scores.induction_scores`.
+        Raises `OptionError` if no token repeats. See `pellucid.lens.instruments.head_scores.induction_scores`.
         """
         from pellucid.lens.instruments.head_scores import induction_scores
 
         return induction_scores(self)
 
     def previous_token_scores(self) -> HeadScores:
-        """How much each head looks at the token before the current one, [layer, head] (Elhage et al., 2021)."""
+        """Each head's mean attention to the previous token, [layer, head] (Elhage et al., 2021)."""
         from pellucid.lens.instruments.head_scores import previous_token_scores
 
         return previous_token_scores(self)
 
     def duplicate_token_scores(self) -> HeadScores:
-        """How much each head looks at earlier places of the current token, [layer, head] (Wang et al., 2022).
+        """Each head's mean attention to earlier occurrences of the current token, [layer, head] (Wang et al., 2022).
 
-        Raises `OptionError` where no token repeats.
+        Raises `OptionError` if no token repeats.
         """
         from pellucid.lens.instruments.head_scores import duplicate_token_scores
 
         return duplicate_token_scores(self)
 
     def neuron(self, layer: int, index: int, top: int = 10) -> NeuronView:
-        """What an MLP's neuron says and where in the text it speaks (Geva et al., 2021).
+        """The tokens that an MLP neuron promotes and suppresses, and its activations in the text (Geva et al., 2021).
 
-        Needs `mlp.post` of its layer. See `pellucid.lens.instruments.neurons.neuron`.
+        Needs `mlp.post` of the layer. See `pellucid.lens.instruments.neurons.neuron`.
         """
         from pellucid.lens.arguments import check_neuron
         from pellucid.lens.instruments.neurons import neuron
@@ -243,7 +258,7 @@ class Trace(Displayed, Mapping[str, FloatArray]):
             return part[canonical(name)]
         except KeyError:
             pass
-        select(name, activation_names(self.config.n_layer))  # raises for a name that no model has
+        select(name, activation_names(self.config.n_layer))  # raises for a name that the model does not have
         holds = ", ".join(self.names[:3]) + (", ..." if len(self) > 3 else "")
         raise ActivationNameError(
             f"this trace does not hold {name!r}: ask for it in names (it holds {holds or 'nothing'})"

@@ -1,5 +1,7 @@
-"""Traces on disk: a safetensors file of float32 tensors by activation name, gradients under `gradient/`, and one JSON
-object in its metadata that says what was traced."""
+"""The file format of traces: safetensors, with float32 tensors by activation name and gradients under `gradient/`.
+
+One JSON object in the metadata holds the model's name and configuration, the tokens and their position.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,8 @@ AnyTrace = TypeVar("AnyTrace", bound="Trace")
 
 
 def write_trace(path: Path, trace: Trace) -> None:
-    """Write a trace; a file that was there stays unless all is written. Raises `PellucidError` for a path that cannot
-    be written."""
-    about = {
+    """Write a trace atomically. Raises `PellucidError` if the path cannot be written."""
+    metadata = {
         "version": VERSION,
         "model_name": trace.model_name,
         "precision": trace.precision,
@@ -48,7 +49,7 @@ def write_trace(path: Path, trace: Trace) -> None:
     arrays = {name: trace[name] for name in trace}
     if trace.value is not None:
         arrays |= {GRADIENT + name: trace.gradient(name) for name in trace}
-    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(about)}}
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: json.dumps(metadata)}}
     offset = 0
     for name, array in arrays.items():
         header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
@@ -64,37 +65,37 @@ def write_trace(path: Path, trace: Trace) -> None:
 
 
 def read_trace(kind: type[AnyTrace], path: Path, model: Any, names: Names) -> AnyTrace:
-    """Read a trace, or of its activations those that are asked for; `Trace.load` says what is raised."""
+    """Read the selected activations of a trace. Raises what `Trace.load` raises."""
     try:
         stored = read_safetensors(path)
-        about = _About.of(read_safetensors_metadata(path))
-        held = [name for name in stored if not name.startswith(GRADIENT)]
+        metadata = _Metadata.parse(read_safetensors_metadata(path))
+        activations = [name for name in stored if not name.startswith(GRADIENT)]
         for name, tensor in stored.items():
-            about.check(name, tensor)
-        reference, tokenizer = _model_of(model, about.config)
-        chosen = select(names, held)
+            metadata.check(name, tensor)
+        reference, tokenizer = _model_and_tokenizer(model, metadata.config)
+        chosen = select(names, activations)
         return kind(
             {name: stored[name].read() for name in chosen},
-            TracedModel(about.config, reference, about.model_name, about.precision, tokenizer),
-            ids=about.ids,
-            tokens=about.tokens,
-            start=about.start,
-            gradients=_gradients(stored, chosen) if about.value is not None else None,
-            value=about.value,
+            TracedModel(metadata.config, reference, metadata.model_name, metadata.precision, tokenizer),
+            ids=metadata.ids,
+            tokens=metadata.tokens,
+            start=metadata.start,
+            gradients=_gradients(stored, chosen) if metadata.value is not None else None,
+            value=metadata.value,
         )
-    except CheckpointError as error:  # it names the file
+    except CheckpointError as error:  # its message names the file
         raise TraceError(str(error)) from error
-    except (_NoTraceError, ConfigError) as error:
-        raise TraceError(f"{path} is no trace that can be read: {error}") from error
+    except (_InvalidTraceError, ConfigError) as error:
+        raise TraceError(f"{path} is not a valid trace: {error}") from error
 
 
-class _NoTraceError(Exception):
-    """What is wrong with a file that is a whole safetensors file."""
+class _InvalidTraceError(Exception):
+    """A valid safetensors file is not a valid trace. The message gives the reason without the path."""
 
 
 @dataclass(frozen=True)
-class _About:
-    """What a file says of what was traced."""
+class _Metadata:
+    """The metadata of a trace's file, validated."""
 
     config: GPT2Config
     ids: list[int]
@@ -105,60 +106,61 @@ class _About:
     value: float | None
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str]) -> _About:
-        said = metadata.get(METADATA_KEY)
-        if not isinstance(said, str):
-            raise _NoTraceError(f'its metadata has no "{METADATA_KEY}"; Trace.save writes one')
+    def parse(cls, metadata: Mapping[str, str]) -> _Metadata:
+        encoded = metadata.get(METADATA_KEY)
+        if not isinstance(encoded, str):
+            raise _InvalidTraceError(f'its metadata has no "{METADATA_KEY}"; Trace.save writes one')
         try:
-            about = json.loads(said)
+            fields = json.loads(encoded)
         except (ValueError, RecursionError) as error:
-            raise _NoTraceError(f'"{METADATA_KEY}" in its metadata is not valid JSON: {error}') from error
-        if not isinstance(about, dict) or about.get("version") != VERSION:
-            version = about.get("version") if isinstance(about, dict) else None
-            raise _NoTraceError(f"it is of version {version!r}; this is the reader of version {VERSION}")
+            raise _InvalidTraceError(f'"{METADATA_KEY}" in its metadata is not valid JSON: {error}') from error
+        if not isinstance(fields, dict) or fields.get("version") != VERSION:
+            version = fields.get("version") if isinstance(fields, dict) else None
+            raise _InvalidTraceError(f"its version is {version!r}; this reader supports version {VERSION}")
         return cls(
-            config=GPT2Config.from_dict(_field(about, "config", dict)),
-            ids=_list(about, "ids", int),
-            tokens=_list(about, "tokens", str, type(None)),
-            start=_field(about, "start", int),
-            model_name=_field(about, "model_name", str, type(None)),
-            precision=_field(about, "precision", str),
-            value=_field(about, "value", float, int, type(None)),
-        )._consistent()
+            config=GPT2Config.from_dict(_field(fields, "config", dict)),
+            ids=_list(fields, "ids", int),
+            tokens=_list(fields, "tokens", str, type(None)),
+            start=_field(fields, "start", int),
+            model_name=_field(fields, "model_name", str, type(None)),
+            precision=_field(fields, "precision", str),
+            value=_field(fields, "value", float, int, type(None)),
+        )._validated()
 
-    def _consistent(self) -> _About:
+    def _validated(self) -> _Metadata:
         if len(self.tokens) != len(self.ids):
-            raise _NoTraceError(f"it has {len(self.ids)} ids and {len(self.tokens)} tokens")
+            raise _InvalidTraceError(f"it has {len(self.ids)} ids and {len(self.tokens)} tokens")
         if wrong := [token for token in self.ids if not 0 <= token < self.config.vocab_size]:
-            raise _NoTraceError(f"it has id {wrong[0]}, which its model has no row for")
+            raise _InvalidTraceError(f"it has id {wrong[0]}; its model's ids are 0 to {self.config.vocab_size - 1}")
         if self.start < 0 or self.start + len(self.ids) > self.config.n_positions:
-            raise _NoTraceError(f"its tokens do not fit in its model's {self.config.n_positions} positions")
+            raise _InvalidTraceError(f"its tokens do not fit in its model's {self.config.n_positions} positions")
         return self
 
     def check(self, key: str, tensor: FileSegment) -> None:
-        """Raise unless a tensor is what its name says."""
+        """Raise if a tensor's name, number type or shape is wrong."""
         name = key.removeprefix(GRADIENT)
         if not is_name(name, self.config.n_layer):
-            raise _NoTraceError(f"tensor {key} is no activation of its model")
+            raise _InvalidTraceError(f"tensor {key} is not an activation of its model")
         if tensor.dtype != "float32":
-            raise _NoTraceError(f"tensor {key} is {tensor.dtype}; a trace holds float32")
+            raise _InvalidTraceError(f"tensor {key} is {tensor.dtype}; it must be float32")
         seq = len(self.ids)
         shapes = [shape_of(name, self.config, seq, self.start + seq)]
-        if name == "logits" and len(tensor.shape) == 3:  # a step of a decode may hold fewer
+        if name == "logits" and len(tensor.shape) == 3:  # a step of a decode may have logits for fewer positions
             shapes.append(shape_of(name, self.config, min(seq, tensor.shape[1])))
         if tensor.shape not in shapes:
-            raise _NoTraceError(f"tensor {key} has the shape {list(tensor.shape)}; it must be {list(shapes[0])}")
+            raise _InvalidTraceError(f"tensor {key} has the shape {list(tensor.shape)}; it must be {list(shapes[0])}")
 
 
-def _field(about: Mapping[str, Any], name: str, *kinds: type) -> Any:
-    value = about.get(name)
+def _field(fields: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    value = fields.get(name)
     if not isinstance(value, kinds) or isinstance(value, bool):
-        raise _NoTraceError(f"its {name} is {str(value)[:40]!r}, which it cannot be")
+        expected = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise _InvalidTraceError(f"its {name} is {str(value)[:40]!r}; it must be {expected}")
     return value
 
 
-def _list(about: Mapping[str, Any], name: str, *kinds: type) -> list[Any]:
-    values: list[Any] = _field(about, name, list)
+def _list(fields: Mapping[str, Any], name: str, *kinds: type) -> list[Any]:
+    values: list[Any] = _field(fields, name, list)
     for value in values:
         _field({name: value}, name, *kinds)
     return values
@@ -166,17 +168,17 @@ def _list(about: Mapping[str, Any], name: str, *kinds: type) -> list[Any]:
 
 def _gradients(stored: Mapping[str, FileSegment], names: tuple[str, ...]) -> dict[str, FloatArray]:
     if missing := [name for name in names if GRADIENT + name not in stored]:
-        raise _NoTraceError(f"it has gradients, but none for {missing[0]}")
+        raise _InvalidTraceError(f"it has gradients, but none for {missing[0]}")
     return {name: stored[GRADIENT + name].read() for name in names}
 
 
-def _model_of(model: Any, config: GPT2Config) -> tuple[GPT2LMHeadModel | None, GPT2Tokenizer | None]:
-    """The model in torch, and the tokenizer, of the `LanguageModel` or model in torch that a trace is loaded with."""
+def _model_and_tokenizer(model: Any, config: GPT2Config) -> tuple[GPT2LMHeadModel | None, GPT2Tokenizer | None]:
+    """The model in torch and the tokenizer of a `LanguageModel` or a `GPT2LMHeadModel`; None for what is missing."""
     if model is None:
         return None, None
     reference, tokenizer = getattr(model, "model", model), getattr(model, "known_tokenizer", None)
     if not hasattr(reference, "transformer"):
-        raise _NoTraceError(f"its model must be a LanguageModel or a GPT2LMHeadModel, not a {type(model).__name__}")
+        raise _InvalidTraceError(f"model must be a LanguageModel or a GPT2LMHeadModel, not a {type(model).__name__}")
     if reference.config != config:
-        raise _NoTraceError("it was made with a model of another configuration than the one given")
+        raise _InvalidTraceError("the given model has another configuration than the traced one")
     return reference, tokenizer

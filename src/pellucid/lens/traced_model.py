@@ -1,4 +1,4 @@
-"""What a trace knows of the model it is of."""
+"""The model behind a trace."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TracedModel:
-    """The model that a trace is of.
+    """The model that a trace was made with.
 
-    config: its configuration. known_model: the model in torch; None for a trace that was loaded without one. name: what
-    it was loaded as. precision: how its weights are stored. tokenizer: for the texts of tokens; None for ids only.
+    config: its configuration. known_model: the model in torch; None for a trace that was loaded without a model. name:
+    the name it was loaded by. precision: how its weights are stored. tokenizer: None if there is none.
     """
 
     config: GPT2Config
@@ -29,7 +29,7 @@ class TracedModel:
 
     @property
     def model(self) -> GPT2LMHeadModel:
-        """The model in torch. Raises `TraceError` where there is none."""
+        """The model in torch. Raises `TraceError` if there is none."""
         if self.known_model is None:
             raise TraceError("this trace was loaded without its model: Trace.load(path, model=pellucid.load(...))")
         return self.known_model

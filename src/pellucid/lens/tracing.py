@@ -1,4 +1,4 @@
-"""Making a trace: one pass of the reference model, of which what was asked for is kept."""
+"""Making a trace: one pass of the reference model that keeps the selected activations."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from torch import Tensor
 
 from pellucid.errors import OptionError, TraceMemoryError
 from pellucid.lens.arguments import check_text
-from pellucid.lens.hooks import model_here
+from pellucid.lens.hooks import model_in_context
 from pellucid.lens.names import Names, activation_names, select, size_of, tail_of
 from pellucid.lens.sites import Visit, visited
 from pellucid.lens.trace import Trace
 from pellucid.lens.traced_model import TracedModel
 from pellucid.reference.model import GPT2LMHeadModel
 
-# Bytes that a trace may take unless it is told otherwise.
+# The default limit on a trace's size, in bytes.
 MEMORY_LIMIT = 4 * 2**30
 
-# False; True for the log-probability of the likeliest next token; or one number from the logits [1, seq, vocab].
+# What to differentiate: True for the log-probability of the likeliest next token, or a function that computes one
+# number from the logits [1, seq, vocab]. False for no gradients.
 Gradients = bool | Callable[[Tensor], Tensor]
 
 
@@ -31,7 +32,7 @@ def trace_pass(
     gradients: Gradients = False,
     memory_limit: int = MEMORY_LIMIT,
 ) -> Trace:
-    """The trace of one text in a model without a name or a tokenizer: see `trace_texts`."""
+    """The trace of one text in a model that has no name and no tokenizer: see `trace_texts`."""
     of = TracedModel(model.config, model)
     return trace_texts(of, [ids], names, gradients=gradients, memory_limit=memory_limit)[0]
 
@@ -44,12 +45,12 @@ def trace_texts(
     gradients: Gradients = False,
     memory_limit: int = MEMORY_LIMIT,
 ) -> list[Trace]:
-    """Run a model over the ids of each text and keep the activations that are asked for.
+    """Run a model on each text and keep the selected activations.
 
-    names, gradients: as for `LanguageModel.trace`. memory_limit: bytes that all traces may take together.
+    names, gradients: as for `LanguageModel.trace`. memory_limit: bytes for all traces together.
 
-    Raises, before any work, `ActivationNameError`, `ContextLengthError`, `OptionError` for no ids or an id that the
-    model has no row for, and `TraceMemoryError` where the traces would take more than `memory_limit`.
+    Raises before any computation: `ActivationNameError`; `ContextLengthError`; `OptionError` for an empty text or an id
+    beyond the vocabulary; `TraceMemoryError` if the traces would exceed `memory_limit`.
     """
     model = of.model
     chosen = select(names, activation_names(model.config.n_layer))
@@ -61,23 +62,20 @@ def trace_texts(
 
 
 def _traced(of: TracedModel, ids: Sequence[int], names: Sequence[str], gradients: Gradients) -> Trace:
-    model, keeper = of.model, Keeper(names)
+    model, store = of.model, ActivationStore(names)
     batch = torch.tensor([list(ids)], device=model.transformer.wte.weight.device)
     value, slopes = None, None
     if gradients:
-        value, slopes = _differentiate(model, batch, keeper, gradients)
+        value, slopes = _differentiate(model, batch, store, gradients)
     else:
-        watched = visited(model_here(model), keeper.visits)
+        watched = visited(model_in_context(model), store.visits)
         with torch.no_grad():
             watched(batch, use_cache=False)
-    return Trace(keeper.kept_in_order(), of, ids=ids, gradients=slopes, value=value)
+    return Trace(store.kept_in_order(), of, ids=ids, gradients=slopes, value=value)
 
 
-class Keeper:
-    """Visits activations and keeps them.
-
-    Only what a visit is given is kept, not what it is a part of.
-    """
+class ActivationStore:
+    """Stores the activations that it visits. A view of a larger tensor is copied, so that the tensor can be freed."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
@@ -92,28 +90,28 @@ class Keeper:
         self.kept[name] = own.clone() if own.untyped_storage().nbytes() > own.nbytes else own
 
     def kept_in_order(self) -> dict[str, Tensor]:
-        """What was kept, in the order of a pass."""
+        """The stored activations, in the order of computation."""
         return {name: self.kept[name] for name in self.names}
 
 
 def _differentiate(
-    model: GPT2LMHeadModel, batch: Tensor, keeper: Keeper, gradients: Gradients
+    model: GPT2LMHeadModel, batch: Tensor, store: ActivationStore, gradients: Gradients
 ) -> tuple[float, dict[str, Tensor]]:
-    """Keep activations and find the gradient of a value by each of them."""
+    """Run a pass that stores activations, and return the value and its gradient with respect to each of them."""
     in_path: dict[str, Tensor] = {}
 
     def keep(activation: Tensor, name: str) -> Tensor | None:
-        # The way back ends where the pass begins, so that no gradient by a weight is taken, and where a hook put
-        # something that was not computed from what came before.
-        begins = name in ("embed", "pos_embed") or not activation.requires_grad
-        reached = activation.detach().requires_grad_() if begins else activation
-        if name in keeper.names:
-            in_path[name] = reached
-            keeper.keep(reached, name)
-        return reached if begins else None
+        # The graph's leaves are the embeddings, so that weights get no gradient, and activations that a hook replaced
+        # by a tensor without a graph.
+        is_leaf = name in ("embed", "pos_embed") or not activation.requires_grad
+        node = activation.detach().requires_grad_() if is_leaf else activation
+        if name in store.names:
+            in_path[name] = node
+            store.keep(node, name)
+        return node if is_leaf else None
 
-    visits = dict.fromkeys(("embed", "pos_embed", *keeper.names), keep)
-    watched = visited(model_here(model), visits, in_path=True)
+    visits = dict.fromkeys(("embed", "pos_embed", *store.names), keep)
+    watched = visited(model_in_context(model), visits, in_path=True)
     with torch.inference_mode(False), torch.enable_grad():
         logits = watched(batch, use_cache=False).logits  # [1, seq, vocab]
         value = _likeliest(logits) if gradients is True else gradients(logits)  # type: ignore[operator]
@@ -127,32 +125,34 @@ def _differentiate(
 
 
 def _likeliest(logits: Tensor) -> Tensor:
-    """The log-probability (nats) of the likeliest token after the last position."""
+    """The log-probability (nats) of the likeliest next token."""
     return logits[0, -1].float().log_softmax(dim=-1).max()
 
 
 def trace_bytes(
     model: GPT2LMHeadModel, names: Sequence[str], seq: int, *, gradients: bool = False, batch: int = 1
 ) -> int:
-    """The memory that a trace takes at most. With gradients: each activation's too, and what autograd holds of the
-    pass, which is about every activation once."""
+    """An upper bound of a trace's memory, in bytes.
+
+    gradients: add each activation's gradient, and autograd's graph, which is about one copy of every activation.
+    """
     itemsize = model.transformer.wte.weight.element_size()
     numbers = size_of(names, model.config, seq, batch=batch)
     if gradients:
-        passed = [name for name in activation_names(model.config.n_layer) if tail_of(name) != "attn.result"]
-        numbers += numbers + size_of(passed, model.config, seq, batch=batch)
+        in_graph = [name for name in activation_names(model.config.n_layer) if tail_of(name) != "attn.result"]
+        numbers += numbers + size_of(in_graph, model.config, seq, batch=batch)
     return numbers * itemsize
 
 
 def check_memory(nbytes: int, limit: int, seq: int, names: Sequence[str], option: str = "memory_limit") -> None:
-    """Raise `TraceMemoryError` where a trace takes more than it may."""
+    """Raise `TraceMemoryError` if a trace of `nbytes` exceeds the limit."""
     if nbytes <= limit:
         return
     raise TraceMemoryError(
-        f"a trace of {seq:,} tokens with {len(names):,} activations takes {_told(nbytes)}, more than the {option} of "
-        f"{_told(limit)}: ask for fewer activations, or raise {option}"
+        f"a trace of {seq:,} tokens with {len(names):,} activations takes {_readable(nbytes)}, more than the "
+        f"{option} of {_readable(limit)}: ask for fewer activations, or raise {option}"
     )
 
 
-def _told(nbytes: int) -> str:
+def _readable(nbytes: int) -> str:
     return f"{nbytes / 1e9:,.2f} GB" if nbytes >= 10**8 else f"{nbytes / 1e6:,.2f} MB"

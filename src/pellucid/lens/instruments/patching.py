@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pellucid.errors import OptionError
 from pellucid.lens.arguments import position_index, selected_indices
-from pellucid.lens.hooks import model_here, with_hooks
+from pellucid.lens.hooks import model_in_context, with_hooks
 from pellucid.lens.instruments.progress import tracked
 from pellucid.lens.instruments.running import Rerun, as_input, recorded
 from pellucid.lens.names import canonical
@@ -121,7 +121,7 @@ def patch(
     source, clean_states = recorded(model, clean_ids, [f"blocks.{layer}.{tail}" for layer in wanted_layers])
     _, corrupted_states = recorded(model, corrupted_ids, ())
     ends = _measured(model, torch.cat((clean_states[-1], corrupted_states[-1])), metric)
-    rerun = Rerun(corrupted_ids, corrupted_states[:-1], first_hooked_block(model_here(model)))
+    rerun = Rerun(corrupted_ids, corrupted_states[:-1], first_hooked_block(model_in_context(model)))
 
     values = np.full([sizes[axis] for axis in axes], np.nan, dtype=np.float32)
     for place in places:
