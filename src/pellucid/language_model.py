@@ -142,7 +142,7 @@ class LanguageModel(InspectableModel):
         One prompt and one sequence give a `Generation`; anything else a flat list, prompt by prompt. Raises
         `OptionError`, `ContextLengthError` or `TokenizerError` before any work.
         """
-        prompts, single = self._prompts(prompt)
+        prompts, single = self._prompts(prompt, options.get("context") == "slide")
         tracer = self._tracing_engine(trace, trace_memory_limit)
         task = self._task(prompts, options, record=record, assistant_model=assistant_model, engine=tracer)
         if tracer is not None:
@@ -192,7 +192,7 @@ class LanguageModel(InspectableModel):
 
         One prompt and one sequence give strings; several give pairs of (row, text), rows counted prompt by prompt.
         """
-        prompts, single = self._prompts(prompt)
+        prompts, single = self._prompts(prompt, options.get("context") == "slide")
         task = self._task(prompts, options, assistant_model=assistant_model)
         if task.options.num_beams > 1:
             raise OptionError("num_beams: text is not decided before a search ends; stream_record shows it as it goes")
@@ -209,7 +209,7 @@ class LanguageModel(InspectableModel):
     ) -> Iterator[Record]:
         """The record of one prompt's decode so far, after every step; the last one is complete. Any strategy: beams
         show their tree as it grows. Closing the iterator stops the work."""
-        prompts, single = self._prompts(prompt)
+        prompts, single = self._prompts(prompt, options.get("context") == "slide")
         recorded: bool | Literal["full"] = "full" if full else True
         task = self._task(prompts, options, record=recorded, assistant_model=assistant_model)
         if not single or (task.options.num_return_sequences > 1 and task.options.num_beams == 1):

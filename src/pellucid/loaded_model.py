@@ -12,7 +12,7 @@ from pellucid.checkpoint import Checkpoint
 from pellucid.config import GPT2Config
 from pellucid.engine import Engine
 from pellucid.engine_choice import Precision, load_reference_model
-from pellucid.errors import OptionError, PicklingError
+from pellucid.errors import ContextLengthError, OptionError, PicklingError
 from pellucid.quoting import quoted
 from pellucid.tokenizer import GPT2Tokenizer
 
@@ -90,16 +90,18 @@ class LoadedModel:
                     self._tokenizer = self._checkpoint.tokenizer()
         return self._tokenizer
 
-    def _prompts(self, prompt: Prompt | Sequence[Prompt]) -> tuple[list[list[int]], bool]:
-        """Ids of one prompt or several, and whether it was one."""
+    def _prompts(self, prompt: Prompt | Sequence[Prompt], slides: bool = False) -> tuple[list[list[int]], bool]:
+        """Ids of one prompt or several, and whether it was one. slides: whether prompts may exceed the positions."""
         if isinstance(prompt, str):
-            return [self._ids(prompt)], True
+            return [self._ids(prompt, slides)], True
         parts = _listed(prompt)
         if parts and all(isinstance(part, (str, list, tuple)) for part in parts):
-            return [self._ids(part) for part in parts], False
-        return [self._ids(parts)], True
+            return [self._ids(part, slides) for part in parts], False
+        return [self._ids(parts, slides)], True
 
-    def _ids(self, prompt: Prompt) -> list[int]:
+    def _ids(self, prompt: Prompt, slides: bool = False) -> list[int]:
+        if isinstance(prompt, str) and not slides:
+            self._check_length(prompt)
         try:
             ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [operator.index(i) for i in prompt]
         except TypeError as error:
@@ -109,6 +111,15 @@ class LoadedModel:
         if not ids:
             raise OptionError("the prompt is empty and this model has no bos token to start from")
         return ids
+
+    def _check_length(self, text: str) -> None:
+        """Refuse a text that cannot fit before it is encoded, which takes seconds and gigabytes for a long one."""
+        most = self.config.n_positions + 1  # as many tokens can be scored; the exact limits are checked with the ids
+        if self.tokenizer.surely_exceeds(text, most):
+            raise ContextLengthError(
+                f"the text has {len(text):,} characters, which are more than {most:,} tokens; the model has "
+                f'{self.config.n_positions:,} positions: shorten the text, or generate with context="slide"'
+            )
 
     @property
     def known_tokenizer(self) -> GPT2Tokenizer | None:

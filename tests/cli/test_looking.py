@@ -77,6 +77,19 @@ def test_tokens_shows_pieces_ids_and_bytes_of_half_characters(run: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("columns", [20, 30, 80])
+def test_tokens_shows_every_piece_whole_in_a_narrow_terminal(
+    run: Any, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = "hello wörld " + "-" * 80 + " 日本語"
+    lines = [line for line in run("tokens", text).stdout.splitlines()[3:] if line.strip()]
+    shown = "".join(character for line in lines for character in line if not character.isspace())
+    assert "…" not in shown
+    assert shown.count("2d") == 80
+    assert shown.count("-") == 80
+
+
 def test_tokens_json_has_the_bytes_of_the_text(run_json: Any) -> None:
     text = "naïve 日 \x1b[31m<|endoftext|>"
     found = run_json("tokens", text)

@@ -12,8 +12,6 @@ from pellucid.tokenizer.failures import library_call
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-    from pellucid.tokenizer.long_texts import LongTexts
-
 # Encoding this many characters with byte pairs takes about as long as the library takes to read OpenAI's vocabulary.
 _CHARACTERS_WITHOUT_LIBRARY = 16_384
 
@@ -47,6 +45,7 @@ class Backend:
         # Whether tokens are strings of bytes, as GPT-2's are. A tokenizer.json may hold another kind.
         self.is_byte_level = library is None or _is_byte_level(library)
         self._characters_left = _CHARACTERS_WITHOUT_LIBRARY
+        self._longest: tuple[int, int | None] | None = None  # by the number of tokens
 
     @property
     def library(self) -> Tokenizer:
@@ -71,17 +70,14 @@ class Backend:
         with library_call("encode this text"):
             if len(text) <= _SHORT_TEXT:
                 return self.library.encode(text, add_special_tokens=add_special_tokens).ids
+            from pellucid.tokenizer.long_texts import parts
+
             ids = [
                 token_id
-                for part in self._long_texts().parts(text)
+                for part in parts(self.library, text)
                 for token_id in self.library.encode(part, add_special_tokens=False).ids
             ]
             return self._with_special_tokens(ids) if add_special_tokens else ids
-
-    def _long_texts(self) -> LongTexts:
-        from pellucid.tokenizer.long_texts import LongTexts
-
-        return LongTexts.of(self.library)
 
     def _with_special_tokens(self, ids: list[int]) -> list[int]:
         """The ids with those that the post-processor puts around any text."""
@@ -114,9 +110,20 @@ class Backend:
         """Whether a text has more than `limit` ids, told from its length: False where only encoding can tell."""
         if len(text) <= limit:
             return False
-        byte_pairs = self.byte_pairs
-        longest = self._long_texts().longest_token if byte_pairs is None else byte_pairs.longest_token
+        longest = self._longest_token()
         return longest is not None and len(text.encode()) > limit * longest
+
+    def _longest_token(self) -> int | None:
+        size = len(self)
+        if self._longest is None or self._longest[0] != size:  # tokens have been added since
+            byte_pairs = self.byte_pairs
+            if byte_pairs is not None:
+                self._longest = size, byte_pairs.longest_token
+            else:
+                from pellucid.tokenizer.long_texts import longest_token
+
+                self._longest = size, longest_token(self.library)
+        return self._longest[1]
 
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
         """The text of ids. Bytes that are not UTF-8 become U+FFFD."""
