@@ -53,10 +53,12 @@ def look_at(
 
 def report_page(lm: Looked, seen: Overview) -> bytes:
     """The HTML page of an overview, with greedy and beam decodes that continue the text from each of its tokens."""
-    from pellucid.reference.architecture import survey
+    from pellucid.reference.architecture import read_architecture
     from pellucid.views.report.page import report_html
 
-    architecture = survey(lm.model, batch=1, seq=1)  # for the weights' shapes; the overview has the activations'
+    architecture = read_architecture(
+        lm.model, batch=1, seq=1
+    )  # for the weights' shapes; the overview has the activations'
     page = report_html(seen, architecture, greedy=_decodes(lm, seen, 1), beams=_decodes(lm, seen, BEAMS))
     return page.encode("utf-8", "backslashreplace")
 

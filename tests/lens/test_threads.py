@@ -18,7 +18,7 @@ import pellucid
 from pellucid import LanguageModel, native
 from pellucid.lens.hooks import hooked
 from pellucid.lens.tracing import trace_pass
-from pellucid.reference.architecture import survey
+from pellucid.reference.architecture import read_architecture
 
 from .passes import logits_of
 
@@ -72,7 +72,9 @@ CALLS: dict[str, Callable[[LanguageModel, str], Any]] = {
     "rollout": lambda lm, text: lm.attribute(text, method="rollout").values,
     "patch": lambda lm, text: lm.patch([11, *lm.tokenizer.encode(text)[1:]], text, 7, layers=[2], indices=[0]).values,
     "induction": lambda lm, text: lm.induction_scores(seq_len=4, rows=1).scores,
-    "survey": lambda lm, text: [part.outputs for part in survey(lm.model, batch=1, seq=len(text))],
+    "read_architecture": lambda lm, text: [
+        part.outputs for part in read_architecture(lm.model, batch=1, seq=len(text))
+    ],
 }
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pellucid import GPT2Config, GPT2LMHeadModel, GPT2Model
 from pellucid.errors import ContextLengthError, MissingExtraError, OptionError
-from pellucid.reference.architecture import Architecture, survey
+from pellucid.reference.architecture import Architecture, read_architecture
 from pellucid.views.architecture import architecture_figure
 
 from ..pairs import Pair
@@ -50,7 +50,7 @@ def test_a_survey_finds_the_shapes_that_flow_through_transformers(
         module.register_forward_hook(note(name))
     with torch.no_grad():
         theirs(torch.arange(21).reshape(3, 7), use_cache=False)
-    architecture = survey(ours, batch=3, seq=7)
+    architecture = read_architecture(ours, batch=3, seq=7)
     assert len(flowing) > 10
     for name, module in theirs.named_modules():
         part = architecture[name]
@@ -71,7 +71,7 @@ def test_a_survey_leaves_the_model_as_it_was(pair: Callable[..., Pair]) -> None:
     ours.transformer.h[1].eval()
     modes = [module.training for module in ours.modules()]
     generator = torch.get_rng_state()
-    survey(ours)
+    read_architecture(ours)
     assert [module.training for module in ours.modules()] == modes
     assert not any(module._forward_hooks for module in ours.modules())
     assert all(parameter.grad is None for parameter in ours.parameters())
@@ -81,7 +81,7 @@ def test_a_survey_leaves_the_model_as_it_was(pair: Callable[..., Pair]) -> None:
 @pytest.mark.parametrize("fields", CONFIGS)
 def test_the_figure_names_every_weight_activation_and_count(pair: Callable[..., Pair], fields: dict[str, Any]) -> None:
     ours, _ = pair(**fields)
-    shown = texts(architecture_figure(survey(ours, batch=3, seq=7)))
+    shown = texts(architecture_figure(read_architecture(ours, batch=3, seq=7)))
     config = ours.config
     assert f"GPT-2, {config.parameter_count:,} parameters" in shown
     assert f"× {config.n_layer}" in shown
@@ -106,19 +106,19 @@ def test_the_figure_names_every_weight_activation_and_count(pair: Callable[..., 
 def test_no_text_of_the_figure_overlaps_another(
     pair: Callable[..., Pair], fields: dict[str, Any], batch: int, seq: int
 ) -> None:
-    assert_readable(architecture_figure(survey(pair(**fields)[0], batch, seq)))
+    assert_readable(architecture_figure(read_architecture(pair(**fields)[0], batch, seq)))
 
 
 def test_shapes_of_a_long_batch_stay_apart() -> None:
     model = GPT2LMHeadModel(
         GPT2Config(vocab_size=99999, n_embd=48, n_head=12, n_layer=1, n_positions=1024, n_inner=9999)
     )
-    assert_readable(architecture_figure(survey(model, batch=10, seq=128)))
+    assert_readable(architecture_figure(read_architecture(model, batch=10, seq=128)))
 
 
 @pytest.mark.parametrize("form", ["terminal", "html"])
 def test_an_architecture_prints_itself_with_every_weight(pair: Callable[..., Pair], form: str) -> None:
-    architecture = survey(pair()[0])
+    architecture = read_architecture(pair()[0])
     printed = printed_in_a_terminal(architecture) if form == "terminal" else architecture._repr_html_()
     assert printed is not None
     for part in architecture:
@@ -137,12 +137,12 @@ def printed_in_a_terminal(architecture: Architecture) -> str:
 def test_sizes_that_cannot_be_run_are_refused(pair: Callable[..., Pair]) -> None:
     ours, _ = pair()
     with pytest.raises(ContextLengthError, match="64 positions"):
-        survey(ours, seq=65)
+        read_architecture(ours, seq=65)
     with pytest.raises(OptionError, match="at least 1"):
-        survey(ours, batch=0)
+        read_architecture(ours, batch=0)
     headless: Any = GPT2Model(ours.config)
     with pytest.raises(OptionError, match="GPT2LMHeadModel"):
-        survey(headless)
+        read_architecture(headless)
 
 
 def test_without_matplotlib_the_error_names_the_extra(
@@ -150,7 +150,7 @@ def test_without_matplotlib_the_error_names_the_extra(
 ) -> None:
     monkeypatch.setattr("pellucid.extras.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pellucid\[plot\]"):
-        architecture_figure(survey(pair()[0]))
+        architecture_figure(read_architecture(pair()[0]))
 
 
 def test_importing_the_views_imports_neither_torch_nor_matplotlib() -> None:

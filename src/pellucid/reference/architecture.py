@@ -74,7 +74,7 @@ class Architecture(Displayed):
         return self[""].parameter_count
 
 
-def survey(model: GPT2LMHeadModel, batch: int = 2, seq: int = 11) -> Architecture:
+def read_architecture(model: GPT2LMHeadModel, batch: int = 2, seq: int = 11) -> Architecture:
     """Run a model on [batch, seq] token ids and write down every shape on the way.
 
     The pass runs in evaluation mode without gradients, on a copy of the modules. Raises `ContextLengthError`
@@ -87,7 +87,7 @@ def survey(model: GPT2LMHeadModel, batch: int = 2, seq: int = 11) -> Architectur
     if batch < 1 or seq < 1:
         raise OptionError(f"batch is {batch} and seq {seq}; each must be at least 1")
     if not hasattr(model, "lm_head"):
-        raise OptionError(f"survey takes a GPT2LMHeadModel, with its head, not a {type(model).__name__}")
+        raise OptionError(f"read_architecture takes a GPT2LMHeadModel, with its head, not a {type(model).__name__}")
 
     shapes: dict[nn.Module, tuple[tuple[Shape, ...], tuple[Shape, ...]]] = {}
 

@@ -41,7 +41,7 @@ _STREAM_LINE = 3.2
 
 
 def architecture_figure(architecture: Architecture) -> Figure:
-    """Draw a surveyed model (`pellucid.reference.architecture.survey`): every box with its weights' shapes and
+    """Draw a model (`pellucid.reference.architecture.read_architecture`): every box with its weights' shapes and
     parameters, every arrow with the shape that flowed there.
 
     Raises `MissingExtraError` without the `plot` extra.

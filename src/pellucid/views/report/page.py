@@ -53,7 +53,7 @@ def report_html(
     """The page as one string. It opens from disk, in light and dark, and makes no network request.
 
     overview: the results of the instruments. architecture: the model's weights,
-    `pellucid.reference.architecture.survey(model)` of any size. greedy, beams: records of decodes that continue the
+    `pellucid.reference.architecture.read_architecture(model)` of any size. greedy, beams: records of decodes that continue the
     last prefixes of the text, shortest prefix first; the last continue the whole text.
 
     Attention patterns are whole for texts of up to 200 tokens; of longer ones each row keeps its 16 strongest weights,
