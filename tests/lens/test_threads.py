@@ -72,9 +72,7 @@ CALLS: dict[str, Callable[[LanguageModel, str], Any]] = {
     "rollout": lambda lm, text: lm.attribute(text, method="rollout").values,
     "patch": lambda lm, text: lm.patch([11, *lm.tokenizer.encode(text)[1:]], text, 7, layers=[2], indices=[0]).values,
     "induction": lambda lm, text: lm.induction_scores(seq_len=4, rows=1).scores,
-    "read_architecture": lambda lm, text: [
-        part.outputs for part in read_architecture(lm.model, batch=1, seq=len(text))
-    ],
+    "architecture": lambda lm, text: [part.outputs for part in read_architecture(lm.model, batch=1, seq=len(text))],
 }
 
 

@@ -52,9 +52,9 @@ def report_html(
 ) -> str:
     """The page as one string. It opens from disk, in light and dark, and makes no network request.
 
-    overview: the results of the instruments. architecture: the model's weights,
-    `pellucid.reference.architecture.read_architecture(model)` of any size. greedy, beams: records of decodes that continue the
-    last prefixes of the text, shortest prefix first; the last continue the whole text.
+    overview: the results of the instruments. architecture: the model's weights, `read_architecture(model)` of any
+    size. greedy, beams: records of decodes that continue the last prefixes of the text, shortest
+    prefix first; the last continue the whole text.
 
     Attention patterns are whole for texts of up to 200 tokens; of longer ones each row keeps its 16 strongest weights,
     and the page says so, and in what steps weights are kept. The sliders of the next token work on all logits at the
