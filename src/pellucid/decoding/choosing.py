@@ -45,13 +45,13 @@ class UsableLogits:
 
 @dataclass(frozen=True)
 class Chooser:
-    """What a call's options make of logits; the same for all of its sequences."""
+    """The options of a call and their processors, shared by all of its sequences."""
 
     options: GenerationOptions
     pipeline: Pipeline
 
     def usable(self, logits: FloatArray) -> UsableLogits:
-        """Logits of the ids that may be chosen at all, and finite ones. Raises `DecodingError` for others."""
+        """The logits of the ids that may be chosen. Raises `DecodingError` where one is not finite."""
         if self.options.vocab_limit is not None:
             logits = logits[: self.options.vocab_limit]
         if self.options.remove_invalid_values:
@@ -62,7 +62,7 @@ class Chooser:
 
 
 def select(candidates: Candidates, generator: np.random.Generator | None) -> tuple[int, float | None]:
-    """One of the candidates: the likeliest, or with a generator one that is drawn; and the number that drew it."""
+    """The likeliest candidate, or with a generator a drawn one and the number that drew it."""
     if generator is None:
         return candidates.token(likeliest(candidates)), None
     uniform = float(generator.random())
@@ -70,7 +70,7 @@ def select(candidates: Candidates, generator: np.random.Generator | None) -> tup
 
 
 def likeliest(candidates: Candidates) -> int:
-    """The place of the largest logit; the first among equals."""
+    """The place of the largest logit; ties go to the first."""
     if candidates.maxima is None:
         place = int(candidates.logits.argmax())
     else:

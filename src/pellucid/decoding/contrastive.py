@@ -1,7 +1,7 @@
 """Contrastive search (Su et al., "A Contrastive Framework for Neural Text Generation", 2022) with the arithmetic of
 Transformers 4.49: of the likeliest tokens, the one that is likely and unlike what the text has.
 
-Of each candidate the model tells its last hidden state h, so each is read before one is chosen. It scores
+Each candidate is read before one is chosen, for its last hidden state h. Its score is
 (1 - penalty_alpha) * probability - penalty_alpha * max_t cos(h_t, h), t over all tokens of prompt and continuation.
 """
 
@@ -25,7 +25,7 @@ from pellucid.decoding.task import DecodingTask
 from pellucid.engine import Engine, FloatArray, Slot
 from pellucid.errors import ContextLengthError, DecodingError, OptionError
 
-# Prompts are read by so many tokens at a time: all states are wanted, and with each come logits [vocab].
+# Tokens of a prompt per step: all hidden states are needed, and each comes with logits [vocab].
 _PIECE = 128
 
 
@@ -71,9 +71,9 @@ class Shortlist:
 
 @dataclass(eq=False)
 class Row:
-    """A sequence being written. All of its tokens are read: `logits` [vocab] tell what comes next.
+    """A running sequence. The engine has read all of its tokens; `logits` [vocab] are those of the next one.
 
-    slots: one while nothing is tried; one for each candidate while they are compared.
+    slots: one between steps; one per candidate while candidates are compared.
     """
 
     number: int
@@ -102,7 +102,7 @@ def _steps(task: DecodingTask) -> Run:
     try:
         for prompt, ids in enumerate(task.prompts):
             recorder = None if task.recorder is None else task.recorder.row(prompt, None)
-            # A slot that is held already has read the prompt, but its hidden states are needed: it is read anew.
+            # The hidden states of the prompt are needed, so it is read again where a held slot has it.
             rows.append(Row(prompt, [task.engine.open()], TokenHistory(ids, prompt), recorder))
         _read_prompts(task.engine, rows)
         while rows:

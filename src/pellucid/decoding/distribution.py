@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 IntArray = NDArray[np.int64]
 
-# Rows shorter than this are looked at whole; in longer ones a look at group maxima first leaves little to search.
+# In rows longer than this, group maxima are compared first, which leaves few entries to search.
 _LONG = 4096
 _GROUPS = 64
 
@@ -65,14 +65,14 @@ def entropy(logits: FloatArray) -> float:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Survey:
-    """What a look at logits [n] finds: their `log_normaliser`, and what `at_least_kth` may be told of them."""
+    """What one pass over logits [n] finds: their `log_normaliser`, and block maxima that speed up `at_least_kth`."""
 
     normaliser: float
     maxima: FloatArray | None = None
 
 
 def survey(logits: FloatArray) -> Survey:
-    """Look at a model's logits [n]. Raises `DecodingError` where they hold NaN or an infinity."""
+    """One pass over a model's logits [n]. Raises `DecodingError` where they hold NaN or an infinity."""
     maxima = None
     if (passes := _passes_for(logits)) is not None:
         finite, normaliser, maxima = passes.survey(logits)
@@ -114,9 +114,9 @@ def kth_largest(values: FloatArray, k: int) -> np.float32:
 
 
 def at_least_kth(values: FloatArray, k: int, maxima: FloatArray | None = None) -> IntArray:
-    """Where the k largest of values [n] stand, and all that equal the k-th, in ascending order; 1 <= k <= n.
+    """Places of the k largest of values [n], and of all that equal the k-th, in ascending order; 1 <= k <= n.
 
-    maxima: of a `Survey` of these values, which saves a look at them.
+    maxima: of a `Survey` of these values, which saves a pass over them.
     """
     if (passes := _passes_for(values)) is not None:
         return passes.largest(values, k, maxima)
@@ -132,7 +132,7 @@ def at_least_kth(values: FloatArray, k: int, maxima: FloatArray | None = None) -
 
 
 def largest(values: FloatArray, count: int) -> IntArray:
-    """Where the `count` largest of values [n] stand, largest first, the earlier first among equals."""
+    """Places of the `count` largest of values [n], largest first; ties go to the earlier."""
     if count >= len(values):
         return np.argsort(-values, kind="stable")
     places = at_least_kth(values, count)
@@ -145,7 +145,8 @@ def running_sum(values: FloatArray) -> NDArray[np.float64]:
 
 
 def draw(logits: FloatArray, uniform: float) -> int:
-    """The place in logits [n] that a number from [0, 1) falls on, each with its softmax probability, in order.
+    """Inverse transform sampling: the place in logits [n] whose interval of the cumulative softmax holds a number of
+    [0, 1).
 
     Raises `DecodingError` where every logit is -inf.
     """

@@ -1,4 +1,4 @@
-"""Speculation: tokens proposed cheaply, so that one pass of the model can confirm several at once."""
+"""Speculative decoding: cheap drafts of several tokens, which one pass of the model verifies."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from pellucid.engine import Engine, FloatArray, Slot
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """Tokens proposed to follow a sequence, and, of those that were drawn, the probabilities [vocab] each was
-    drawn from."""
+    """Tokens drafted to follow a sequence. probabilities: for drawn drafts, the distribution [vocab] of each token."""
 
     tokens: Sequence[int] = ()
     probabilities: Sequence[FloatArray] = ()
@@ -31,10 +30,10 @@ NO_DRAFT = Draft()
 
 
 class Drafter(Protocol):
-    """Proposes tokens for the rows of one call."""
+    """Drafts tokens for the rows of one call."""
 
     def propose(self, row: int, history: TokenHistory, room: int, generator: np.random.Generator | None) -> Draft:
-        """At most `room` tokens, that may be none, to follow a row's history."""
+        """At most `room` tokens, possibly none, to follow a row's history."""
 
     def drop(self, row: int) -> None:
         """A row has ended."""
@@ -45,10 +44,10 @@ class Drafter(Protocol):
 
 @dataclass(frozen=True)
 class PromptLookup:
-    """Proposes what followed the same words earlier in the text (Saxena, 2023).
+    """Drafts the tokens that followed the same n-gram earlier in the text (Saxena, 2023).
 
-    The longest ending that occurred before counts, up to max_matching_ngram_size tokens, and of its occurrences the
-    first; the draft ends before an eos.
+    It looks for the longest ending of the text, up to max_matching_ngram_size tokens, that occurred before, and takes
+    its first occurrence. A draft ends before an eos.
     """
 
     num_tokens: int
@@ -80,9 +79,9 @@ class PromptLookup:
 
 @dataclass
 class Assistant:
-    """A smaller model that decodes a few tokens ahead, with the same options (Leviathan et al., 2022).
+    """A smaller model that drafts a few tokens with the same options (Leviathan et al., 2022).
 
-    It keeps a slot for each row; after a wrong draft it forgets what came of it.
+    It keeps a slot for each row, and truncates it after a rejected draft.
     """
 
     engine: Engine
@@ -114,7 +113,7 @@ class Assistant:
         return Draft(tokens, probabilities)
 
     def _catch_up(self, row: int, history: TokenHistory) -> FloatArray:
-        """Logits [vocab] of what follows the history: forget what is not in it, read what is."""
+        """Read what the slot lacks of the history, after their common prefix; return the logits [vocab] that follow."""
         if row not in self._slots:
             self._slots[row], self._read[row] = self.engine.open(), history.ids[:0].copy()
         slot, read, ids = self._slots[row], self._read[row], history.ids
@@ -141,24 +140,24 @@ def candidate_probabilities(candidates: Candidates, vocab_size: int) -> FloatArr
 
 
 def accepts(draft: FloatArray, target: FloatArray, token: int, uniform: float) -> bool:
-    """Whether a token drawn from `draft` [vocab] may stand for one drawn from `target` [vocab]: with probability
-    min(1, target / draft) of it."""
+    """Accept a token drawn from `draft` [vocab] as one from `target` [vocab], with probability
+    min(1, target[token] / draft[token])."""
     return uniform * float(draft[token]) < float(target[token])
 
 
 def residual(draft: FloatArray, target: FloatArray) -> Candidates:
-    """What to draw from in a refused token's stead, so that both together follow `target` [vocab]: as much of it
-    as exceeds `draft`."""
+    """The distribution that replaces a rejected draft, max(0, target - draft) normalised, so that accepted and replaced
+    tokens together follow `target` [vocab]."""
     excess = np.maximum(target - draft, 0)
     ids = np.flatnonzero(excess)
-    if not len(ids):  # the two are equal but for rounding
+    if not len(ids):  # equal within rounding
         ids = np.flatnonzero(target)
         return Candidates(np.log(target[ids]), ids)
     return Candidates(np.log(excess[ids]), ids)
 
 
 def build_drafter(task: DecodingTask) -> Drafter | None:
-    """The drafter that a call asks for, if any."""
+    """The drafter for a call, or None."""
     options: GenerationOptions = task.options
     if task.assistant is not None:
         return Assistant(task.assistant, task.chooser, options.num_assistant_tokens, options.eos_token_id)

@@ -1,4 +1,4 @@
-"""From what a strategy gives back, in ids, to what a person is given: texts and records."""
+"""From a strategy's results in ids to generations with texts and records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All processors of a call in their order, applied to one sequence's logits."""
+"""The processors of a call in their order, applied to one sequence's logits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pellucid.errors import DecodingError
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Candidates:
-    """The tokens that may still be chosen.
+    """The tokens that can still be chosen.
 
     logits: float32 [n]; some may be -inf. ids: int64 [n], ascending; None where they are 0 to n - 1.
     maxima: of a `Survey` of these logits, where one was made.
@@ -32,7 +32,7 @@ class Candidates:
         return place if self.ids is None else int(self.ids[place])
 
 
-# Told of each processor when it has been applied, and of what it left.
+# Called after each processor, with the candidates that it left.
 Observer = Callable[["p.Processor", Candidates], None]
 
 

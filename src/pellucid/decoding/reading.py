@@ -1,4 +1,4 @@
-"""How sequences are read by an engine: tokens go into slots, and a slot that is full slides."""
+"""Engine steps for sequences, with a sliding window for slots that are full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pellucid.engine import Engine, Slot, StepOutput
 
 
 class Place(Protocol):
-    """A sequence and the slot that an engine holds it in."""
+    """A sequence and its slot."""
 
     slot: Slot
     history: TokenHistory
@@ -28,9 +28,9 @@ def read(
 ) -> StepOutput:
     """`Engine.step` for sequences: append to each one's slot its tokens.
 
-    slide: a slot without room for its tokens is given up for a new one that holds the sequence's first token and
-        as much of its end as fills half of the positions. Positions are learned, so these are read anew.
-    slid: told of each sequence that slid, and how many tokens its slot holds now.
+    slide: replace a slot without room for its tokens by a new one, which holds the sequence's first token and its end,
+        up to half of the positions. Position embeddings are absolute, so these tokens are read again.
+    slid: called with each sequence that slid, and how many tokens its new slot holds.
     """
     if slide:
         tokens = list(tokens)

@@ -1,4 +1,4 @@
-"""Greedy decoding and sampling: all sequences together, a token each a step, or several where drafts are right."""
+"""Greedy decoding and sampling: one token per sequence and step, or several where drafts are accepted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Row:
-    """A sequence being written: its last token is chosen and not yet read by the engine."""
+    """A running sequence. Its last token is chosen, and the engine has not read it yet."""
 
     number: int
     slot: Slot
@@ -48,7 +48,7 @@ class Row:
 
 
 def run(task: DecodingTask) -> Run:
-    """Decode step by step. Closing the generator frees the engine's slots."""
+    """Decode step by step. Closing the generator drops its slots."""
     engine, count = task.engine, task.options.num_return_sequences
     drafter = build_drafter(task)
     finished: list[Row] = []
@@ -102,7 +102,7 @@ def _row(task: DecodingTask, number: int, slot: Slot) -> Row:
 
 
 def _read(task: DecodingTask, rows: Sequence[Row], tokens: Sequence[Sequence[int]]) -> FloatArray:
-    """Logits after each row's last token; where rows have drafts, after each token of theirs too."""
+    """Logits after each row's last token, and after each drafted token."""
     drafted = any(row.draft.tokens for row in rows)
     slide = task.options.context == "slide"
     return read(task.engine, rows, tokens, slide=slide, slid=_slid, all_positions=drafted).logits
@@ -114,14 +114,14 @@ def _slid(place: Place, kept: int) -> None:
 
 
 def _room(task: DecodingTask, row: Row) -> int:
-    """How many tokens may be drafted: as many as could be used, less the one that is chosen after them."""
+    """Draft budget: tokens left minus one, capped by free positions."""
     wanted = task.options.new_tokens_after(row.history.prompt_length) - row.history.new_length - 1
     return max(0, min(wanted, task.engine.n_positions - task.engine.length(row.slot) - 1))
 
 
 def _extend(task: DecodingTask, row: Row, logits: FloatArray) -> Iterator[ChosenToken]:
-    """Choose after each position [1 + drafted, vocab] until a draft is wrong or the sequence ends; the slot is
-    left with the tokens that stand."""
+    """Choose a token at each position [1 + drafted, vocab] until a draft is rejected or the sequence ends, then cut the
+    slot to the accepted tokens."""
     draft, row.draft = row.draft, NO_DRAFT
     accepted = 0
     for position, position_logits in enumerate(logits):
@@ -140,7 +140,7 @@ def _extend(task: DecodingTask, row: Row, logits: FloatArray) -> Iterator[Chosen
 
 
 def _choose(task: DecodingTask, row: Row, logits: FloatArray, draft: Draft, position: int) -> ChosenToken:
-    """The next token, from the model's logits [vocab] and what a draft proposed in its place."""
+    """The next token, from the model's logits [vocab] and the token drafted for this position."""
     usable = task.chooser.usable(logits)
     logits = usable.logits
     watched = None if row.recorder is None else row.recorder.watch(logits)
@@ -164,7 +164,7 @@ def _choose(task: DecodingTask, row: Row, logits: FloatArray, draft: Draft, posi
 
 
 def _verify(row: Row, candidates: Candidates, proposed: int, drawn_from: FloatArray) -> tuple[int, float]:
-    """The proposed token, or one drawn in its stead, such that the candidates' distribution is followed."""
+    """The drafted token, or a replacement, such that the result follows the candidates' distribution."""
     assert row.generator is not None
     uniform = float(row.generator.random())
     target = candidate_probabilities(candidates, len(drawn_from))

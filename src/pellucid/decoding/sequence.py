@@ -1,4 +1,4 @@
-"""What a strategy is given and what it gives back, in ids."""
+"""A strategy's input and output, in token ids."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ChosenToken:
     finish_reason: FinishReason | None
 
 
-# What one step decided: a token for every row that runs, several where drafts were right; nothing while beams search.
+# The tokens of one step: one per running row, several where drafts were accepted, none during a beam search.
 Step = tuple[ChosenToken, ...]
 
 

@@ -1,4 +1,4 @@
-"""What processors make of one distribution: the same logits, shaped in several ways to be compared."""
+"""Comparing processors: one distribution, shaped in several ways."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ShapedDistribution:
 
     processors: what was applied, in order.
     probabilities: float32 [vocab], 0 where an id cannot be drawn.
-    cumulative: float32 [vocab], an id's probability and that of all likelier ids, which top-p goes by.
+    cumulative: float32 [vocab], an id's probability plus that of all likelier ids, which top-p compares with p.
     kept: how many ids can be drawn.
     """
 

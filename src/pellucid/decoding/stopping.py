@@ -55,7 +55,7 @@ class StopStrings:
 
 @dataclass(frozen=True, eq=False)
 class Stopping:
-    """All the ways in which a call's sequences end. Made when the call begins: its clock runs from then."""
+    """The stop rules of a call. Its time limit runs from the moment it is made."""
 
     options: GenerationOptions
     stop_strings: StopStrings | None

@@ -1,4 +1,4 @@
-"""Which strategy options ask for, and running it."""
+"""Choosing the strategy for a set of options, and running it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decode as text while it runs: whole characters, and never a part of a stop string that is to be cut off."""
+"""A decode as text while it runs, in whole characters, without the stop string that ends it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StreamedPiece(NamedTuple):
 
 
 class _Written:
-    """What has been written of one row, and what is held back."""
+    """The text of one row so far, and how much of it was sent."""
 
     def __init__(self, tokenizer: GPT2Tokenizer, prompt: Sequence[int], stop_strings: Sequence[str]) -> None:
         self.decoder = StreamDecoder(tokenizer)

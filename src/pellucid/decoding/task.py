@@ -1,4 +1,4 @@
-"""A call to decode, settled: all that a strategy is given."""
+"""A decode as a strategy gets it: checked, with everything it needs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DecodingTask:
         return slot, ids[shared:]
 
     def generator(self, row: int) -> np.random.Generator | None:
-        """What a row draws with; None where the likeliest token is taken."""
+        """The random generator of a row; None for greedy decoding."""
         return np.random.default_rng(self.draw_keys[row]) if self.options.do_sample else None
 
 
@@ -83,7 +83,7 @@ def prepare(
 
 
 def row_keys(options: GenerationOptions, prompts: int) -> list[DrawKey]:
-    """What each row's generator is made from, prompt by prompt: (seed, prompt, return index), and nothing else.
+    """The key of each row's random generator, prompt by prompt: (seed, prompt number, return index).
 
     A list of seeds gives each prompt the keys it would have alone with that seed. Without a seed, one is drawn.
     """

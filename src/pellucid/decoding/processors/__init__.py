@@ -1,9 +1,9 @@
-"""What stands between a model's logits and the choice of a token, one small class an option.
+"""Logits processors, one class per option.
 
-A processor takes a sequence's tokens and its logits [vocab] and returns new logits, what is excluded at -inf;
-inputs are never changed. The rules are those of Transformers 5.23, where they exist there.
+A processor takes a sequence's tokens and its logits [vocab] and returns new logits, with -inf for excluded tokens. It
+does not change its inputs. The rules are those of Transformers 5.23, where it has the option.
 
-A class is imported when it is first named: most calls ask for none or a few.
+A class is imported at its first use: most calls need few of them.
 """
 
 from __future__ import annotations

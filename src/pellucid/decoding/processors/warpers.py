@@ -1,7 +1,7 @@
-"""What sampling does to a distribution before it draws: rescale it, or leave out a part of it.
+"""Warpers: processors that rescale or filter a distribution before a token is drawn.
 
-A warper looks at logits alone, at all of the vocabulary's or at those that earlier warpers left: it takes [n]. So
-after a filter that keeps fifty tokens, the next one works on fifty.
+A warper sees logits only, of the whole vocabulary or of the tokens that earlier warpers kept: it takes [n]. After a
+filter that keeps fifty tokens, the next one works on fifty.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pellucid.engine import FloatArray
 
 _LARGEST = float(np.finfo(np.float32).max)
 
-# Of many logits so many are looked at first, then four times as many, until they have the probability asked for.
+# How many of the largest logits are sorted first; four times as many, until they reach the probability.
 _FIRST_LOOK = 256
 
 # Fewer logits than this are sorted whole.
@@ -36,7 +36,7 @@ _WORTH_SORTING = 4096
 
 
 class Warper(ABC):
-    """A processor to which the sequence's tokens do not matter."""
+    """A processor that does not depend on the sequence's tokens."""
 
     @property
     @abstractmethod
@@ -55,7 +55,7 @@ class Warper(ABC):
 
 
 class Filter(Warper):
-    """A warper that leaves some tokens out and the others as they are."""
+    """A warper that excludes some tokens and keeps the logits of the others."""
 
     @abstractmethod
     def kept(self, logits: FloatArray) -> IntArray:

@@ -64,11 +64,11 @@ class Record(Displayed):
 
     @property
     def acceptance_rate(self) -> float | None:
-        """The part of the drafted tokens that were right; None where nothing was drafted."""
+        """The share of drafted tokens that were accepted; None where nothing was drafted."""
         return self.accepted / self.drafted if self.drafted else None
 
     def path(self, hypothesis: int | None = None) -> tuple[Hypothesis, ...]:
-        """A hypothesis of the tree and all it extends, the prompt first; the returned one's unless told."""
+        """A hypothesis of the tree and its ancestors, the prompt first; by default the returned one."""
         number = self.returned if hypothesis is None else hypothesis
         nodes: list[Hypothesis] = []
         while number is not None:
@@ -97,7 +97,7 @@ class Record(Displayed):
         return ids
 
     def expansions(self) -> Iterator[Expansion]:
-        """Everything that tokens were chosen from."""
+        """The expansions of all steps and hypotheses."""
         yield from (step.expansion for step in self.steps)
         yield from (node.expansion for node in self.tree if node.expansion is not None)
 

@@ -1,4 +1,4 @@
-"""Reading the JSON values of a record's parts, each checked where it stands, so that damage is told with its place.
+"""Reading the JSON values of a record. Each value is checked where it stands, so that an error names its place.
 
 Fields of steps and hypotheses that are missing have their defaults; fields that are not known are left out.
 """
@@ -35,7 +35,7 @@ _ROUNDING = 1e-2
 
 @dataclass(frozen=True)
 class Place:
-    """A value in a record's JSON, and the way to it. Every reading raises `RecordError` where the value is another."""
+    """A value in a record's JSON and its path. Its methods raise `RecordError` for a value of another type or range."""
 
     value: Any
     name: str = ""

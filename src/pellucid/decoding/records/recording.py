@@ -1,4 +1,4 @@
-"""Making a record while a strategy runs. What is recorded is looked at and never changed."""
+"""Making a record while a strategy runs. Recorders read what they record, and change nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pellucid.engine import FloatArray
 
 
 class ExpansionRecorder:
-    """Watches a pipeline work on one sequence's logits."""
+    """Records the distributions of one step: the model's, and the one after each processor."""
 
     def __init__(self, logits: FloatArray, *, full: bool) -> None:
         self.logits = logits
@@ -55,7 +55,7 @@ class RowRecorder:
     _slid: int | None = None
 
     def slid(self, kept: int) -> None:
-        """The slot slid before the step to come, and holds `kept` tokens now."""
+        """The slot slid before the next step, and holds `kept` tokens."""
         self._slid = kept
 
     def watch(self, logits: FloatArray) -> ExpansionRecorder:
@@ -90,7 +90,7 @@ class RowRecorder:
 
 
 def _probability(choice: Choice) -> float:
-    """What the chosen token's probability was among the candidates."""
+    """The chosen token's probability among the candidates."""
     candidates = choice.candidates
     place = choice.token if candidates.ids is None else int(np.searchsorted(candidates.ids, choice.token))
     weights = np.exp(candidates.logits - candidates.logits.max())
@@ -108,14 +108,14 @@ class TreeRecorder:
         return ExpansionRecorder(logits, full=self.full)
 
     def expanded(self, node: int, watched: ExpansionRecorder) -> None:
-        """What comes after a hypothesis was looked at."""
+        """Record the distribution after a hypothesis."""
         self._change(node, expansion=watched.expansion())
 
     def slid(self, node: int, kept: int) -> None:
         self._change(node, slid=kept)
 
     def born(self, parent: int, token: int, score: float, group: int = 0) -> int:
-        """A continuation got a place on a beam, or ended; returns its number."""
+        """Add a continuation that got a place on a beam, or finished; returns its number."""
         number = len(self.nodes)
         length = self.nodes[parent].length + 1
         self.nodes.append(Hypothesis(number, parent, token, length, score, "running", group=group))
@@ -124,7 +124,7 @@ class TreeRecorder:
         return number
 
     def ended(self, node: int, step: int, fate: Fate, **facts: Any) -> None:
-        """A hypothesis runs no further. facts: final_score, finish_reason, rank."""
+        """Record the end of a hypothesis. facts: final_score, finish_reason, rank."""
         self._change(node, fate=fate, ended=step, **facts)
 
     def returned(self, node: int, rank: int) -> None:

@@ -1,4 +1,4 @@
-"""Decoding again what a record tells of."""
+"""Decoding a record again."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def replay_task(
     token_bytes: Callable[[int], bytes] | None = None,
     assistant: Engine | None = None,
 ) -> tuple[DecodingTask, int]:
-    """What a record's tokens are decoded with again, and which of the results is the record's.
+    """The task that decodes a record's tokens again, and which of its results is the record's.
 
     functions, assistant: what a record cannot hold, given again. A time limit is replaced by the length it led to.
 
-    Raises `RecordError` where the record does not tell enough.
+    Raises `RecordError` where the record lacks something that this needs.
     """
     if not isinstance(record, Record):
         raise RecordError(f"replay takes the record of a generation, not {quoted(record)}")

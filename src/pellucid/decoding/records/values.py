@@ -17,12 +17,12 @@ from pellucid.engine import FloatArray
 
 TOP = 50
 
-# How a token came to be: the likeliest, drawn, drafted and found right, drawn in a wrong draft's stead, the best of
-# a contrastive search, found by a beam search, or put there by hand.
+# How a token was chosen: the likeliest, drawn, an accepted draft, drawn after a rejected draft, the best of a
+# contrastive search, found by a beam search, or appended by hand.
 Source = Literal["greedy", "sampled", "drafted", "corrected", "contrastive", "searched", "steered"]
 
-# What became of a hypothesis: it went on in longer ones, left the beam, ended with a place among the finished, ended
-# and was displaced from there by better ones or had no place, is returned, or still runs.
+# The fate of a hypothesis: extended by longer ones, cut from the beam, finished but not returned, displaced from the
+# finished ones by better ones, returned, or running.
 Fate = Literal["extended", "cut", "finished", "displaced", "returned", "running"]
 
 
@@ -40,7 +40,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Distribution:
-    """A distribution over ids, as far as a record keeps it.
+    """The part of a distribution that a record keeps.
 
     kept: how many ids have any probability. entropy: nats. top: the likeliest, in order. full: all
     log-probabilities as little-endian float32, by id, where the full distribution was asked for.
@@ -83,7 +83,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class ProcessorEffect:
-    """What one processor left. label: the option and its value."""
+    """The distribution after one processor. label: the option and its value."""
 
     label: str
     after: Distribution
@@ -91,14 +91,14 @@ class ProcessorEffect:
 
 @dataclass(frozen=True)
 class Expansion:
-    """What stands behind a choice: the model's own distribution, then after each processor in turn."""
+    """The distributions behind a choice: the model's own, then the one after each processor."""
 
     model: Distribution
     processors: tuple[ProcessorEffect, ...] = ()
 
     @property
     def distributions(self) -> tuple[Distribution, ...]:
-        """The model's own, and what each processor left, in order."""
+        """The model's own, then the one after each processor, in order."""
         return (self.model, *(effect.after for effect in self.processors))
 
     @property
@@ -124,7 +124,7 @@ class TokenStep:
 
     step: its place in the continuation. logprob, rank: under the model's own distribution (0 is the likeliest).
     probability: in the distribution it was chosen from. uniform: the number in [0, 1) that drew it. slid: how many
-    tokens were read anew before it, where the slot slid. rejected: the draft it stands in for. candidates: what
+    tokens were read again before it, where the slot slid. rejected: the draft that it replaces. candidates: what
     contrastive search compared.
     """
 

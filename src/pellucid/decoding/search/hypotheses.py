@@ -1,4 +1,4 @@
-"""What beam searches have in common: beams in slots, the finished hypotheses, the loop that steps several searches."""
+"""The parts that beam searches share: beams, finished hypotheses, and the loop that steps several searches."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def normalised(score: np.float32, length: int, penalty: float) -> float:
 
 
 class FinishedHypotheses:
-    """The best `capacity` hypotheses that ended, best first; the earlier first among equals."""
+    """The best `capacity` finished hypotheses, best first; ties go to the earlier one."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -86,7 +86,7 @@ class FinishedHypotheses:
         return self.best[-1].score
 
     def add(self, added: Sequence[Finished]) -> list[Finished]:
-        """Rank new ones among the others and return those that have no place, new or old."""
+        """Rank new hypotheses among the others, and return those that fall out, new or old."""
         ranked = sorted([*self.best, *added], key=lambda hypothesis: -hypothesis.score)
         self.best = ranked[: self._capacity]
         return ranked[self._capacity :]
@@ -106,7 +106,7 @@ class Search(Protocol):
 
 
 def run_searches(task: DecodingTask, make: Callable[[DecodingTask, int, Beam], Search]) -> Run:
-    """Search every prompt, all in the same steps; the num_return_sequences best of each, prompt by prompt.
+    """Search all prompts in shared engine steps; returns the num_return_sequences best of each, prompt by prompt.
 
     make: a search, of (task, prompt number, the beam that holds the prompt).
     """
@@ -160,8 +160,8 @@ def _returned(task: DecodingTask, prompt: int, search: Search) -> list[Finished]
 
 
 def _move(engine: Engine, beams: Sequence[Beam], survivors: Sequence[Candidate]) -> list[Beam]:
-    """Give every survivor a slot of its own: its parent's for the first child, a fork for the others; slots
-    without a child are dropped."""
+    """Give every survivor a slot: the first child takes its parent's, the others fork it. Slots without a child are
+    dropped."""
     unused = {beam.slot for beam in beams}
     children = []
     for survivor in survivors:

@@ -1,4 +1,4 @@
-"""How Transformers 4.49 ranks the hypotheses that ended, which group and constrained beam search go by.
+"""The ranking of finished hypotheses in Transformers 4.49, which group and constrained beam search use.
 
 It differs from 5.23's way: a hypothesis is taken or not as it comes, and the best continuation of a step, whether it
 ends or not, tells if the search may still find a better one.
@@ -66,7 +66,7 @@ class HypothesisPool:
 
 
 class PooledSearch(HypothesisSearch):
-    """What the searches that go by 4.49 have in common."""
+    """Base of the searches with the rules of Transformers 4.49."""
 
     def collect(self, pool: HypothesisPool, candidates: Sequence[Candidate]) -> None:
         for candidate in candidates:

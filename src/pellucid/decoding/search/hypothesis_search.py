@@ -1,4 +1,4 @@
-"""What all beam searches do alike: score what may follow their beams, find the best of it, record the tree."""
+"""Base of the beam searches: score continuations, select the best, record the tree."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from pellucid.engine import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Continuations:
-    """What may follow the `parent`-th beam.
+    """The continuations of the `parent`-th beam.
 
-    scored: of each continuation, the score that it is ranked by. own: their log-probabilities (nats) under the
-    model alone [vocab].
+    scored: the score that ranks each continuation. own: log-probabilities (nats) under the model alone [vocab].
     """
 
     parent: int
@@ -29,9 +28,9 @@ class Continuations:
 
 
 class HypothesisSearch:
-    """The search for one prompt, but for which hypotheses run on and when it ends.
+    """The search for one prompt. Base class; subclasses choose the survivors and the stop rule.
 
-    beams: the running ones; at first one that holds the prompt. step: how many tokens they have.
+    beams: the running hypotheses, at first one that holds the prompt. step: how many new tokens they have.
     """
 
     def __init__(self, task: DecodingTask, prompt: int, root: Beam) -> None:
@@ -43,11 +42,11 @@ class HypothesisSearch:
         self.step = 0
 
     def log_probabilities(self, logits: FloatArray) -> list[FloatArray]:
-        """Of every beam, from its logits: what the model alone says of the next token [vocab]."""
+        """The model's own log-probabilities [vocab] for each beam."""
         return [self.chooser.usable(row).logprobs() for row in logits]
 
     def continuations(self, parent: int, own: FloatArray, pipeline: Pipeline) -> Continuations:
-        """Score all that may follow a beam: log-probabilities as the pipeline leaves them, and the beam's score."""
+        """Score the continuations of a beam: processed log-probabilities plus the beam's score."""
         beam = self.beams[parent]
         watched = None if self.tree is None else self.tree.watch(own)
         processed = pipeline(beam.history, own, None if watched is None else watched.observe)
@@ -58,15 +57,15 @@ class HypothesisSearch:
         return Continuations(parent, Candidates(scored, processed.ids), own)
 
     def best(self, continuations: Sequence[Continuations], beams: int) -> list[Candidate]:
-        """The best of all continuations, best first: enough that `beams` can run on even if as many end by each eos."""
+        """The best continuations, best first: enough that `beams` remain even if as many end by each eos."""
         return self.candidates(continuations, _best_places(continuations, self.enough(beams)))
 
     def enough(self, beams: int) -> int:
-        """How many continuations to look at, so that so many beams can run on."""
+        """How many continuations to keep so that `beams` of them do not end."""
         return max(2, 1 + len(self.options.eos_token_id)) * beams
 
     def candidates(self, continuations: Sequence[Continuations], places: Sequence[int]) -> list[Candidate]:
-        """The continuations at some places of all scores, one beam's after another's; impossible ones left out."""
+        """The continuations at some places of the concatenated scores, without those at -inf."""
         starts = np.cumsum([0, *(len(part.scored.logits) for part in continuations)])
         found = []
         for place in places:
@@ -85,7 +84,7 @@ class HypothesisSearch:
         return Candidate(continuations.parent, token, np.float32(score), logprob, history, reason)
 
     def finish(self, candidate: Candidate, score: float) -> Finished:
-        """A hypothesis that goes no further, with its length-normalised score."""
+        """A finished hypothesis, with its length-normalised score."""
         reason = candidate.finish_reason or "length"
         if self.tree is not None and candidate.node is not None:
             facts = {"final_score": score, "finish_reason": reason}
@@ -104,7 +103,7 @@ class HypothesisSearch:
                 self.tree.ended(hypothesis.node, self.step, "displaced")
 
     def record_cuts(self, last: Sequence[Candidate]) -> None:
-        """Beams that nothing continues are cut, and so are candidates that are the `last` of their kind."""
+        """Record as cut the beams without survivors, and the `last` candidates of a search that ends."""
         if self.tree is not None:
             nodes = [beam.node for beam in self.beams] + [one.node for one in last if one.node is not None]
             for node in nodes:
@@ -113,7 +112,7 @@ class HypothesisSearch:
 
 
 def _best_places(continuations: Sequence[Continuations], count: int) -> list[int]:
-    """Places of the `count` best scores, best first; among equals the earlier beam's, then the lower id."""
+    """Places of the `count` best scores, best first; ties go to the earlier beam, then to the lower id."""
     start, places, scores = 0, [], []
     for part in continuations:
         best = np.sort(largest(part.scored.logits, count))
