@@ -1,4 +1,4 @@
-"""Settings of the whole suite, and what is left out where torch or Transformers is not installed."""
+"""Settings of the whole suite, and the selection of tests if torch or Transformers is not installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Two workers share the machine: each keeps to one thread. Nothing asks the Hub. Both are read at import.
+# One thread per worker, because two workers share the machine; no requests to the Hub. Both are read at import.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -20,7 +20,7 @@ import pytest
 if TYPE_CHECKING:
     from .pairs import Pair
 
-# No test is about speed, and the machine may be busy.
+# No deadlines: tests do not measure speed, and the machine may be busy.
 hypothesis.settings.register_profile("pellucid", deadline=None)
 hypothesis.settings.load_profile("pellucid")
 
@@ -28,13 +28,13 @@ OPTIONAL = ("torch", "transformers", "gguf", "matplotlib", "pandas", "nbformat",
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out a test module, or a folder by its `conftest.py`, that imports an optional package that is missing."""
+    """Ignore a test module that imports a missing optional package; for a `conftest.py`, ignore its folder."""
     module = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
     return True if module.suffix == ".py" and module.exists() and missing_packages(module) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip a test marked `needs("package", ...)` where one of the packages is not installed."""
+    """Skip a test marked `needs("package", ...)` if one of the packages is not installed."""
     for item in items:
         needed = {name for mark in item.iter_markers("needs") for name in mark.args}
         missing = sorted(name for name in needed if not is_installed(name))
@@ -43,8 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def missing_packages(module: Path) -> set[str]:
-    """Optional packages that are not installed and that a module of the tests imports, itself or through another one
-    or the `conftest.py` beside it."""
+    """Optional packages that are not installed and that a test module imports: directly, through another test module,
+    or through the `conftest.py` of its folder."""
     unread, read = [module, module.with_name("conftest.py")], set[Path]()
     missing = set[str]()
     while unread:
@@ -58,7 +58,7 @@ def missing_packages(module: Path) -> set[str]:
 
 
 def imported_names(module: Path) -> Iterator[str]:
-    """The top-level packages that a module imports when it is imported."""
+    """Top-level packages that are imported when a module is imported."""
     for node in ast.parse(module.read_text()).body:
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
@@ -67,7 +67,7 @@ def imported_names(module: Path) -> Iterator[str]:
 
 
 def imported_modules(module: Path) -> Iterator[Path]:
-    """Where the modules of the tests are that a module imports by a relative import."""
+    """Paths of the test modules that a module imports by relative imports."""
     for node in ast.parse(module.read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.level:
             folder = module.parents[node.level - 1]
@@ -82,7 +82,7 @@ def is_installed(name: str) -> bool:
 
 @pytest.fixture(scope="session")
 def pair() -> Callable[..., Pair]:
-    """Builds a pair from fields of the configuration, over a small model's."""
+    """Returns a function that builds a pair of small models. Its arguments override fields of the configuration."""
     from pellucid import GPT2Config
 
     from .pairs import build_pair

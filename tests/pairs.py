@@ -1,4 +1,4 @@
-"""Pairs of a Pellucid model and the same weights in Transformers, the oracle."""
+"""Pairs of a Pellucid model and a Transformers model with the same weights, the oracle."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Pair = tuple[GPT2LMHeadModel, transformers.GPT2LMHeadModel]
 
 
 def build_pair(config: GPT2Config, seed: int = 0) -> Pair:
-    """A random model and its twin in Transformers, which share their weights in memory."""
+    """A random model and its counterpart in Transformers, which share their weights in memory."""
     torch.manual_seed(seed)
     ours = GPT2LMHeadModel(config).eval()
-    # Biases and layer norms that differ from their neutral start, so that none can be left out unnoticed.
+    # Biases and layer norms differ from their initial zeros and ones, so that a missing one changes the result.
     with torch.no_grad():
         for name, parameter in ours.named_parameters():
             if parameter.dim() == 1:
@@ -33,13 +33,13 @@ def build_pair(config: GPT2Config, seed: int = 0) -> Pair:
 
 
 def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The largest difference over the largest magnitude."""
+    """Largest absolute difference divided by the largest absolute value."""
     ours, theirs = ours.detach().float(), theirs.detach().float()
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
 def left_padded(prompts: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """input_ids and attention_mask of prompts of unequal length."""
+    """input_ids and attention_mask of prompts of unequal length, padded on the left."""
     longest = max(map(len, prompts))
     ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]

@@ -1,4 +1,4 @@
-"""Slots as tests want them."""
+"""Slots with given content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pellucid.engine import Engine, Slot
 
 
 def opened(engine: Engine, ids: Sequence[int]) -> Slot:
-    """A new slot that holds some ids."""
+    """A new slot that holds the given ids."""
     slot = engine.open()
     if ids:
         engine.step([slot], [ids])

@@ -1,4 +1,4 @@
-"""Random checkpoints made by Transformers, the oracle of these tests, and a server in the Hub's shape."""
+"""Random checkpoints made by Transformers (the oracle of these tests), and a local server with the Hub's protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def make_model(**config: Any) -> transformers.GPT2LMHeadModel:
-    """A small random GPT-2 in which no parameter is zero or one, as fresh biases and layer norms are."""
+    """A small random GPT-2 whose biases and layer norms differ from their initial zeros and ones."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     sizes = {"vocab_size": 101, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4}
     ends = {"bos_token_id": 0, "eos_token_id": 0}
@@ -39,7 +39,7 @@ def make_model(**config: Any) -> transformers.GPT2LMHeadModel:
 
 
 def make_weights(model: transformers.GPT2LMHeadModel) -> dict[str, torch.Tensor]:
-    """A model's weights under the names that a `Checkpoint` gives them."""
+    """Weights of a model by their canonical names, those of `Checkpoint`."""
     state = {name.removeprefix("transformer."): tensor for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         del state["lm_head.weight"]
@@ -58,7 +58,7 @@ def weights_of() -> Callable[..., dict[str, torch.Tensor]]:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Callable[..., tuple[Path, transformers.GPT2LMHeadModel]]:
-    """Saves a random model as Transformers does: (the folder, the model)."""
+    """Returns a function that saves a random model with Transformers and returns (folder, model)."""
 
     def save(*, max_shard_size: str = "1GB", **config: Any) -> tuple[Path, transformers.GPT2LMHeadModel]:
         model = make_model(**config)
@@ -71,7 +71,7 @@ def saved(tmp_path: Path) -> Callable[..., tuple[Path, transformers.GPT2LMHeadMo
 
 @pytest.fixture
 def assert_holds() -> Callable[[Checkpoint | Path, dict[str, torch.Tensor]], None]:
-    """Asserts that a checkpoint delivers exactly these weights, each in an array of the caller's own."""
+    """Returns a function that asserts that a checkpoint yields exactly these weights, in writable copies."""
 
     def check(checkpoint: Checkpoint | Path, weights: dict[str, torch.Tensor]) -> None:
         if isinstance(checkpoint, Path):
@@ -88,7 +88,7 @@ def assert_holds() -> Callable[[Checkpoint | Path, dict[str, torch.Tensor]], Non
 
 @dataclass
 class PythonRun:
-    """What a Python program of its own did."""
+    """Result of a Python subprocess."""
 
     stdout: str
     stderr: str
@@ -96,7 +96,8 @@ class PythonRun:
 
 @pytest.fixture
 def run_python() -> Callable[..., PythonRun]:
-    """Runs a program in a fresh interpreter, for what is read at import (the Hub's settings) or measured (memory)."""
+    """Returns a function that runs a program in a fresh interpreter, for settings that are read at import and for
+    measurements of memory."""
 
     def run(program: str, *arguments: object, **environment: str) -> PythonRun:
         path = [str(Path(pellucid.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
@@ -138,8 +139,8 @@ print(status("VmHWM") - before)
 
 @pytest.fixture
 def peak_of(run_python: Callable[..., PythonRun]) -> Callable[..., int]:
-    """Runs `setup` and then `action` in a program of its own; returns by how many bytes the action raised its peak
-    of memory. (`ru_maxrss` would not do: a program inherits it from the one that started it.)"""
+    """Returns a function that runs `setup` and `action` in a subprocess and returns how many bytes the action adds to
+    its peak memory. (`ru_maxrss` is unsuitable: a process inherits it from its parent.)"""
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the peak of memory is read from /proc, which this system does not have")
 
@@ -151,37 +152,37 @@ def peak_of(run_python: Callable[..., PythonRun]) -> Callable[..., int]:
 
 @dataclass
 class HubServer:
-    """A server on loopback that answers as the Hub does for the files of one folder a model.
+    """A local server with the Hub's protocol. Each model is a folder of files.
 
-    Weights are redirected to another path, as the Hub redirects to its storage. `cuts` says how many of the next
-    downloads of a file stop in the middle.
+    It redirects requests for weights to another path, as the Hub redirects to its storage. cuts: number of the next
+    downloads that break off in the middle, by file name.
     """
 
     models: dict[str, Path] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     cuts: dict[str, int] = field(default_factory=dict)
-    damaged: set[str] = field(default_factory=set)  # names of files that are sent with a wrong byte
-    etags: dict[str, str] = field(default_factory=dict)  # by file name, in place of the digest
-    commits: dict[str, str] = field(default_factory=dict)  # by file name, in place of the commit
+    damaged: set[str] = field(default_factory=set)  # names of files that are sent with one wrong byte
+    etags: dict[str, str] = field(default_factory=dict)  # by file name, replaces the digest
+    commits: dict[str, str] = field(default_factory=dict)  # by file name, replaces the commit
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, range
     url: str = ""
 
     def commit(self, model: str) -> str:
-        """The commit of a model: it changes when a file does."""
+        """Commit hash of a model, computed from its files."""
         digest = hashlib.sha1()
         for path in sorted(self.models[model].iterdir()):
             digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()
 
     def downloads(self) -> list[str]:
-        """Names of the files of which bytes were asked for."""
+        """Names of the files whose content was requested."""
         return [path.rsplit("/", 1)[1] for method, path, _ in self.requests if method == "GET"]
 
 
 class _HubHandler(BaseHTTPRequestHandler):
     hub: HubServer
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # one packet an answer: a header sent by itself would wait for its acknowledgement
+    wbufsize = -1  # buffered: headers and body go out in one packet, not delayed by Nagle's algorithm
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -226,7 +227,8 @@ class _HubHandler(BaseHTTPRequestHandler):
 
     def redirect(self, path: Path, target: str, commit: str) -> None:
         self.send_response(302)
-        elsewhere = self.hub.url.replace("127.0.0.1", "localhost")  # clients follow a redirect to the same host
+        # To another host: for headers, clients follow only redirects within a host.
+        elsewhere = self.hub.url.replace("127.0.0.1", "localhost")
         self.send_header("Location", f"{elsewhere}{target}")
         self.send_header("X-Repo-Commit", commit)
         self.send_header("X-Linked-Etag", f'"{self.etag(path)}"')
@@ -257,7 +259,7 @@ class _HubHandler(BaseHTTPRequestHandler):
         self.wfile.write(contents[start:])
 
     def etag(self, path: Path) -> str:
-        """The SHA-256 of weights, the git blob id of other files, as the Hub has them."""
+        """ETag as on the Hub: the SHA-256 of weights, the git blob id of other files."""
         contents = path.read_bytes()
         if path.suffix in (".safetensors", ".bin"):
             digest = hashlib.sha256(contents)
@@ -281,7 +283,7 @@ def hub() -> Iterator[HubServer]:
 
 @pytest.fixture
 def edit_json() -> Callable[..., None]:
-    """Changes fields of a JSON file in place; a value of None removes the field."""
+    """Returns a function that changes fields of a JSON file in place. A value of None removes the field."""
 
     def edit(path: Path, **changes: Any) -> None:
         contents = {**json.loads(path.read_text()), **changes}

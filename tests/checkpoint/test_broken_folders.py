@@ -1,4 +1,4 @@
-"""Folders in the Hub's form that do not hold a whole GPT-2: one error says what is wrong, where, and what to do."""
+"""Folders in the Hub's layout without a complete GPT-2: one error says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TestTensorsThatDoNotFit:
         message = self.error(folder)
         assert "h.2.ln_1.weight" in message and "and 112 more" in message and len(message) < 1000
 
-    def test_a_layer_count_beyond_all_measure_is_no_long_list(self, folder_with: Callable, edit_json: Callable) -> None:
+    def test_an_enormous_layer_count_gives_a_short_error(self, folder_with: Callable, edit_json: Callable) -> None:
         folder = folder_with()
         edit_json(folder / "config.json", n_layer=2**31 - 1)
         assert "has 28 tensors, but its configuration 2,147,483,647 layers" in self.error(folder)
@@ -102,19 +102,19 @@ class TestFoldersThatAreNotWhole:
         with pytest.raises(CheckpointError, match=r"saved has no weights: none of model\.safetensors, "):
             open_checkpoint(folder)
 
-    def test_a_config_that_is_no_json(self, saved: Callable) -> None:
+    def test_a_config_that_is_not_json(self, saved: Callable) -> None:
         folder, _ = saved()
         (folder / "config.json").write_text("{")
         with pytest.raises(ConfigError, match=r"config\.json is not valid JSON"):
             open_checkpoint(folder)
 
-    def test_a_generation_config_that_is_no_json(self, saved: Callable) -> None:
+    def test_a_generation_config_that_is_not_json(self, saved: Callable) -> None:
         folder, _ = saved()
         (folder / "generation_config.json").write_text("{")
         with pytest.raises(CheckpointError, match=r"generation_config\.json is not valid JSON"):
             open_checkpoint(folder)
 
-    def test_a_shard_that_is_not_there(self, saved: Callable) -> None:
+    def test_a_missing_shard(self, saved: Callable) -> None:
         folder, _ = saved(max_shard_size="20KB")
         shard = sorted(folder.glob("model-00002-*"))[0]
         shard.unlink()
@@ -123,7 +123,7 @@ class TestFoldersThatAreNotWhole:
         ):
             open_checkpoint(folder)
 
-    def test_a_tensor_that_is_not_in_the_shard_which_should_hold_it(self, saved: Callable) -> None:
+    def test_a_tensor_missing_from_its_shard(self, saved: Callable) -> None:
         folder, _ = saved(max_shard_size="20KB")
         index = json.loads((folder / "model.safetensors.index.json").read_text())
         shards = sorted(set(index["weight_map"].values()))
@@ -153,14 +153,14 @@ class TestFoldersThatAreNotWhole:
 
     @pytest.mark.parametrize("token_id", [1.5, "0", [0, None], {}, True, 2**70])
     @pytest.mark.parametrize("name", ["bos_token_id", "eos_token_id", "pad_token_id"])
-    def test_a_generation_config_with_an_id_that_is_none(self, name: str, token_id: object, saved: Callable) -> None:
+    def test_a_generation_config_with_an_invalid_id(self, name: str, token_id: object, saved: Callable) -> None:
         folder, _ = saved()
         (folder / "generation_config.json").write_text(json.dumps({name: token_id}))
         with pytest.raises(CheckpointError, match=rf"generation_config\.json: {name} is .* must be a token id"):
             open_checkpoint(folder)
 
     @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors"])
-    def test_a_file_that_would_never_end(self, name: str, saved: Callable) -> None:
+    def test_an_endless_file(self, name: str, saved: Callable) -> None:
         folder, _ = saved()
         (folder / name).unlink()
         (folder / name).symlink_to("/dev/zero")

@@ -1,4 +1,4 @@
-"""Damaged and hostile files of every format: an error of ours, in bounds of memory, or the weights."""
+"""Damaged and hostile files of every format give a `PellucidError` or the weights, in bounded memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def memory_below(limit: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A whole model of each format, with a folder of its own."""
+    """A valid model in each format, each in its own folder."""
     from tests.checkpoint.conftest import make_model
 
     root = tmp_path_factory.mktemp("originals")
@@ -75,7 +75,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @st.composite
 def mutated(draw: st.DrawFn, contents: bytes) -> bytes:
-    """A few bytes changed, cut out or repeated; more often in the first and the last kilobytes, where headers are."""
+    """A few bytes changed, removed or repeated, mostly in the first and last kilobytes, where headers are."""
     changed = bytearray(contents)
     for _ in range(draw(st.integers(1, 4))):
         size = max(1, len(changed))
@@ -92,7 +92,7 @@ FORMATS = ["config.json", "generation_config.json", "model.safetensors", "index.
 @pytest.mark.parametrize("kind", FORMATS)
 @mutations
 @given(data=st.data())
-def test_a_mutated_file_is_an_error_of_ours_or_a_model(
+def test_a_mutated_file_gives_a_pellucid_error_or_a_model(
     kind: str, data: st.DataObject, originals: dict[str, Path], tmp_path: Path
 ) -> None:
     original = originals[kind]
@@ -130,7 +130,7 @@ def number(value: int) -> bytes:
 
 
 def tensor(shape: list[int], strides: list[int], *, elements: int = 4, first: int = 0) -> bytes:
-    """The pickle of a tensor over the storage 0."""
+    """Pickle of a tensor on storage 0."""
     storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + number(elements) + b"tQ"
     sizes = b"(" + b"".join(map(number, shape)) + b"t(" + b"".join(map(number, strides)) + b"t"
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + number(first) + sizes + b"\x89}tR"
@@ -147,7 +147,7 @@ class TestTorchFiles:
         assert str(path) in str(caught.value) and len(str(caught.value)) < 4000
         return str(caught.value)
 
-    def test_a_tensor_of_this_writing_is_read(self, tmp_path: Path) -> None:
+    def test_a_valid_file_written_the_same_way_is_read(self, tmp_path: Path) -> None:
         path = torch_zip(tmp_path / "x.bin", dictionary(w=tensor([2, 2], [1, 2])), _0=struct.pack("<4f", 1, 2, 3, 4))
         assert read_state_dict(path)["w"].read().tolist() == [[1, 3], [2, 4]]
 
@@ -159,7 +159,7 @@ class TestTorchFiles:
         path = torch_zip(tmp_path / "x.bin", dictionary(w=tensor([2, 2, 2, 2], [1, 1, 0, 0])), _0=bytes(16))
         assert "tensor w has 16 elements, but 3 are stored" in self.error(path)
 
-    def test_a_view_behind_its_storage(self, tmp_path: Path) -> None:
+    def test_a_view_beyond_its_storage(self, tmp_path: Path) -> None:
         path = torch_zip(tmp_path / "x.bin", dictionary(w=tensor([4], [1], first=1)), _0=bytes(16))
         assert "tensor w takes 20 bytes, but 16 are stored" in self.error(path)
 
@@ -173,18 +173,18 @@ class TestTorchFiles:
         assert "its tensors share storage: they take 6,000,000 bytes" in self.error(path)
 
     @pytest.mark.parametrize("shape", [[2**62] * 64, [0, 2**62], [1] * 65, [-1], [2**64]])
-    def test_sizes_without_measure(self, shape: list[int], tmp_path: Path) -> None:
+    def test_enormous_sizes(self, shape: list[int], tmp_path: Path) -> None:
         self.error(torch_zip(tmp_path / "x.bin", dictionary(w=tensor(shape, [1] * len(shape))), _0=bytes(16)))
 
-    def test_a_dictionary_within_itself(self, tmp_path: Path) -> None:
+    def test_a_dictionary_that_contains_itself(self, tmp_path: Path) -> None:
         path = torch_zip(tmp_path / "x.bin", b"\x80\x02}q\x00" + text("a") + b"h\x00s.")
         assert "its entry 'a' is a dict, not a tensor" in self.error(path)
 
-    def test_five_thousand_lists_in_lists(self, tmp_path: Path) -> None:
+    def test_five_thousand_nested_lists(self, tmp_path: Path) -> None:
         path = torch_zip(tmp_path / "x.bin", dictionary(a=b"]" * 5000 + b"a" * 4999))
         assert "its entry 'a' is a list, not a tensor" in self.error(path)
 
-    def test_lists_that_double_forty_times(self, tmp_path: Path) -> None:
+    def test_lists_that_refer_to_each_other_twice_forty_deep(self, tmp_path: Path) -> None:
         doubled = b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(40))
         assert "is a list, not a tensor" in self.error(torch_zip(tmp_path / "x.bin", dictionary(a=doubled)))
 
@@ -203,11 +203,11 @@ class TestTorchFiles:
         assert read_torch_file(path).contents == {}
 
     @pytest.mark.parametrize("operation", [b"]", b"("])
-    def test_operations_without_end(self, operation: bytes, tmp_path: Path) -> None:
+    def test_too_many_opcodes(self, operation: bytes, tmp_path: Path) -> None:
         path = torch_zip(tmp_path / "x.bin", b"\x80\x02" + operation * 300_000 + b".")
         assert "its pickle has more than 262,144 operations" in self.error(path)
 
-    def test_a_pickle_without_measure(self, tmp_path: Path) -> None:
+    def test_an_oversized_pickle(self, tmp_path: Path) -> None:
         path = torch_zip(tmp_path / "x.bin", dictionary(a=text("x" * (17 << 20))))
         assert "at most 16,777,216 are read" in self.error(path)
 
@@ -218,7 +218,7 @@ class TestTorchFiles:
         assert "is damaged, or no file of torch.save" in self.error(torch_zip(tmp_path / "x.bin", pickled))
 
     @pytest.mark.parametrize("called", [b"}", b"]", b"N", b"K\x01", b"ctorch\nfloat32\n"])
-    def test_a_call_of_what_is_no_function(self, called: bytes, tmp_path: Path) -> None:
+    def test_a_call_of_a_value_that_is_not_a_function(self, called: bytes, tmp_path: Path) -> None:
         self.error(torch_zip(tmp_path / "x.bin", dictionary(a=called + b")R")))
 
     def test_a_zip_file_that_expands(self, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ class TestTorchFiles:
         assert path.stat().st_size < 1 << 20
         assert "is compressed" in self.error(path)
 
-    def test_a_zip_directory_without_measure(self, tmp_path: Path) -> None:
+    def test_an_oversized_zip_directory(self, tmp_path: Path) -> None:
         path = tmp_path / "x.bin"
         with path.open("wb") as file:
             file.write(b"PK\x03\x04")
@@ -238,7 +238,7 @@ class TestTorchFiles:
             file.write(struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 9, 9, 2**32 - 1, 0, 0))
         assert "its zip directory has 4,294,967,295 bytes; at most" in self.error(path)
 
-    def test_a_name_twice_in_the_directory(self, tmp_path: Path) -> None:
+    def test_a_duplicate_name_in_the_zip_directory(self, tmp_path: Path) -> None:
         path = tmp_path / "x.bin"
         with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -246,7 +246,7 @@ class TestTorchFiles:
             archive.writestr("archive/data.pkl", b"}.")
         assert "lists archive/data.pkl twice" in self.error(path)
 
-    def test_storages_of_the_old_format_without_measure(self, tmp_path: Path) -> None:
+    def test_oversized_storages_of_the_legacy_format(self, tmp_path: Path) -> None:
         plain = io.BytesIO()
         torch.save({"w": torch.ones(3)}, plain, _use_new_zipfile_serialization=False)
         path = tmp_path / "x.bin"
@@ -286,7 +286,7 @@ class TestGGUFFiles:
         path = gguf_file(tmp_path / "x.gguf", [GPT2], [gguf_tensor(b"token_embd.weight", [], kind=8)], bytes(64))
         assert "whose rows are not filled by blocks of 32" in self.error(path)
 
-    def test_dimensions_without_measure(self, tmp_path: Path) -> None:
+    def test_enormous_dimensions(self, tmp_path: Path) -> None:
         path = gguf_file(tmp_path / "x.gguf", [GPT2], [gguf_tensor(b"token_embd.weight", [2**63] * 4)], bytes(4))
         assert "is truncated: tensor token_embd.weight ends at byte" in self.error(path)
 
@@ -308,7 +308,7 @@ class TestGGUFFiles:
         path = gguf_file(tmp_path / "x.gguf", [string(b"a") + struct.pack("<IQ", 8, 2**63)])
         assert "its header runs past its end" in self.error(path)
 
-    def test_arrays_in_arrays(self, tmp_path: Path) -> None:
+    def test_nested_arrays(self, tmp_path: Path) -> None:
         path = gguf_file(tmp_path / "x.gguf", [string(b"a") + struct.pack("<IIQ", 9, 9, 1) + bytes(64)])
         assert "the field a is an array of the unknown type 9" in self.error(path)
 
@@ -329,7 +329,7 @@ class TestGGUFFiles:
         assert "it claims 1,000,000 tensors and 1,000,000 fields" in self.error(path)
 
     @pytest.mark.parametrize("epsilon", [float("nan"), -1.0, 0.0, 1e300, float("inf")])
-    def test_an_epsilon_that_is_none(self, epsilon: float, tmp_path: Path) -> None:
+    def test_an_invalid_epsilon(self, epsilon: float, tmp_path: Path) -> None:
         sizes = ("embedding_length", "context_length", "block_count", "attention.head_count")
         fields = [string(b"gpt2." + size.encode()) + struct.pack("<II", 4, 1) for size in sizes]
         fields.append(string(b"gpt2.attention.layer_norm_epsilon") + struct.pack("<Id", 12, epsilon))
@@ -355,7 +355,7 @@ class TestGGUFFiles:
 
     @mutations
     @given(data=st.data())
-    def test_any_header_is_read_in_bounds(self, data: st.DataObject, tmp_path: Path) -> None:
+    def test_any_header_is_read_in_bounded_memory(self, data: st.DataObject, tmp_path: Path) -> None:
         kinds = st.integers(0, 13)
         counts = st.sampled_from([0, 1, 2, 100, 2**31, 2**63, 2**64 - 1])
         arrays = st.tuples(kinds, counts).map(lambda pair: struct.pack("<IIQ", 9, *pair))

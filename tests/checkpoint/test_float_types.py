@@ -1,4 +1,4 @@
-"""Stored floats become float32, and float32 becomes what is stored, exactly as torch converts them."""
+"""Conversions between stored float types and float32 equal those of torch in every bit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_float16_numbers_are_the_same_with_and_without_an_infinity_among_them() 
     expected = torch.from_numpy(finite.view(np.int16)).view(torch.float16).float().numpy()
     alone = kind.to_float32(finite.view(kind.storage))
     together = kind.to_float32(np.append(finite, np.uint16(0x7C00)).view(kind.storage))
-    assert alone.tobytes() == expected.tobytes()  # the sign of zero too
+    assert alone.tobytes() == expected.tobytes()  # compares the sign of zero too
     assert together[:-1].tobytes() == expected.tobytes()
     assert kind.to_float32(np.empty(0, kind.storage)).size == 0
 

@@ -1,4 +1,4 @@
-"""GGUF files, written here with the `gguf` package as llama.cpp's converter writes them for GPT-2."""
+"""GGUF files, written with the `gguf` package in the layout of llama.cpp's converter for GPT-2."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pellucid.errors import CheckpointError, ConfigError, MissingExtraError, Tok
 from pellucid.tokenizer import GPT2Tokenizer
 
 TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
-WIDE = {"n_embd": 64, "vocab_size": 96}  # quantization blocks of 32 fill its rows
+WIDE = {"n_embd": 64, "vocab_size": 96}  # row lengths are multiples of the quantization block, 32
 
 
 def convert(
@@ -36,8 +36,8 @@ def convert(
     leave_out: tuple[str, ...] = (),
     add: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
 ) -> Path:
-    """llama.cpp's conversion: its names, matrices transposed, vectors and positions in float32, the embedding once
-    more as `output.weight` unless `head_kind` is None."""
+    """Convert as llama.cpp does: its names, transposed matrices, vectors and positions in float32, and the embedding
+    again as `output.weight` unless `head_kind` is None."""
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(config.n_layer)
@@ -79,7 +79,7 @@ def add_tokenizer(writer: gguf.GGUFWriter) -> None:
 
 
 def rounded(weights: dict[str, torch.Tensor], kind: Kind) -> dict[str, torch.Tensor]:
-    """The weights as they come back from a quantization, by the `gguf` package's own arithmetic."""
+    """The weights quantized and dequantized by the `gguf` package."""
 
     def round_trip(name: str, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.dim() == 1 or name == "wpe.weight":
@@ -112,7 +112,7 @@ def test_tensors_longer_than_a_block_are_read_whole(
 
 
 @pytest.mark.parametrize("untied", [True, False], ids=["untied model", "head stored more finely"])
-def test_a_head_that_differs_is_kept(untied: bool, random_model: Callable, tmp_path: Path) -> None:
+def test_a_head_that_differs_from_the_embedding_is_kept(untied: bool, random_model: Callable, tmp_path: Path) -> None:
     model = random_model(**WIDE, tie_word_embeddings=not untied)
     checkpoint = open_checkpoint(convert(tmp_path / "m.gguf", model, kind=Kind.Q8_0, head_kind=Kind.F16))
     assert not checkpoint.config.tie_word_embeddings
@@ -121,7 +121,7 @@ def test_a_head_that_differs_is_kept(untied: bool, random_model: Callable, tmp_p
 
 
 @pytest.mark.parametrize("config", [{}, {"n_inner": 48}, {"layer_norm_epsilon": 1e-6}], ids=str)
-def test_the_model_is_the_one_that_was_converted(
+def test_the_logits_are_those_of_the_converted_model(
     config: dict[str, Any], random_model: Callable, tmp_path: Path
 ) -> None:
     model = random_model(**config)
@@ -145,8 +145,8 @@ def test_the_tokenizer_is_the_files_own(random_model: Callable, tmp_path: Path) 
     assert ours.eos_token == "<|endoftext|>" and ours.model_max_length == 24
 
 
-def test_padding_tokens_of_the_converter_are_no_tokens(random_model: Callable, tmp_path: Path) -> None:
-    """llama.cpp's converter fills ids without a token with placeholders."""
+def test_padding_tokens_of_the_converter_are_dropped(random_model: Callable, tmp_path: Path) -> None:
+    """llama.cpp's converter writes placeholders for ids without a token."""
 
     def add(writer: gguf.GGUFWriter) -> None:
         writer.add_tokenizer_model("gpt2")
@@ -238,12 +238,12 @@ class TestFilesThatAreRefused:
         assert "truncated" in self.error(path)
 
     @pytest.mark.parametrize("contents", [b"", b"GG", b"nothing of the kind"])
-    def test_no_gguf_file_at_all(self, contents: bytes, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_gguf(self, contents: bytes, tmp_path: Path) -> None:
         path = tmp_path / "model.gguf"
         path.write_bytes(contents)
         assert "is no GGUF file: it does not begin with GGUF" in self.error(path)
 
-    def test_a_header_that_promises_more_than_there_is(self, random_model: Callable, tmp_path: Path) -> None:
+    def test_a_header_that_declares_more_than_the_file_holds(self, random_model: Callable, tmp_path: Path) -> None:
         path = convert(tmp_path / "model.gguf", random_model())
         path.write_bytes(path.read_bytes()[:8] + (2**60).to_bytes(8, "little") * 2 + path.read_bytes()[24:])
         assert "model.gguf is " in self.error(path)
@@ -251,7 +251,7 @@ class TestFilesThatAreRefused:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
-def test_a_damaged_header_is_an_error_of_ours_or_reads_as_the_gguf_package_reads_it(
+def test_a_damaged_header_is_a_pellucid_error_or_reads_as_the_gguf_package_reads_it(
     data: st.DataObject, random_model: Callable, tmp_path: Path
 ) -> None:
     path, whole_path = tmp_path / "damaged.gguf", tmp_path / "whole.gguf"
@@ -269,9 +269,9 @@ def test_a_damaged_header_is_an_error_of_ours_or_reads_as_the_gguf_package_reads
     try:
         theirs = gguf.GGUFReader(path)
     except Exception:
-        return  # what is wrong lies in a tensor's type or place, which is checked later
+        return  # the damage is in a tensor's type or offset, which is checked later
     for name, field in theirs.fields.items():
-        if not name.startswith("GGUF.") and ours.fields[name] is not None:  # an array that was not asked for
+        if not name.startswith("GGUF.") and ours.fields[name] is not None:  # None: an array that was not requested
             np.testing.assert_equal(ours.fields[name], field.contents())
     assert [(t.name, t.offset) for t in ours.tensors] == [(t.name, t.data_offset) for t in theirs.tensors]
 
@@ -280,7 +280,7 @@ def test_a_damaged_header_is_an_error_of_ours_or_reads_as_the_gguf_package_reads
 def test_a_damaged_size_is_one_error(name: str, random_model: Callable, tmp_path: Path) -> None:
     path = convert(tmp_path / "model.gguf", random_model())
     contents = bytearray(path.read_bytes())
-    value = contents.index(name.encode()) + len(name) + 4  # behind the name: the type, then the number
+    value = contents.index(name.encode()) + len(name) + 4  # after the name come the type and the number
     contents[value] ^= 1
     path.write_bytes(contents)
     with pytest.raises((CheckpointError, ConfigError), match=r"model\.gguf"):

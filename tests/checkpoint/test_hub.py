@@ -1,5 +1,5 @@
-"""Models on the Hub, from a server on loopback in its shape. Each load is a program of its own, as the Hub's
-settings are read when its client is imported."""
+"""Models on the Hub, from a local server with its protocol. Each load runs in its own process, because the Hub's
+client reads its settings at import."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ except PellucidError as error:
 
 @pytest.fixture
 def load(hub: Any, run_python: Callable, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Loads a name in a program that knows the server and an empty cache of its own; returns what came of it."""
+    """Returns a function that loads a name in a subprocess, from the local server into an empty cache."""
 
     def run(name: str = MODEL, *, program: str = LOAD, offline: bool = False, **options: Any) -> dict[str, Any]:
         environment = {
             "HF_HOME": str(tmp_path / "cache"),
             "HF_ENDPOINT": hub.url,
             "HF_HUB_OFFLINE": str(int(offline)),
-            "TQDM_POSITION": "-1",  # bars although stderr is no terminal
+            "TQDM_POSITION": "-1",  # shows progress bars although stderr is no terminal
         }
         done = run_python(program, name, json.dumps(options), **environment)
         return {**json.loads(done.stdout), "stderr": done.stderr}
@@ -51,7 +51,7 @@ def load(hub: Any, run_python: Callable, tmp_path: Path) -> Callable[..., dict[s
 
 @pytest.fixture
 def published(hub: Any, saved: Callable) -> Path:
-    """A random model with a tokenizer, and files that nobody needs, on the server."""
+    """A random model with a tokenizer, and unrelated files, on the server."""
     folder, _ = saved()
     GPT2Tokenizer.bundled().save_pretrained(folder)
     for name in ("README.md", "flax_model.msgpack", "tf_model.h5", "rust_model.ot", "pytorch_model.bin"):
@@ -98,7 +98,7 @@ def test_a_cached_model_loads_offline_without_a_request(published: Path, load: C
 
 def test_a_cached_model_loads_when_the_hub_is_gone(published: Path, load: Callable, hub: Any) -> None:
     load()
-    hub.url = "http://127.0.0.1:9"  # nothing listens there
+    hub.url = "http://127.0.0.1:9"  # no server listens on this port
     assert load()["sum"] == sum_of(published)
 
 
@@ -125,7 +125,7 @@ def test_shards_are_downloaded(load: Callable, saved: Callable, hub: Any) -> Non
     assert {path.name for path in folder.glob("*.safetensors*")} <= set(hub.downloads())
 
 
-def test_pytorchs_format_is_the_last_resort(load: Callable, saved: Callable, hub: Any) -> None:
+def test_pytorchs_format_is_used_if_there_is_no_other(load: Callable, saved: Callable, hub: Any) -> None:
     folder, model = saved()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
     expected = sum_of(folder)
@@ -166,7 +166,7 @@ class TestInterruptions:
         ranges = [span for method, path, span in hub.requests if method == "GET" and path.endswith("model.safetensors")]
         assert ranges[0] is None and ranges[1].startswith("bytes=")
 
-    def test_a_download_that_is_given_up_is_an_error_and_the_next_load_ends_right(
+    def test_a_failed_download_is_an_error_and_the_next_load_resumes_it(
         self, published: Path, load: Callable, hub: Any, tmp_path: Path
     ) -> None:
         give_up = """
@@ -245,7 +245,7 @@ class TestModelsThatCannotBeHad:
         assert refused["error"] == "ModelNotFoundError"
         assert "has no config.json, so it is no model that can be read" in refused["message"]
 
-    def test_a_shard_that_the_index_promises(self, load: Callable, saved: Callable, hub: Any) -> None:
+    def test_a_shard_that_the_index_names_but_the_hub_lacks(self, load: Callable, saved: Callable, hub: Any) -> None:
         folder, _ = saved(max_shard_size="20KB")
         shard = sorted(folder.glob("model-*.safetensors"))[1]
         shard.unlink()
@@ -256,9 +256,9 @@ class TestModelsThatCannotBeHad:
 
 
 class TestContent:
-    """What arrives is what the Hub says it is, or it is refused and not kept."""
+    """Content that does not match the Hub's digest is refused and removed."""
 
-    @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])  # known by SHA-256, by git blob id
+    @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])  # verified by SHA-256, and by git blob id
     def test_damaged_content_is_refused_and_not_kept(
         self, name: str, published: Path, load: Callable, hub: Any, tmp_path: Path
     ) -> None:
@@ -282,7 +282,7 @@ class TestContent:
         ("name", "etag"),
         [("config.json", "../../../../outside"), ("model.safetensors", "/outside"), ("tokenizer.json", "..")],
     )
-    def test_an_etag_that_leads_elsewhere_is_refused_before_anything_is_written(
+    def test_an_etag_that_is_a_path_is_refused_before_anything_is_written(
         self, name: str, etag: str, published: Path, load: Callable, hub: Any, tmp_path: Path
     ) -> None:
         hub.etags[name] = etag
@@ -293,10 +293,11 @@ class TestContent:
         assert not [path for path in tmp_path.rglob("*") if "outside" in path.name]
 
     @pytest.mark.parametrize("name", ["config.json", "special_tokens_map.json"])
-    def test_a_commit_that_leads_elsewhere_is_refused(
+    def test_a_commit_that_is_a_path_is_refused(
         self, name: str, published: Path, load: Callable, hub: Any, tmp_path: Path
     ) -> None:
-        (published / "special_tokens_map.json").unlink()  # the client notes that, too, in a folder of the commit
+        # The client records absent files too, in a folder named after the commit.
+        (published / "special_tokens_map.json").unlink()
         hub.commits[name] = "../../../../outside"
         refused = load()
         assert refused["error"] == "CheckpointError"

@@ -1,4 +1,4 @@
-"""Folders as the Hub has them: what is read is what Transformers wrote, or would have read."""
+"""Folders in the Hub's layout give the weights that Transformers wrote, or would read."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_the_dtype_is_the_one_that_most_weights_have(saved: Callable, weights_of
 
 
 class TestTheHead:
-    """A head in the file and a configuration that ties it: as Transformers 5 decides."""
+    """A stored head with a configuration that ties it is handled as in Transformers 5."""
 
     @staticmethod
     def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:

@@ -1,4 +1,4 @@
-"""A load takes little more memory than the weights that it leaves: at most 1.2 times, measured in a fresh program."""
+"""Peak memory of a load is at most 1.2 times the size of the weights, measured in a fresh process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from pellucid.checkpoint import expected_shapes, open_checkpoint, write_checkpoint
 from pellucid.config import GPT2Config
 
-# 124 MB in float32, half of them the embedding. (In the four published sizes that is a third at most.)
+# 124 MB in float32. The embedding is half of it, and at most a third in the four published sizes.
 CONFIG = GPT2Config(vocab_size=50257, n_positions=256, n_embd=320, n_layer=12, n_head=5)
 LIMIT = 1.2
 
@@ -31,7 +31,7 @@ def weights() -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def cost(peak_of: Callable) -> Callable[..., float]:
-    """Loads a checkpoint in a program of its own: the peak of memory over what the weights take."""
+    """Returns a function that loads a checkpoint in a subprocess; it returns peak memory by size of the weights."""
 
     def measure(path: Path, imports: str = "numpy") -> float:
         setup = f"import {imports}\nfrom pellucid.checkpoint import open_checkpoint"
@@ -41,7 +41,7 @@ def cost(peak_of: Callable) -> Callable[..., float]:
 
 
 def tied_state(weights: dict[str, np.ndarray], dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
-    """A state dict as torch saves one: the head is the embedding's memory once more."""
+    """A state dict as torch saves it: the head shares the memory of the embedding."""
     state = {f"transformer.{name}": torch.from_numpy(array).to(dtype) for name, array in weights.items()}
     return {**state, "lm_head.weight": state["transformer.wte.weight"]}
 
@@ -111,8 +111,8 @@ write_checkpoint(sys.argv[2], checkpoint.config, tensors, dtype="bfloat16")
     assert open_checkpoint(tmp_path / "written").dtype == "bfloat16"
 
 
-def test_the_measure_sees_a_second_copy(weights: dict, peak_of: Callable, tmp_path: Path) -> None:
-    """What these tests would say of a load that held everything twice."""
+def test_the_measurement_detects_a_second_copy(weights: dict, peak_of: Callable, tmp_path: Path) -> None:
+    """The measurement exceeds the limit for a load that holds two copies of the weights."""
     write_checkpoint(tmp_path / "m", CONFIG, weights)
     twice = LOAD + "again = {name: array.copy() for name, array in kept.items()}"
     peak = peak_of(twice, tmp_path / "m", setup="from pellucid.checkpoint import open_checkpoint")
@@ -123,7 +123,7 @@ def test_the_measure_sees_a_second_copy(weights: dict, peak_of: Callable, tmp_pa
 def test_the_model_that_from_pretrained_gives(
     dtype: str, itemsize: int, weights: dict, peak_of: Callable, tmp_path: Path
 ) -> None:
-    # A third of the weights in the embedding, as in the published sizes.
+    # The embedding has a third of the weights, as in the published sizes.
     config = CONFIG.replace(vocab_size=24_000)
     write_checkpoint(tmp_path, config, {**weights, "wte.weight": weights["wte.weight"][:24_000]})
     load = f"model = GPT2LMHeadModel.from_pretrained(sys.argv[1], dtype={dtype!r})"

@@ -1,4 +1,4 @@
-"""The base model, without a head: saved and loaded by Transformers and by Pellucid, tied or untied."""
+"""The base model without a head, tied or untied, saved and loaded by Transformers and by Pellucid."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_base_model_is_saved_without_a_head(tmp_path: Path) -> None:
         assert "lm_head.weight" not in list(file.keys())
 
 
-def test_the_base_of_an_untied_language_model_is_loaded_by_itself(tmp_path: Path) -> None:
+def test_the_base_of_an_untied_language_model_is_loaded_alone(tmp_path: Path) -> None:
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**SIZES, tie_word_embeddings=False)).eval()
     model.save_pretrained(tmp_path)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a name means, and what is said when it means nothing. The network is never asked (see `tests/conftest.py`)."""
+"""Resolution of model names, and errors for unknown names. No test uses the network (see `tests/conftest.py`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pellucid.tokenizer import GPT2Tokenizer
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every connection fails the test; the Hub's cache is empty."""
+    """Any connection fails the test. The Hub's cache is empty."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the network was asked")
@@ -28,7 +28,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if offline mode were off: what may not ask the network must not, without that help."""
+    """Turn offline mode off, so that only Pellucid itself can prevent a request."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
@@ -39,7 +39,7 @@ class TestPaths:
         assert open_checkpoint(str(folder)).path == folder
 
     @pytest.mark.parametrize("name", ["saved", "./saved", "saved/", "../here/saved"])
-    def test_a_relative_folder_is_too(
+    def test_a_relative_folder_is_read_without_the_network(
         self, name: str, saved: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder, _ = saved()
@@ -54,7 +54,7 @@ class TestPaths:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert open_checkpoint("~/saved").path == folder
 
-    def test_demo_is_the_model_of_the_package_whatever_lies_around(
+    def test_demo_is_the_bundled_model_even_beside_a_folder_of_that_name(
         self, saved: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "demo").mkdir()
@@ -68,7 +68,7 @@ class TestPaths:
         assert checkpoint.tokenizer().encode("long ago") == open_tokenizer("demo").encode("long ago") == [6511, 2084]
         assert open_config("demo").n_embd == 32
 
-    def test_a_model_folder_called_like_a_size_is_that_folder(
+    def test_a_model_folder_named_like_a_size_is_loaded(
         self, saved: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder, _ = saved()
@@ -79,11 +79,11 @@ class TestPaths:
     @pytest.mark.parametrize(
         "name", ["./nowhere", "/nowhere/at/all", "~/nowhere", "a/b/c", "weights.safetensors", "x.gguf"]
     )
-    def test_a_path_that_leads_nowhere_says_so(self, name: str) -> None:
+    def test_a_missing_path_is_reported(self, name: str) -> None:
         with pytest.raises(ModelNotFoundError, match=f"there is no folder and no file {name}"):
             open_checkpoint(name)
 
-    def test_a_path_object_is_a_path_whatever_its_name(self) -> None:
+    def test_a_path_object_is_never_a_model_name(self) -> None:
         with pytest.raises(ModelNotFoundError, match="there is no folder and no file demo"):
             open_checkpoint(Path("demo"))
 
@@ -124,10 +124,10 @@ class TestTokenizersAndConfigsAlone:
 
 @pytest.mark.usefixtures("no_network")
 class TestNamesOffline:
-    def test_a_folder_called_like_a_size_without_a_model_is_not_taken_for_it(
+    def test_a_folder_named_like_a_size_but_without_a_model_is_not_the_model(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (tmp_path / "gpt2").mkdir()  # as a clone of OpenAI's repository is
+        (tmp_path / "gpt2").mkdir()  # like a clone of OpenAI's repository
         monkeypatch.chdir(tmp_path)
         with pytest.raises(ModelNotFoundError, match=r"'gpt2' \(openai-community/gpt2 on the Hub\)"):
             open_checkpoint("gpt2")
@@ -144,7 +144,7 @@ class TestNamesOffline:
         with pytest.raises(ModelNotFoundError, match=r"'gpt2-xl' \(openai-community/gpt2-xl on the Hub\) was found"):
             open_checkpoint("gpt2-xl")
 
-    def test_a_slip_of_the_finger_is_recognized(self) -> None:
+    def test_a_typo_is_recognized(self) -> None:
         with pytest.raises(ModelNotFoundError, match="Did you mean gpt2-medium?"):
             open_checkpoint("gpt2-meduim")
 
@@ -171,13 +171,13 @@ class TestNamesThatLeadNowhere:
         ],
         ids=lambda name: repr(name)[:20],
     )
-    def test_is_one_error_in_bounds(self, name: object) -> None:
+    def test_an_invalid_name_is_one_short_error(self, name: object) -> None:
         with pytest.raises(ModelNotFoundError) as caught:
             open_checkpoint(name)  # type: ignore[arg-type]
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 500
 
-    def test_as_a_link_to_itself(self, tmp_path: Path) -> None:
+    def test_a_link_to_itself_is_one_error(self, tmp_path: Path) -> None:
         (tmp_path / "loop").symlink_to(tmp_path / "loop")
         with pytest.raises(ModelNotFoundError, match=r"loop cannot be opened: .*symbolic links"):
             open_checkpoint(tmp_path / "loop")

@@ -1,4 +1,4 @@
-"""nanoGPT's checkpoints give the model that nanoGPT would run."""
+"""Models loaded from nanoGPT checkpoints compute what nanoGPT computes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES: dict[str, Any] = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 
 
 
 class Norm(nn.Module):
-    """A layer norm that may have no bias."""
+    """Layer norm with an optional bias."""
 
     def __init__(self, width: int, bias: bool) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def make_block(width: int, bias: bool) -> nn.ModuleDict:
 
 
 class NanoGPT(nn.Module):
-    """GPT-2 with `nn.Linear`s and the exact GELU, under nanoGPT's names."""
+    """GPT-2 with `nn.Linear` and the exact GELU, with nanoGPT's parameter names."""
 
     def __init__(self, *, bias: bool = True, tied: bool = True, **sizes: Any) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class NanoGPT(nn.Module):
         return self.lm_head(t.ln_f(x))
 
     def save(self, path: Path, *, prefix: str = "", **changes: Any) -> Path:
-        """Write what `train.py` writes: an optimizer and its progress beside the weights."""
+        """Write a checkpoint as nanoGPT's `train.py` does: optimizer state and progress beside the weights."""
         optimizer = torch.optim.AdamW(self.parameters())
         self(torch.zeros(1, 2, dtype=torch.long)).sum().backward()
         optimizer.step()
@@ -93,7 +93,7 @@ class NanoGPT(nn.Module):
 @pytest.mark.parametrize("bias", [True, False], ids=["biases", "no biases"])
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module._orig_mod."])
 def test_logits_are_nanogpts_own(prefix: str, bias: bool, tied: bool, tmp_path: Path) -> None:
-    """Through the whole way: read the .pt, write a Hub folder, let Transformers run that."""
+    """End to end: read the .pt file, write a Hub folder, and run it in Transformers."""
     nano = NanoGPT(bias=bias, tied=tied)
     checkpoint = open_checkpoint(nano.save(tmp_path / "ckpt.pt", prefix=prefix))
     assert checkpoint.config.tie_word_embeddings == tied
@@ -159,7 +159,7 @@ def test_a_missing_argument_is_named(missing: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_layer_count_beyond_all_measure_is_one_error(bias: bool, tmp_path: Path) -> None:
+def test_an_enormous_layer_count_is_one_error(bias: bool, tmp_path: Path) -> None:
     nano = NanoGPT(bias=bias)
     path = nano.save(tmp_path / "ckpt.pt", model_args={**nano.arguments, "n_layer": 2**31 - 1})
     with pytest.raises(CheckpointError, match=r"tensors, but its configuration 2,147,483,647 layers"):

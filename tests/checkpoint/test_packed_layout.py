@@ -1,4 +1,4 @@
-"""Sizes of packed weights, computed from a configuration."""
+"""Sizes of packed weights are computed from the configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def test_float32_weights_take_four_bytes_a_parameter() -> None:
     assert weight_bytes(config, "float32") == 4 * config.parameter_count
 
 
-def test_a_layer_count_beyond_all_measure_is_counted_without_a_list_of_layers() -> None:
+def test_an_enormous_layer_count_is_summed_without_a_list_of_layers() -> None:
     small, huge = GPT2Config(n_layer=2), GPT2Config(n_layer=2**31 - 1)
     layer = weight_bytes(GPT2Config(n_layer=3), "int8") - weight_bytes(small, "int8")
     assert weight_bytes(huge, "int8") == weight_bytes(small, "int8") + (huge.n_layer - 2) * layer

@@ -1,4 +1,4 @@
-"""The safetensors reader believes nothing that a header says until it has checked it."""
+"""The safetensors reader checks every statement of a header before it uses it."""
 
 from __future__ import annotations
 
@@ -132,7 +132,9 @@ LYING_HEADERS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("contents", "message"), LYING_HEADERS.values(), ids=LYING_HEADERS)
-def test_a_lying_header_is_one_error_that_names_file_and_tensor(contents: bytes, message: str, tmp_path: Path) -> None:
+def test_an_inconsistent_header_is_one_error_that_names_file_and_tensor(
+    contents: bytes, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "lying.safetensors"
     path.write_bytes(contents)
     with pytest.raises(CheckpointError, match=rf"lying\.safetensors.*{message}"):
@@ -173,7 +175,7 @@ ENORMOUS_HEADERS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("contents", "message"), ENORMOUS_HEADERS.values(), ids=ENORMOUS_HEADERS)
-def test_an_enormous_header_is_refused_in_bounds(contents: bytes, message: str, tmp_path: Path) -> None:
+def test_an_enormous_header_is_refused_in_bounded_memory(contents: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "enormous.safetensors"
     path.write_bytes(contents)
     tracemalloc.start()
@@ -186,7 +188,7 @@ def test_an_enormous_header_is_refused_in_bounds(contents: bytes, message: str, 
     assert len(str(caught.value)) < 2000 and str(caught.value).isprintable()
 
 
-def test_a_prefix_without_end_is_stripped_once() -> None:
+def test_a_repeated_prefix_is_stripped_once() -> None:
     assert canonical_name("module." * 10**6 + "wte.weight") == "wte.weight"
 
 

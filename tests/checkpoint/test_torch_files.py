@@ -1,4 +1,4 @@
-"""Files of `torch.save`: weights and nothing else come out of them, whatever lies in them."""
+"""Files of `torch.save` give weights and nothing else, whatever they contain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILES = ("model.safetensors", "zip.bin", "legacy.bin")
 
 @pytest.fixture(params=FORMATS.values(), ids=FORMATS)
 def save_bin(request: pytest.FixtureRequest, saved: Callable) -> Callable[..., Path]:
-    """Puts a state dict where a folder's safetensors were, in either of torch's formats."""
+    """Returns a function that replaces a folder's safetensors file by a state dict, in either of torch's formats."""
 
     def save(change: Callable[[dict], dict] = lambda state: state, **config: object) -> tuple[Path, dict]:
         folder, model = saved(**config)
@@ -67,7 +67,7 @@ def test_tensors_can_be_taken_twice_and_belong_to_the_caller(
 
 
 def test_tensors_that_share_memory_become_arrays_that_do_not(save_bin: Callable) -> None:
-    """An untied model whose two matrices were saved from one piece of memory."""
+    """An untied model whose embedding and head shared memory when they were saved."""
     folder, _ = save_bin(
         lambda state: {**state, "lm_head.weight": state["transformer.wte.weight"]}, tie_word_embeddings=False
     )
@@ -77,7 +77,7 @@ def test_tensors_that_share_memory_become_arrays_that_do_not(save_bin: Callable)
     assert not np.shares_memory(embedding, head)
 
 
-def test_views_and_transposes_are_read_in_their_own_order(
+def test_views_and_transposes_are_read_by_value(
     save_bin: Callable, weights_of: Callable, assert_holds: Callable
 ) -> None:
     def as_views(state: dict) -> dict:
@@ -119,7 +119,7 @@ def test_opening_reads_no_weights(save_bin: Callable, monkeypatch: pytest.Monkey
 
 
 def test_a_compressed_zip_file_is_refused(saved: Callable) -> None:
-    """torch.save never compresses; a compressed record could expand a thousandfold."""
+    """`torch.save` never compresses. A compressed record could expand a thousandfold."""
     folder, model = saved()
     plain, packed = folder / "plain.bin", folder / "packed.bin"
     torch.save(model.state_dict(), plain)
@@ -142,7 +142,7 @@ def test_big_endian_numbers_are_refused(saved: Callable) -> None:
 
 
 class _Trap:
-    """An object whose pickle, once loaded, creates a file."""
+    """An object whose pickle creates a file when it is loaded."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -162,7 +162,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(zipped: bool, saved: Callable
         open_checkpoint(folder)
     assert not trap.exists()
     torch.load(folder / "pytorch_model.bin", weights_only=False)
-    assert trap.exists()  # the trap does work
+    assert trap.exists()  # unpickling it without restrictions does run the code
 
 
 def test_a_bare_pickle_with_code_is_refused_and_not_run(saved: Callable, tmp_path: Path) -> None:

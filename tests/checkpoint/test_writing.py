@@ -1,4 +1,4 @@
-"""A written folder is what Transformers would have written, or nothing is there."""
+"""A checkpoint is written as Transformers writes it, or not at all."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_shards_are_no_larger_than_asked_and_load_in_transformers(
     assert [path.name for path in shards] == [
         f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))
     ]
-    assert len(shards) > 2 and all(path.stat().st_size < 30_000 + 3_000 for path in shards)  # and a header
+    assert len(shards) > 2 and all(path.stat().st_size < 30_000 + 3_000 for path in shards)  # plus the header
     index = json.loads((tmp_path / "written" / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == 4 * checkpoint.config.parameter_count
     assert_holds(tmp_path / "written", weights_of(model))

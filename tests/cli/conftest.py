@@ -1,4 +1,4 @@
-"""A small random checkpoint with GPT-2's vocabulary, and the command to run on it."""
+"""Fixtures: a small random checkpoint with GPT-2's vocabulary, and the command line run in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[..., Any]  # returns click's Result
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GPT-2 of two layers with weights large enough for uneven distributions."""
+    """A GPT-2 of two layers, with weights large enough for peaked distributions."""
     folder = tmp_path_factory.mktemp("models") / "small"
     folder.mkdir()
     config = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=1024)
@@ -38,7 +38,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run() -> Run:
-    """Run a command in this process: `run("tokens", "hello")`; stdout, stderr and exit_code of the result."""
+    """Returns a function that runs a command in this process, as in `run("tokens", "hello")`."""
 
     def run_command(*arguments: str, stdin: str | bytes | None = None) -> Any:
         return CliRunner().invoke(app, list(arguments), input=stdin)
@@ -48,7 +48,7 @@ def run() -> Run:
 
 @pytest.fixture
 def run_json(run: Run) -> Callable[..., Any]:
-    """Run a command that must succeed with one JSON object, and nothing else, on stdout."""
+    """Returns a function that runs a command and parses its stdout, which must be one JSON object."""
 
     def run_command(*arguments: str, stdin: str | bytes | None = None) -> Any:
         result = run(*arguments, "--json", stdin=stdin)

@@ -1,4 +1,4 @@
-"""The examples of docs/command-line.md print what the page says."""
+"""The examples of docs/command-line.md print the output that the page shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends that cannot go on: one line, an exit status, nothing left behind and never a traceback."""
+"""A command that fails prints one line and sets an exit status. It leaves no files and shows no traceback."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestStreams:
         assert (done.returncode, done.stdout) == (1, b"")
 
     @full_disk
-    def test_a_failure_that_cannot_be_told_keeps_its_status(self) -> None:
+    def test_a_failure_that_cannot_be_printed_keeps_its_status(self) -> None:
         done = shell("pellucid show nowhere 2>/dev/full")
         assert (done.returncode, done.stdout) == (1, b"")
 
@@ -66,7 +66,7 @@ class TestMemory:
     @pytest.mark.parametrize(
         ("command", "megabytes"), [("predict hello", 60), ("predict hello", 200), ("predict hello --engine torch", 500)]
     )
-    def test_a_process_that_may_not_have_the_memory_says_so(self, command: str, megabytes: int) -> None:
+    def test_a_process_out_of_memory_says_so(self, command: str, megabytes: int) -> None:
         limit = megabytes << 20
         done = shell(
             f"pellucid {command}", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)), timeout=60
@@ -85,7 +85,9 @@ class TestMemory:
         ],
         ids=lambda error: type(error).__name__,
     )
-    def test_every_lack_of_memory_is_told_alike(self, error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_every_memory_error_gives_the_same_message(
+        self, error: Exception, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert failures.tell(error) == 1
         told = capsys.readouterr().err
         assert told.startswith("pellucid: error: there is not enough memory: ")
@@ -137,7 +139,7 @@ class TestSignals:
             env=ENVIRONMENT,
             cwd=tmp_path,
         )
-        while not any(tmp_path.iterdir()):  # the record's temporary file
+        while not any(tmp_path.iterdir()):  # waits for the temporary file of the record
             assert process.poll() is None
         process.send_signal(number)
         output, errors = process.communicate(timeout=60)

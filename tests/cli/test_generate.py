@@ -1,4 +1,4 @@
-"""`pellucid generate` in this process."""
+"""`pellucid generate`, run in this process."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_is_status_1_and_one_line(run: Any, model_folder: P
 
 
 def test_warnings_are_one_line_on_stderr(run: Any, model_folder: Path, tmp_path: Path) -> None:
-    # A head that the configuration ties to the embedding, stored with other numbers, is kept with a warning.
+    # A stored head that differs from the embedding, although the configuration ties them, gives a warning.
     tensors = load_file(model_folder / "model.safetensors")
     tensors["lm_head.weight"] = np.zeros((50257, 32), np.float32)
     save_file(tensors, tmp_path / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Every decoding option on the command line is the library's option of that name; `--record` writes the record."""
+"""Each decoding option of the command line sets the library's option of the same name. `--record` writes the record."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_stop_strings_may_be_repeated_and_kept(run_json: Any, model_folder: Path
     assert whole["new_text"].startswith(cut["new_text"] + stop)
 
 
-def test_words_count_as_they_begin_a_text_and_within_one(run_json: Any, model_folder: Path, lm: LanguageModel) -> None:
+def test_words_match_at_the_start_of_a_text_and_within_it(run_json: Any, model_folder: Path, lm: LanguageModel) -> None:
     assert settled({"bad_words_ids": ["dog", " a cat"], "force_words_ids": ["dog"], "sequence_bias": ["x=y=-2.5"]},
                    lm.tokenizer.encode) == {
         "bad_words_ids": [[9703], [3290], [257, 3797]],
@@ -167,7 +167,7 @@ def test_an_assistant_is_a_model_by_name(run_json: Any, model_folder: Path, lm: 
         ("--record-full", "--record-full keeps more in a record, and none is asked for: give --record FILE too"),
     ],
 )
-def test_contradictions_are_told_before_a_model_is_loaded(
+def test_contradictions_are_errors_before_a_model_is_loaded(
     run: Any, arguments: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
@@ -177,7 +177,7 @@ def test_contradictions_are_told_before_a_model_is_loaded(
     assert "no-such-model" not in result.stderr
 
 
-def test_words_that_go_together_pass_the_check() -> None:
+def test_consistent_options_pass_the_check() -> None:
     names = parameters()
     given = {name: None for name in names}
     check({**given, "force_words_ids": ["dog", "cat"], "num_beams": 2, "bad_words_ids": ["a", "b"]})
@@ -218,7 +218,7 @@ def test_a_full_record_keeps_whole_distributions(run: Any, model_folder: Path, t
 
 
 @pytest.mark.parametrize("place", ["", "nowhere/record.json", "file/record.json"])
-def test_a_path_that_cannot_be_written_is_told_before_the_work(run: Any, tmp_path: Path, place: str) -> None:
+def test_a_path_that_cannot_be_written_is_an_error_before_the_work(run: Any, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("kept")
     result = run("generate", PROMPT, "-m", "no-such-model", "--record", str(tmp_path / place))
     assert result.exit_code == 1
@@ -275,7 +275,7 @@ def test_in_a_terminal_speculation_says_how_many_drafts_were_right(model_folder:
             while piece := os.read(controller, 65536):
                 told += piece
         except OSError as error:
-            assert error.errno == errno.EIO  # how Linux tells that the terminal's other end is closed
+            assert error.errno == errno.EIO  # Linux reports EIO when the other end of the terminal is closed
     os.close(controller)
     record = pellucid.load(model_folder).generate(PROMPT, max_new_tokens=12, prompt_lookup_num_tokens=3, record=True)
     assert not isinstance(record, list) and record.record is not None

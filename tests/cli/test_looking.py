@@ -1,4 +1,4 @@
-"""The commands that look: `predict`, `score`, `tokens`, `walk`."""
+"""The commands `predict`, `score`, `tokens` and `walk`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_score_without_a_perplexity_has_null_there(run_json: Any, model_folder
     assert run_json("score", "a", "-m", str(model_folder))["perplexity"] is None
 
 
-def test_given_stands_before_the_text(run_json: Any, model_folder: Path, lm: LanguageModel) -> None:
+def test_given_text_precedes_the_scored_text(run_json: Any, model_folder: Path, lm: LanguageModel) -> None:
     found = run_json("score", " a boy", "--given", PROMPT, "-m", str(model_folder))
     assert found["perplexity"] == lm.score(" a boy", given=PROMPT).perplexity
     from_bos = run_json("score", " a boy", "--given", "", "-m", str(model_folder))
@@ -137,7 +137,7 @@ def test_walk_is_the_same_every_time_and_80_columns_wide(run: Any, model_folder:
     assert max(map(len, first.stdout.splitlines())) <= 80
 
 
-def test_walk_json_has_each_way_with_its_options(run_json: Any, model_folder: Path, lm: LanguageModel) -> None:
+def test_walk_json_has_each_continuation_with_its_options(run_json: Any, model_folder: Path, lm: LanguageModel) -> None:
     found = run_json("walk", PROMPT, "-m", str(model_folder), "-n", "4")
     assert found["prediction"]["prompt_ids"] == lm.tokenizer.encode(PROMPT)
     assert found["greedy"]["new_ids"] == lm.generate(PROMPT, max_new_tokens=4).new_ids

@@ -1,4 +1,4 @@
-"""The commands about models: `models`, `pull`, `verify`."""
+"""The commands `models`, `pull` and `verify`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put_in_cache(model_folder: Path, hub_cache: Path, hub_id: str) -> Path:
-    """Lay a model out as the Hub's client does after a download; returns its snapshot folder."""
+    """Copy a model into the cache in the layout of the Hub's client; returns its snapshot folder."""
     repository = hub_cache / ("models--" + hub_id.replace("/", "--"))
     commit = "0123456789abcdef0123456789abcdef01234567"
     shutil.copytree(model_folder, repository / "snapshots" / commit)
@@ -72,7 +72,7 @@ def test_models_says_what_is_cached(run_json: Any, run: Any, hub_cache: Path, mo
     assert "cached" in shown
 
 
-def test_pull_of_a_model_that_is_here_prints_its_path(run: Any, hub_cache: Path, model_folder: Path) -> None:
+def test_pull_of_a_local_model_prints_its_path(run: Any, hub_cache: Path, model_folder: Path) -> None:
     snapshot = put_in_cache(model_folder, hub_cache, HUB_ID)
     result = run("pull", HUB_ID)
     assert result.exit_code == 0
@@ -80,7 +80,7 @@ def test_pull_of_a_model_that_is_here_prints_its_path(run: Any, hub_cache: Path,
     assert "was already here" in result.stderr
 
 
-def test_pull_json_says_what_it_is(run_json: Any, hub_cache: Path, model_folder: Path) -> None:
+def test_pull_json_describes_the_model(run_json: Any, hub_cache: Path, model_folder: Path) -> None:
     found = run_json("pull", str(model_folder))
     assert found["path"] == str(model_folder)
     assert found["was_here"] is True
@@ -134,7 +134,7 @@ def test_other_weights_do_not_verify_as_gpt2(run: Any, run_json: Any, model_fold
 
 @pytest.fixture
 def published_small(tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Published results of the small checkpoint, by Transformers, where the package looks for them."""
+    """Published results of the small checkpoint, computed by Transformers, in the package's folder."""
     import transformers
 
     model = transformers.GPT2LMHeadModel.from_pretrained(model_folder)

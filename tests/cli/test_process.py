@@ -1,4 +1,4 @@
-"""The installed command as a process: what it imports, writes, and how it ends."""
+"""The installed command as a process: imports, output, exit status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 import pellucid
 
-# A test run in the background ignores Ctrl-C, and so would what it starts; a person's terminal does not.
+# A background process ignores Ctrl-C, and its children inherit that: restore the default, as in a terminal.
 HEAR_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 PELLUCID = (sys.executable, "-c", f"{HEAR_CTRL_C}; from pellucid.cli import main; main()")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -30,7 +30,7 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
 
 
 def modules_after(*arguments: str) -> set[str]:
-    """The packages that a command has imported when it is done."""
+    """Packages that a command has imported when it ends."""
     script = (
         "import json, sys\nfrom pellucid.cli.app import app\n"
         f"try:\n    app({list(arguments)!r})\nexcept SystemExit as ended:\n    assert not ended.code, ended.code\n"
@@ -72,7 +72,7 @@ def test_the_streamed_pieces_make_the_text(model_folder: Path) -> None:
     assert process.wait() == 0
     expected = pellucid.load(model_folder).generate("Käse", max_new_tokens=40, do_sample=True, seed=1)
     assert b"".join(pieces).decode() == expected.text + "\n"
-    assert len(pieces) > 3  # it came as it was decoded
+    assert len(pieces) > 3  # several pieces: the output was streamed
 
 
 def test_ctrl_c_ends_a_stream_quietly_with_status_130(model_folder: Path) -> None:
@@ -123,7 +123,7 @@ def test_in_a_terminal_the_prompt_is_dim_and_the_continuation_bright(model_folde
         try:
             while piece := os.read(controller, 65536):
                 written += piece
-        except OSError:  # how Linux tells that the terminal's other end is closed
+        except OSError:  # Linux reports EIO when the other end of the terminal is closed
             pass
     os.close(controller)
     assert process.returncode == 0

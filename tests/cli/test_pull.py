@@ -1,4 +1,4 @@
-"""`pellucid pull` from a server on loopback that answers as the Hub does."""
+"""`pellucid pull` from a local server with the Hub's protocol."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import pytest
 
 HUB_ID = "someone/small-gpt2"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-# A test run in the background ignores Ctrl-C, and so would what it starts; a person's terminal does not.
+# A background process ignores Ctrl-C, and its children inherit that: restore the default, as in a terminal.
 HEAR_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 PELLUCID = (sys.executable, "-c", f"{HEAR_CTRL_C}; from pellucid.cli import main; main()")
 
 
 class Hub:
-    """Serves the files of one folder as `HUB_ID`; while `stalls` is set, weights stop after their first half, and
-    `stalled` tells when they have."""
+    """Serves the files of one folder as `HUB_ID`. While `stalls` is set, the server sends only the first half of the
+    weights, and then sets `stalled`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
                 threading.Event().wait(0.01)
         try:
             self.wfile.write(contents[half:])
-        except OSError:  # the client has gone
+        except OSError:  # the client closed the connection
             self.close_connection = True
 
 
@@ -100,7 +100,7 @@ def pull(hub: Hub, cache: Path, **more: str) -> subprocess.CompletedProcess[str]
 
 
 def test_pull_downloads_with_progress_and_then_needs_no_network(hub: Hub, tmp_path: Path) -> None:
-    first = pull(hub, tmp_path, TQDM_POSITION="-1")  # how the Hub's client shows bars where there is no terminal
+    first = pull(hub, tmp_path, TQDM_POSITION="-1")  # makes the Hub's client show bars without a terminal
     assert first.returncode == 0, first.stderr
     path = Path(first.stdout.removesuffix("\n"))
     assert path.is_relative_to(tmp_path)
@@ -136,7 +136,7 @@ def test_ctrl_c_leaves_nothing_broken_and_says_how_to_go_on(hub: Hub, tmp_path: 
     assert (path / "model.safetensors").read_bytes() == (hub.folder / "model.safetensors").read_bytes()
 
 
-def test_a_damaged_file_of_the_cache_is_told_by_verify_and_downloaded_again_by_pull(hub: Hub, tmp_path: Path) -> None:
+def test_verify_reports_a_damaged_cached_file_and_pull_downloads_it_again(hub: Hub, tmp_path: Path) -> None:
     path = Path(pull(hub, tmp_path).stdout.removesuffix("\n"))
 
     def verify() -> subprocess.CompletedProcess[str]:

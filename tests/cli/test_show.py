@@ -1,4 +1,4 @@
-"""`pellucid show`: what `generate --record` wrote, for people to read."""
+"""`pellucid show` displays a record that `generate --record` wrote."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEAMS = ("-n", "40", "--num-beams", "4", "--num-return-sequences", "2")
 
 @pytest.fixture
 def write(run: Any, model_folder: Path, tmp_path: Path) -> Callable[..., str]:
-    """Record a decode; returns the file's name."""
+    """Returns a function that records a decode and returns the path of the record."""
 
     def record(*options: str) -> str:
         file = tmp_path / "record.json"
@@ -57,7 +57,7 @@ def test_top_0_shows_no_alternatives(run: Any, write: Any) -> None:
     assert len(run("show", file, "--top", "0").stdout.splitlines()) == len(run("show", file).stdout.splitlines()) - 6
 
 
-def test_one_step_in_depth(run: Any, write: Any) -> None:
+def test_one_step_in_detail(run: Any, write: Any) -> None:
     file = write(*SAMPLE)
     shown = run("show", file, "--step", "2", "--top", "4").stdout
     assert shown.startswith("step 2  ")
@@ -74,13 +74,13 @@ def test_two_beams_share_a_tree_and_show_a_step(run: Any, write: Any) -> None:
     assert run("show", file, "--step", "1").stdout.count("step 1  ") == 1
 
 
-def test_a_step_of_several_samples_is_shown_of_each(run: Any, write: Any) -> None:
+def test_a_step_is_shown_for_each_of_several_samples(run: Any, write: Any) -> None:
     shown = run("show", write(*SAMPLE, "--num-return-sequences", "2"), "--step", "1").stdout
     assert shown.index("record 1 of 2") < shown.index("record 2 of 2")
     assert shown.count("step 1  ") == 2
 
 
-def test_json_is_the_record_again(run: Any, run_json: Any, write: Any) -> None:
+def test_json_is_the_record(run: Any, run_json: Any, write: Any) -> None:
     file = write(*SAMPLE)
     assert run_json("show", file) == json.loads(Path(file).read_text(encoding="utf-8"))
     file = write(*BEAMS)
@@ -106,7 +106,7 @@ def test_a_dash_reads_stdin(run: Any, write: Any) -> None:
         (b'{"schema": "pellucid.record/1"}', "the record's top lacks 'strategy'"),
     ],
 )
-def test_what_is_no_record_is_status_1_and_one_line(
+def test_an_invalid_record_is_status_1_and_one_line(
     run: Any, tmp_path: Path, contents: bytes | None, message: str
 ) -> None:
     file = tmp_path / "record.json"
@@ -128,7 +128,7 @@ def test_what_is_no_record_is_status_1_and_one_line(
         (("--top", "-1"), "--top is -1; it must be at least 0"),
     ],
 )
-def test_a_step_that_is_not_there_is_bad_usage(run: Any, write: Any, options: tuple[str, ...], message: str) -> None:
+def test_a_missing_step_is_bad_usage(run: Any, write: Any, options: tuple[str, ...], message: str) -> None:
     result = run("show", write(*GREEDY), *options)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())

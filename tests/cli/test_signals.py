@@ -1,4 +1,4 @@
-"""Ctrl-C waits where it would be lost."""
+"""Interrupts are deferred in blocks that must not be interrupted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pellucid.cli.signals import signals_wait
 
 @pytest.fixture
 def hears_interrupts() -> Iterator[None]:
-    """As in a person's terminal; a test run in the background ignores Ctrl-C."""
+    """Restore the default handler of SIGINT: a background process ignores Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupt_comes_when_the_block_has_ended(hears_interrupts: None) -> None:
+def test_an_interrupt_is_raised_after_the_block(hears_interrupts: None) -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), signals_wait():
         signal.raise_signal(signal.SIGINT)
@@ -27,13 +27,13 @@ def test_an_interrupt_comes_when_the_block_has_ended(hears_interrupts: None) -> 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_without_one_nothing_happens(hears_interrupts: None) -> None:
+def test_without_an_interrupt_nothing_is_raised(hears_interrupts: None) -> None:
     with signals_wait():
         pass
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_the_blocks_own_error_goes_before_an_interrupt(hears_interrupts: None) -> None:
+def test_an_error_of_the_block_takes_precedence_over_an_interrupt(hears_interrupts: None) -> None:
     with pytest.raises(ValueError, match="its own"), signals_wait():
         signal.raise_signal(signal.SIGINT)
         raise ValueError("its own")

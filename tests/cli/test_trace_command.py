@@ -1,4 +1,4 @@
-"""`pellucid trace`: the walk through the model in a terminal, as JSON, as a page, as a file of activations."""
+"""`pellucid trace`: the forward pass in a terminal, as JSON, as an HTML page, and as a file of activations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lm(model_folder: Path) -> LanguageModel:
 
 @pytest.fixture(scope="module")
 def expected(model_folder: Path, lm: LanguageModel) -> Any:
-    """What Transformers computes of the prompt."""
+    """Output of Transformers for the prompt."""
     model = transformers.GPT2LMHeadModel.from_pretrained(model_folder, attn_implementation="eager").eval()
     with torch.no_grad():
         ids = torch.tensor([lm.tokenizer.encode(PROMPT)])
@@ -52,7 +52,7 @@ def test_the_walk_shows_tokens_layers_and_the_next_token(
         assert f" {token} " in shown
     for row in lm.predict(PROMPT, top=5):
         assert f"{row.probability:.2%}" in shown
-    for state in expected.hidden_states[:2]:  # the stream before the first block and between the two
+    for state in expected.hidden_states[:2]:  # the residual stream before each of the two blocks
         assert f" {float(state[0, -1].norm()):.2f} " in shown
     assert f"a greedy decode takes {visible(*first(lm))}" in shown
     assert "[1, 5, 32]" in shown and "[1, 5, 50257]" in shown
@@ -130,7 +130,7 @@ def test_names_select_the_activations_in_json(run_json: Any, model_folder: Path,
         np.testing.assert_allclose(np.array(activation["values"]), trace[name], rtol=1e-6, atol=1e-6)
 
 
-def test_scores_that_are_not_seen_are_null_in_json(run_json: Any, model_folder: Path) -> None:
+def test_masked_scores_are_null_in_json(run_json: Any, model_folder: Path) -> None:
     found = run_json("trace", PROMPT, "-m", str(model_folder), "--names", "blocks.0.attn.scores")["activations"]
     scores = found["blocks.0.attn.scores"]["values"]
     assert scores[0][0][0][1] is None and scores[0][0][1][0] is not None
@@ -156,7 +156,7 @@ def test_safetensors_holds_every_activation_or_those_asked_for(run: Any, model_f
     assert set(load_file(some)) == {"blocks.0.attn.z", "blocks.1.attn.z"}
 
 
-def test_html_writes_a_page_and_says_nothing_on_stdout_beside_the_walk(
+def test_html_writes_a_page_and_only_the_walk_on_stdout(
     run: Any, run_json: Any, model_folder: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "report.html"
@@ -170,14 +170,14 @@ def test_html_writes_a_page_and_says_nothing_on_stdout_beside_the_walk(
     assert page.exists()
 
 
-def test_a_file_that_cannot_be_written_is_told_before_the_work(run: Any, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_error_before_the_work(run: Any, tmp_path: Path) -> None:
     for option in ("--html", "--safetensors"):
         result = run("trace", PROMPT, "-m", "no-such-model", option, str(tmp_path / "none" / "file"))
         assert result.exit_code == 1
-        assert "cannot be written" in result.stderr  # and not that there is no such model
+        assert "cannot be written" in result.stderr  # the path is checked before the model is loaded
 
 
-def test_a_failure_leaves_the_file_that_was_there(run: Any, model_folder: Path, tmp_path: Path) -> None:
+def test_a_failure_leaves_the_previous_file(run: Any, model_folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text("mine", encoding="utf-8")
     result = run("trace", " a" * 1025, "-m", str(model_folder), "--html", str(page))
@@ -186,11 +186,11 @@ def test_a_failure_leaves_the_file_that_was_there(run: Any, model_folder: Path, 
     assert list(tmp_path.iterdir()) == [page]
 
 
-def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_partial_file(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     command = (*PELLUCID, "trace", "once upon a time " * 100, "--html", str(page))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
-        while not any(tmp_path.iterdir()):  # the file on its way is made before the model is loaded
+        while not any(tmp_path.iterdir()):  # the temporary file is created before the model is loaded
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)

@@ -1,8 +1,8 @@
-"""Random sets of options for `generate`, and prompts for them.
+"""Random sets of options for `generate`, and prompts to use them on.
 
-Transformers' n-gram, bias and bad-word rules take padding for text. So that a left-padded batch can be compared all
-the same, the pad id stands in no prompt, is never written (it is suppressed) and is in no sequence of an option, no
-n-gram is a single token, and every prompt has as many tokens as the longest n-gram.
+Transformers' n-gram, bias and bad-word processors treat padding as text. To make left-padded batches comparable, the
+pad id occurs in no prompt and no option, and is suppressed; n-grams have at least two tokens, and every prompt has at
+least as many tokens as the longest n-gram.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VOCAB, PAD = 211, 210
 def random_prompts(generator: np.random.Generator) -> dict[str, Any]:
     """input_ids, attention_mask and pad_token_id of one to three prompts of unequal length."""
     lengths = generator.integers(3, 9, size=int(generator.integers(1, 4)))
-    # Few different ids, so that n-grams recur.
+    # Few different ids, so that n-grams repeat.
     ids, mask = left_padded([generator.integers(1, 12, size=length).tolist() for length in lengths], pad=PAD)
     return {"input_ids": ids, "attention_mask": mask, "pad_token_id": PAD}
 
@@ -30,13 +30,13 @@ def some_ids(generator: np.random.Generator, count: int) -> list[int]:
 
 
 def allow_two_thirds(prompt: int, ids: torch.Tensor) -> list[int]:
-    """By the last id alone, which padding does not change. Sampling several sequences a prompt, Transformers counts
-    those in `prompt` too."""
+    """Allowed tokens depend on the last id only, which padding does not change. When several sequences per prompt are
+    sampled, Transformers counts those in `prompt` too."""
     return [token for token in range(VOCAB) if (token + int(ids[-1])) % 3]
 
 
 def processor_options(generator: np.random.Generator) -> dict[str, Any]:
-    """Each option with a probability of a third; eos ids enough that rows end at different steps."""
+    """Each option has probability 1/3. There are enough eos ids for rows to end at different steps."""
     pairs = [(tuple(some_ids(generator, int(length))), float(bias)) for length, bias in
              zip(generator.integers(1, 3, size=6), generator.normal(scale=6, size=6), strict=True)]  # fmt: skip
     everything: dict[str, Any] = {
@@ -47,7 +47,7 @@ def processor_options(generator: np.random.Generator) -> dict[str, Any]:
         "min_length": int(generator.integers(1, 16)),
         "min_new_tokens": int(generator.integers(1, 9)),
         "prefix_allowed_tokens_fn": allow_two_thirds,
-        "forced_eos_token_id": some_ids(generator, 1),  # of two, torch.topk may take either first
+        "forced_eos_token_id": some_ids(generator, 1),  # one id: with two, torch.topk may return either first
         "remove_invalid_values": True,
         "exponential_decay_length_penalty": (int(generator.integers(0, 5)), float(generator.uniform(1, 2))),
         "begin_suppress_tokens": some_ids(generator, 60),
@@ -55,7 +55,7 @@ def processor_options(generator: np.random.Generator) -> dict[str, Any]:
     }
     chosen = {name: value for name, value in everything.items() if generator.random() < 1 / 3}
     if "exponential_decay_length_penalty" in chosen:
-        # Where an excluded eos became the smallest float32, it would grow to infinity.
+        # An excluded eos that became the smallest float32 would grow to infinity.
         chosen.pop("remove_invalid_values", None)
     suppressed = some_ids(generator, 40) if generator.random() < 1 / 3 else []
     suppressed = [token for token in suppressed if token not in chosen.get("forced_eos_token_id", [])]

@@ -1,4 +1,4 @@
-"""generate with any options writes what Transformers' generate writes, token for token."""
+"""`generate` gives the tokens of Transformers' `generate`, for any options."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def same_tokens(models: Pair, call: dict[str, Any]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_greedy_decoding_with_random_options_is_transformers(pair: Callable[..., Pair], seed: int) -> None:
+def test_greedy_decoding_with_random_options_gives_transformers_tokens(pair: Callable[..., Pair], seed: int) -> None:
     generator = np.random.default_rng(seed)
     same_tokens(pair(seed=seed % 5), {**random_prompts(generator), **processor_options(generator)})
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_beam_search_with_random_options_is_transformers(pair: Callable[..., Pair], seed: int) -> None:
+def test_beam_search_with_random_options_gives_transformers_tokens(pair: Callable[..., Pair], seed: int) -> None:
     generator = np.random.default_rng(1000 + seed)
     call = {**random_prompts(generator), **processor_options(generator), **beam_options(generator)}
     same_tokens(pair(seed=seed % 5, initializer_range=0.1), call)
@@ -46,7 +46,7 @@ def test_beam_scores_are_transformers(pair: Callable[..., Pair], seed: int) -> N
     torch.testing.assert_close(got.sequences_scores, expected.sequences_scores, rtol=1e-4, atol=1e-4)
 
 
-# One option a call, so that a failure names it; prompts as in option_sets.
+# One option per call, so that a failure names it. Prompts as in option_sets.
 ONE_BY_ONE: list[dict[str, Any]] = [
     {"sequence_bias": [[[5], 8.0], [[5, 9], -3.0], [[5, 9], 4.0]]},
     {"repetition_penalty": 1.8},
@@ -63,14 +63,14 @@ ONE_BY_ONE: list[dict[str, Any]] = [
     {"begin_suppress_tokens": list(range(0, 200, 2))},
     {"remove_invalid_values": True, "bad_words_ids": [[3]]},
     {"renormalize_logits": True},
-    {"temperature": 0.3, "top_k": 2, "top_p": 0.1},  # ignored where nothing is drawn
+    {"temperature": 0.3, "top_k": 2, "top_p": 0.1},  # ignored without sampling
     {"length_penalty": 0.5, "early_stopping": True},  # ignored without beams
 ]
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("options", ONE_BY_ONE, ids=str)
-def test_each_option_is_transformers(pair: Callable[..., Pair], options: dict[str, Any], beams: int) -> None:
+def test_each_option_gives_transformers_tokens(pair: Callable[..., Pair], options: dict[str, Any], beams: int) -> None:
     for seed in range(3):
         prompts = random_prompts(np.random.default_rng(seed))
         suppressed = [PAD, *options.get("suppress_tokens", [])]
@@ -94,7 +94,7 @@ def test_a_first_token_is_forced_after_a_prompt_of_one(
 
 
 class Shift(LogitsProcessor):
-    """Depends on both arguments, row by row; on the text by its last id alone, which padding does not change."""
+    """Depends on both arguments, row by row. It uses only the last id of a text, which padding does not change."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         return scores + 5 * torch.cos(torch.arange(scores.size(1)) * (1 + input_ids[:, -1:]))
@@ -140,8 +140,8 @@ def test_prompt_lookup_and_an_assistant_change_no_token(pair: Callable[..., Pair
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_drafted_rows_of_a_batch_are_what_they_are_alone(pair: Callable[..., Pair], seed: int) -> None:
-    # Transformers drafts for one row only; ours are compared with its plain greedy batch.
+def test_speculation_in_a_batch_gives_the_rows_of_single_prompts(pair: Callable[..., Pair], seed: int) -> None:
+    # Transformers drafts for batch size 1 only. The reference is its greedy batch without drafts.
     models = pair(seed=seed)
     call = {**random_prompts(np.random.default_rng(seed)), "max_new_tokens": 20, "eos_token_id": [3, 40, 90]}
     greedy = same_tokens(models, call)

@@ -1,7 +1,7 @@
-"""Sampling and beam sampling write what Transformers writes from the same draws.
+"""Sampling and beam sampling give the tokens of Transformers from the same random numbers.
 
-`torch.multinomial` is where Transformers draws. In its place stands a function that takes our numbers: the generator
-of each row or search, made from the same key, and our way from a number to a token.
+Transformers draws with `torch.multinomial`. The tests replace it by a function that draws as Pellucid does: with the
+random generator of each row or search, made from the same key, and by inverse transform sampling.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SEED = 7
 
 
 def draw_with(monkeypatch: pytest.MonkeyPatch, keys: Sequence[tuple[int, ...]]) -> None:
-    """Make torch draw as we do with these keys, one a row."""
+    """Make torch draw as Pellucid does with these keys, one per row."""
     generators = [np.random.default_rng(key) for key in keys]
 
     def multinomial(probabilities: torch.Tensor, num_samples: int, **options: Any) -> torch.Tensor:
@@ -32,14 +32,14 @@ def draw_with(monkeypatch: pytest.MonkeyPatch, keys: Sequence[tuple[int, ...]]) 
             with np.errstate(divide="ignore"):
                 logits = np.log(row)
             drawn.append(draw_several(logits, [float(generator.random()) for _ in range(num_samples)]))
-            assert len(drawn[-1]) == num_samples  # or torch would fill up with tokens of no probability
+            assert len(drawn[-1]) == num_samples  # otherwise torch would add tokens of probability 0
         return torch.tensor(drawn)
 
     monkeypatch.setattr(torch, "multinomial", multinomial)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_sampling_is_transformers_draw_by_draw(
+def test_sampling_gives_transformers_tokens_draw_by_draw(
     pair: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     generator = np.random.default_rng(3000 + seed)
@@ -53,12 +53,12 @@ def test_sampling_is_transformers_draw_by_draw(
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_beam_sampling_is_transformers_draw_by_draw(
+def test_beam_sampling_gives_transformers_tokens_draw_by_draw(
     pair: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     generator = np.random.default_rng(4000 + seed)
     prompts = random_prompts(generator)
-    # Weights so small that the distribution is flat: every step has more likely tokens than it draws.
+    # Small weights give a flat distribution: each step has more tokens with positive probability than it draws.
     ours, theirs = pair(seed=seed % 5, initializer_range=0.05)
     call = {**prompts, **beam_options(generator), "do_sample": True, "max_new_tokens": 10}
     call |= {"eos_token_id": [3, 40, 90], "suppress_tokens": [PAD]}

@@ -1,4 +1,4 @@
-"""`generate(engine="native")`: the same rows from the packed weights as from the model itself."""
+"""`generate(engine="native")` gives the same rows from packed weights as the torch model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_bfloat16_model_runs_in_bfloat16(pair: Callable[..., Pair]) -> None:
     assert model.__dict__["_pellucid_native_engine"][1].precision == "bfloat16"
 
 
-def test_what_it_cannot_run_is_refused(pair: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_options_are_refused(pair: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = pair()
     with pytest.raises(OptionError, match="engine is 'fast'"):
         model.generate(BATCH[0], engine="fast")

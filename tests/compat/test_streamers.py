@@ -1,6 +1,6 @@
-"""Streamers, ours and Transformers', told by our generate: the text is what Transformers' own generate streams.
+"""Streamers of Pellucid and of Transformers print the text that Transformers' `generate` streams.
 
-Among these are the cases of its tests/generation/test_streamers.py (The HuggingFace Team, Apache-2.0), retold.
+They include the cases of Transformers' tests/generation/test_streamers.py (The HuggingFace Team, Apache-2.0).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def theirs(tokenizer: GPT2Tokenizer, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def models(pair: Callable[..., Pair]) -> Pair:
-    """Random weights under GPT-2's whole vocabulary: most of what they write is words and parts of words."""
+    """Random weights with GPT-2's full vocabulary: most generated tokens are words and parts of words."""
     return pair(vocab_size=50257, eos_token_id=None, bos_token_id=None, n_layer=1)
 
 
@@ -53,7 +53,7 @@ def prompt_ids(tokenizer: GPT2Tokenizer) -> torch.Tensor:
 
 
 class Pieces(TextStreamer):
-    """Keeps what it is given."""
+    """Keeps the pieces that it receives."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -216,7 +216,7 @@ class Puts:
 
 
 @pytest.mark.parametrize("options", [{}, {"prompt_lookup_num_tokens": 3}, {"assistant": True}], ids=str)
-def test_any_object_with_put_and_end_is_told_of_the_prompt_and_each_token(
+def test_any_object_with_put_and_end_receives_the_prompt_and_each_token(
     models: Pair, pair: Callable[..., Pair], options: dict[str, Any]
 ) -> None:
     if options.pop("assistant", False):

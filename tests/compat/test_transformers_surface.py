@@ -1,4 +1,4 @@
-"""Transformers' calls on Pellucid's classes: loading, saving, generate's rules, and the errors."""
+"""The API of Transformers on Pellucid's classes: loading, saving, rules of `generate`, errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROMPTS = [[5, 6, 7, 8, 9], [11, 12]]
 
 @pytest.fixture(scope="module")
 def folder(pair: Callable[..., Pair], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as Transformers writes it, with the GPT-2 vocabulary and a generation_config.json."""
+    """A folder written by Transformers, with the GPT-2 vocabulary and a generation_config.json."""
     _, theirs = pair(vocab_size=50257, n_layer=2, eos_token_id=50256, bos_token_id=50256)
     path = tmp_path_factory.mktemp("checkpoint")
     theirs.generation_config.max_new_tokens = 7
@@ -64,7 +64,7 @@ def test_a_configuration_and_a_tokenizer_need_no_weights(folder: Path, tmp_path:
     assert AutoTokenizer.from_pretrained(tmp_path).encode("a boy") == [64, 2933]
 
 
-def test_the_configuration_and_the_tokenizer_can_be_read_and_saved_by_themselves(folder: Path, tmp_path: Path) -> None:
+def test_the_configuration_and_the_tokenizer_can_be_read_and_saved_alone(folder: Path, tmp_path: Path) -> None:
     config = GPT2Config.from_pretrained(folder)
     config.save_pretrained(tmp_path)
     assert config == GPT2Config.from_pretrained(tmp_path) == GPT2LMHeadModel.from_pretrained(folder).config
@@ -138,7 +138,7 @@ def test_load_state_dict_takes_every_form_that_files_have(pair: Callable[..., Pa
         headless.load_state_dict({name: t for name, t in state.items() if "h.1.mlp.c_fc.weight" not in name})
 
 
-# Each a call of generate, beside input_ids and attention_mask.
+# Each is a call of `generate`: its arguments beside input_ids and attention_mask.
 CALLS: list[dict[str, Any]] = [
     {},
     {"max_length": 12},
@@ -152,7 +152,7 @@ CALLS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", CALLS, ids=str)
-def test_generates_rules_are_transformers(pair: Callable[..., Pair], options: dict[str, Any]) -> None:
+def test_generate_follows_the_rules_of_transformers(pair: Callable[..., Pair], options: dict[str, Any]) -> None:
     ours, theirs = pair()
     ids, mask = left_padded(PROMPTS, pad=0)
     call = {"input_ids": ids, "attention_mask": mask, "pad_token_id": 0, **options}
@@ -171,7 +171,7 @@ def test_generation_config_gives_the_defaults_and_the_call_wins(folder: Path) ->
         assert torch.equal(ours.generate(ids, attention_mask=mask, **options), expected), options
 
 
-def test_padding_is_told_by_the_pad_token_where_no_mask_is_given(pair: Callable[..., Pair]) -> None:
+def test_padding_is_recognized_by_the_pad_token_without_a_mask(pair: Callable[..., Pair]) -> None:
     ours, theirs = pair()
     ids, mask = left_padded(PROMPTS, pad=210)
     options = {"pad_token_id": 210, "max_new_tokens": 6}
@@ -189,7 +189,7 @@ def test_a_padded_prompt_generates_what_it_generates_alone(pair: Callable[..., P
         assert torch.equal(together[1, 3:], alone[0])
 
 
-def test_torchs_seed_makes_samples_repeat(pair: Callable[..., Pair]) -> None:
+def test_the_seed_of_torch_makes_samples_reproducible(pair: Callable[..., Pair]) -> None:
     ours, _ = pair()
     ids = torch.tensor([PROMPTS[0]])
     draws = []
@@ -201,7 +201,7 @@ def test_torchs_seed_makes_samples_repeat(pair: Callable[..., Pair]) -> None:
     assert not torch.equal(draws[0], draws[2])
 
 
-def test_sampling_keeps_to_the_fifty_likeliest_unless_told_otherwise(pair: Callable[..., Pair]) -> None:
+def test_top_k_of_50_is_the_default_when_sampling(pair: Callable[..., Pair]) -> None:
     ours, _ = pair(initializer_range=0.02)
     ids = torch.tensor([PROMPTS[0]])
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The configuration: published sizes, files read and written, contradictions named."""
+"""The configuration: published sizes, files, and errors that name contradictions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pellucid.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    # The sizes of the reference walkthrough's table, counted by the published checkpoints.
+    # The sizes in the table of the reference walkthrough; parameters counted from the published checkpoints.
     [("gpt2", 124_439_808), ("gpt2-medium", 354_823_168), ("gpt2-large", 774_030_080), ("gpt2-xl", 1_557_611_200)],
 )
 def test_a_published_size_has_its_published_number_of_parameters(name: str, count: int) -> None:
@@ -144,7 +144,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         GPT2Config.from_json_file(tmp_path / "config.json")
 
 
-def test_it_prints_as_the_walkthrough_shows_it() -> None:
+def test_the_configuration_prints_as_in_the_walkthrough() -> None:
     shown = repr(GPT2Config())
     assert shown.startswith('GPT2Config {\n  "activation_function": "gelu_new",')
     assert '  "n_inner": null,\n' in shown

@@ -1,4 +1,4 @@
-"""Every example in the documentation runs and prints what it shows."""
+"""Every Python example in the documentation runs and prints the output shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_of_a_page_print_what_they_show(page: Path) -> None:
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    names: dict[str, object] = {}  # blocks of a page go on from one another
+    names: dict[str, object] = {}  # the blocks of a page share their names
     text = page.read_text(encoding="utf-8")
     for block in re.finditer(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
         if ">>>" not in block[1]:

@@ -1,4 +1,4 @@
-"""The README's source tree is the tree."""
+"""The source tree in the README lists the files of the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SOURCE = ROOT / "src" / "pellucid"
 
 
 def listed() -> list[str]:
-    """What the README lists under `src/pellucid/`, as relative paths in the order of the page."""
+    """Relative paths that the README lists under `src/pellucid/`, in the order of the page."""
     block = re.search(r"^src/pellucid/\n((?: +.*\n)+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert block is not None
     found, parent = [], ""

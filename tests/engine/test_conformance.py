@@ -1,4 +1,4 @@
-"""Every engine keeps the protocol of `pellucid.engine`."""
+"""Every engine satisfies the protocol of `pellucid.engine`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def model() -> GPT2LMHeadModel:
 
 @pytest.fixture(params=["native", "reference", "tracing"])
 def build(request: pytest.FixtureRequest, model: GPT2LMHeadModel, tmp_path: Path) -> Build:
-    """Makes a new engine over `model`."""
+    """Returns a function that makes a new engine on `model`."""
     if request.param == "reference":
         return lambda: ReferenceEngine(model)
     if request.param == "tracing":
@@ -56,7 +56,7 @@ def engine(build: Build) -> Engine:
     return build()
 
 
-def test_an_engine_says_how_large_it_is(engine: Engine) -> None:
+def test_an_engine_states_its_sizes(engine: Engine) -> None:
     assert (engine.vocab_size, engine.n_positions) == (VOCAB, POSITIONS)
     assert engine.capacity is None or engine.capacity >= POSITIONS
 
@@ -68,7 +68,7 @@ def test_an_engine_gives_its_weights_by_name(engine: Engine, model: GPT2LMHeadMo
         np.testing.assert_array_equal(weights.take(name), model.transformer.get_parameter(name).detach().numpy())
 
 
-def test_any_life_of_slots_gives_the_logits_of_their_tokens(build: Build, model: GPT2LMHeadModel) -> None:
+def test_any_sequence_of_slot_operations_gives_the_logits_of_the_tokens(build: Build, model: GPT2LMHeadModel) -> None:
     token = st.integers(0, VOCAB - 1)
 
     def whole(ids: list[int]) -> torch.Tensor:
@@ -79,7 +79,7 @@ def test_any_life_of_slots_gives_the_logits_of_their_tokens(build: Build, model:
     @given(data=st.data())
     def lives(data: st.DataObject) -> None:
         engine = build()
-        contents: dict[Slot, list[int]] = {}  # what each slot holds
+        contents: dict[Slot, list[int]] = {}  # tokens of each slot
         for _ in range(data.draw(st.integers(1, 6))):
             if not contents or data.draw(st.booleans()):
                 contents[engine.open()] = []
@@ -122,7 +122,7 @@ def test_logits_are_float32_and_one_row_a_token_where_all_positions_are_asked_fo
     assert engine.step(slots, [[1], [3]]).hidden is None
 
 
-def test_a_fork_and_its_original_go_separate_ways(engine: Engine) -> None:
+def test_a_fork_and_its_original_are_independent(engine: Engine) -> None:
     trunk = opened(engine, [1, 2, 3])
     twin = engine.fork(trunk)
     engine.step([twin], [[4]])
@@ -133,7 +133,7 @@ def test_a_fork_and_its_original_go_separate_ways(engine: Engine) -> None:
     np.testing.assert_allclose(engine.step([twin], [[5]]).logits, expected, atol=1e-4)
 
 
-def test_a_step_past_the_positions_changes_nothing(engine: Engine) -> None:
+def test_a_step_past_the_last_position_changes_nothing(engine: Engine) -> None:
     full, other = opened(engine, [1] * POSITIONS), opened(engine, [1])
     with pytest.raises(ContextLengthError, match=f"{POSITIONS} \\+ 1 tokens.*{POSITIONS} positions"):
         engine.step([other, full], [[1], [1]])
@@ -186,7 +186,7 @@ def test_another_engines_slot_is_refused(build: Build) -> None:
 
 
 @pytest.mark.parametrize("thing", [0, None, "slot", object()])
-def test_what_is_not_a_slot_is_a_type_error(engine: Engine, thing: Slot) -> None:
+def test_a_value_that_is_not_a_slot_is_a_type_error(engine: Engine, thing: Slot) -> None:
     for call in (engine.length, engine.drop, engine.fork, lambda s: engine.step([s], [[1]])):
         with pytest.raises(TypeError):
             call(thing)
@@ -196,13 +196,13 @@ def test_slots_drop_themselves_when_they_are_no_longer_referenced(engine: Engine
     slots = [engine.open() for _ in range(3)]
     slots.append(engine.fork(slots[0]))
     assert engine.open_slots == 4
-    slots.append(slots)  # a cycle: only the garbage collector frees it
+    slots.append(slots)  # a reference cycle, which only the garbage collector frees
     del slots
     gc.collect()
     assert engine.open_slots == 0
 
 
-@pytest.mark.parametrize("build", ["native", "reference"], indirect=True)  # a tracing engine serves one decode
+@pytest.mark.parametrize("build", ["native", "reference"], indirect=True)  # the tracing engine serves a single decode
 def test_slots_may_be_dropped_by_any_thread_during_a_step(engine: Engine) -> None:
     kept = opened(engine, [1])
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""Which engine runs a model: the one asked for, or the best there is, or one clear error."""
+"""Choice of the engine: the requested one, or the best available one, or one clear error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def text_of(lm: pellucid.LanguageModel) -> str | None:
     ],
     ids=str,
 )
-def test_the_engine_is_the_one_asked_for_or_the_best(options: dict[str, str], engine: str) -> None:
+def test_the_engine_is_the_requested_one_or_the_best(options: dict[str, str], engine: str) -> None:
     lm = pellucid.load("demo", **options)  # type: ignore[arg-type]
     assert type(lm.engine).__name__ == engine
     prediction, expected = lm.predict(PROMPT, top=1), pellucid.load("demo", engine="torch").predict(PROMPT, top=1)
@@ -59,7 +59,7 @@ def test_the_engine_is_the_one_asked_for_or_the_best(options: dict[str, str], en
     ],
     ids=str,
 )
-def test_what_no_engine_can_do_is_refused(options: dict[str, str], message: str) -> None:
+def test_options_that_no_engine_supports_are_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         pellucid.load("demo", **options)  # type: ignore[arg-type]
 
@@ -87,7 +87,7 @@ def test_loading_on_the_native_engine_imports_no_torch() -> None:
     assert "torch" not in output.split()
 
 
-def test_without_the_extension_the_reference_serves_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extension_the_reference_engine_runs_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "is_built", lambda: False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
@@ -110,7 +110,9 @@ def test_without_either_engine_one_message_says_what_to_install(monkeypatch: pyt
 
 
 @needs_native
-def test_without_torch_the_native_engine_serves_all_but_the_torch_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_everything_but_the_torch_model_works_on_the_native_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lm = pellucid.load("demo")
     monkeypatch.setattr("pellucid.extras.is_installed", lambda extra: False)
     assert text_of(pellucid.load("demo")) == text_of(lm)
@@ -118,7 +120,7 @@ def test_without_torch_the_native_engine_serves_all_but_the_torch_model(monkeypa
         _ = lm.model
 
 
-def test_the_torch_model_is_there_beside_either_engine() -> None:
+def test_the_torch_model_is_available_with_either_engine() -> None:
     for engine in ("auto", "torch"):
         lm = pellucid.load("demo", engine=engine)  # type: ignore[arg-type]
         assert lm.model is lm.model

@@ -1,4 +1,4 @@
-"""load() and what it returns, on the bundled model."""
+"""`load` and `LanguageModel`, on the bundled model."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_generation_holds_text_and_ids_that_fit_together(lm: LanguageModel) ->
     assert one(lm.generate(g.ids[: -len(g.new_ids)], max_new_tokens=8)) == g
 
 
-def test_one_prompt_gives_one_and_more_give_a_flat_list(lm: LanguageModel) -> None:
+def test_one_prompt_gives_one_generation_and_several_give_a_flat_list(lm: LanguageModel) -> None:
     several = lm.generate([PROMPT, "The dog"], num_beams=3, num_return_sequences=2, max_new_tokens=4)
     assert isinstance(several, list)
     starts = [PROMPT] * 2 + ["The dog"] * 2
@@ -114,7 +114,7 @@ def test_a_stream_is_the_generation_in_pieces(lm: LanguageModel, options: dict[s
     assert "".join(pieces) == one(lm.generate(PROMPT, max_new_tokens=30, **options)).new_text
 
 
-def test_a_stream_can_be_stopped_and_leaves_nothing() -> None:
+def test_closing_a_stream_frees_its_slots() -> None:
     lm = pellucid.load("demo", engine="torch")
     stream = lm.stream(PROMPT)
     next(stream)
@@ -188,7 +188,7 @@ def test_logits_that_are_not_finite_are_never_a_score_or_a_prediction() -> None:
             call()
 
 
-def test_a_model_says_how_workers_load_it_where_it_is_pickled(lm: LanguageModel) -> None:
+def test_pickling_a_model_says_how_workers_load_it(lm: LanguageModel) -> None:
     with pytest.raises(PicklingError, match=r"in every worker: pellucid\.load\('demo', precision='float32'\)"):
         pickle.dumps(lm)
 
@@ -216,7 +216,7 @@ def test_the_end_of_text_that_ends_a_continuation_is_in_its_ids_only(
     assert g.text == PROMPT + str(g.new_text)
 
 
-def test_a_forced_end_comes_at_the_default_length_too(lm: LanguageModel) -> None:
+def test_a_forced_eos_comes_at_the_default_length_too(lm: LanguageModel) -> None:
     g = one(lm.generate(PROMPT, forced_eos_token_id=50256))
     assert (len(g.new_ids), g.new_ids[-1], g.finish_reason) == (40, 50256, "eos")
 
@@ -287,7 +287,7 @@ def test_results_print_themselves_in_terminals_and_notebooks(lm: LanguageModel) 
 )
 def test_bad_calls_are_clear_errors(lm: LanguageModel, call: Any, error: type[Exception] | None, said: str) -> None:
     if error is None:
-        assert one(call(lm)).ids[0] == lm.config.bos_token_id  # an empty list of ids is an empty prompt
+        assert one(call(lm)).ids[0] == lm.config.bos_token_id  # an empty list of ids starts from bos
         return
     with pytest.raises(error, match=said):
         call(lm)

@@ -1,4 +1,4 @@
-"""A session that is interrupted or fails at any moment goes on as if nothing had been asked of it."""
+"""An operation of a session that is interrupted or fails at any moment leaves the session as it was."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ..pairs import build_pair
 from ..slots import opened
 
 PROMPT = [5, 6, 7, 5]
-TOKENS = 3  # what a run adds
+TOKENS = 3  # tokens that a run adds
 CALLS = ("open", "step", "length", "truncate", "fork", "drop")
 
 OPERATIONS: dict[str, Callable[[Session], Any]] = {
@@ -69,7 +69,7 @@ def steered(engine: Engine) -> Session:
 
 
 class Failing:
-    """An engine whose nth call fails, before it has done its work or after."""
+    """An engine whose nth call raises an error, before or after its work."""
 
     def __init__(self, engine: Engine, *, after: bool) -> None:
         self._engine, self._after = engine, after
@@ -95,7 +95,7 @@ class Failing:
 
 
 class InterruptAt:
-    """Ctrl-C before the nth bytecode of the decoder's, as a signal may come between any two; counts them."""
+    """Raises KeyboardInterrupt before the nth bytecode of the decoder, as a signal can; counts the bytecodes."""
 
     def __init__(self, bytecodes: int | None) -> None:
         self.bytecodes = bytecodes
@@ -121,7 +121,7 @@ class InterruptAt:
 
 
 def check_consistent(session: Session, engine: Engine, possible: Sequence[list[int]]) -> None:
-    """The session stands at one of some places; its logits, record and later tokens are those of a new sequence."""
+    """The session holds one of the given texts; its logits, record and later tokens are those of a new session."""
     ids = session.ids
     assert ids in possible
     assert [step.token for step in session.record.steps] == ids[len(PROMPT) :]
@@ -134,7 +134,7 @@ def check_consistent(session: Session, engine: Engine, possible: Sequence[list[i
 
 
 def possible_ids(engine: Engine, operation: Callable[[Session], Any]) -> list[list[int]]:
-    """Where a session may stand when an operation failed: as before, or as after one of its parts."""
+    """Texts that a session may hold after a failed operation: as before it, or as after one of its parts."""
     before, after = steered(engine), steered(engine)
     operation(after)
     return [before.ids, before.ids[:-1], after.ids]
@@ -155,7 +155,7 @@ def test_a_failure_of_any_engine_call_leaves_the_session_as_it_was(engine: Engin
             failing.calls_left = None
             check_consistent(session, engine, possible)
         else:
-            assert call > 1 or name in ("undo", "look")  # which ask nothing of the engine
+            assert call > 1 or name in ("undo", "look")  # these two do not call the engine
             break
     del session
     assert engine.open_slots == open_slots
@@ -203,7 +203,7 @@ def appended(session: Session, at_once: threading.Barrier, token: int) -> bool:
     return True
 
 
-def test_of_operations_from_several_threads_all_but_one_change_nothing_and_say_so(engine: Engine) -> None:
+def test_of_concurrent_operations_one_succeeds_and_the_others_are_errors(engine: Engine) -> None:
     for _ in range(4):
         session = steered(engine)
         with ThreadPoolExecutor(4) as threads:
@@ -214,7 +214,7 @@ def test_of_operations_from_several_threads_all_but_one_change_nothing_and_say_s
         check_consistent(session, engine, [session.ids])
 
 
-def test_a_function_of_the_options_cannot_change_the_session_that_runs(engine: Engine) -> None:
+def test_a_callback_cannot_change_the_running_session(engine: Engine) -> None:
     session = steered(engine)
 
     def meddling(ids: Any, logits: Any) -> Any:

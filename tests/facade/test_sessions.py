@@ -1,4 +1,4 @@
-"""A session is steered by hand: look, append, take back, fork, run on; all of it on the record."""
+"""Sessions: look at the distribution, append, undo, fork, run; the record holds every operation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lm() -> Iterator[LanguageModel]:
     yield pellucid.load("demo")
 
 
-def test_steps_by_hand_are_greedy_decoding(lm: LanguageModel) -> None:
+def test_appending_the_most_likely_token_is_greedy_decoding(lm: LanguageModel) -> None:
     session = lm.session(PROMPT)
     for _ in range(6):
         session.append(session.distribution().model.top[0].id)
@@ -54,7 +54,7 @@ def test_a_session_has_the_texts_of_its_generation(lm: LanguageModel) -> None:
     assert "<|endoftext|>" not in str(session.text)
 
 
-def test_text_can_be_appended_and_taken_back(lm: LanguageModel) -> None:
+def test_text_can_be_appended_and_undone(lm: LanguageModel) -> None:
     session = lm.session(PROMPT)
     before = session.distribution().logits
     session.append(" there was a dragon")
@@ -67,7 +67,7 @@ def test_text_can_be_appended_and_taken_back(lm: LanguageModel) -> None:
     np.testing.assert_allclose(session.distribution().logits, before, rtol=1e-4, atol=1e-4)
 
 
-def test_a_fork_goes_its_own_way(lm: LanguageModel) -> None:
+def test_a_fork_is_independent_of_its_session(lm: LanguageModel) -> None:
     session = lm.session(PROMPT).append(",")
     twin = session.fork()
     session.append(" a")
@@ -82,7 +82,7 @@ def test_a_fork_goes_its_own_way(lm: LanguageModel) -> None:
     [{}, {"num_beams": 3}, {"temperature": 0.8, "seed": 4}, {"prompt_lookup_num_tokens": 4}, {"stop_strings": [" a"]}],
     ids=str,
 )
-def test_running_on_gives_what_generate_would(lm: LanguageModel, options: dict[str, object]) -> None:
+def test_run_gives_the_tokens_of_generate(lm: LanguageModel, options: dict[str, object]) -> None:
     session = lm.session(PROMPT).append(" there was")
     expected = lm.generate(session.ids, max_new_tokens=9, **options)
     assert not isinstance(expected, list)
@@ -97,7 +97,7 @@ def test_running_on_gives_what_generate_would(lm: LanguageModel, options: dict[s
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.one_of(st.integers(0, 50256), st.sampled_from(["undo", "fork", "run", "look"])), max_size=9))
-def test_any_way_of_steering_leads_to_what_the_model_says_there(lm: LanguageModel, moves: list[int | str]) -> None:
+def test_any_operations_leave_the_logits_of_the_text(lm: LanguageModel, moves: list[int | str]) -> None:
     session = lm.session(PROMPT)
     expected: list[int] = lm.tokenizer.encode(PROMPT)
     prompt_length = len(expected)
@@ -135,7 +135,7 @@ def test_a_session_frees_its_slot_when_closed_or_forgotten() -> None:
     assert lm.engine.open_slots == before
 
 
-def test_a_session_ends_with_the_positions(lm: LanguageModel) -> None:
+def test_a_session_ends_at_the_last_position(lm: LanguageModel) -> None:
     positions = lm.config.n_positions
     session = lm.session([262] * (positions - 2))
     assert len(session.run(max_new_tokens=40).new_ids) == 2
@@ -148,7 +148,7 @@ def test_a_session_ends_with_the_positions(lm: LanguageModel) -> None:
         lm.session([262] * (positions + 1))
 
 
-def test_what_a_session_cannot_do_is_told(lm: LanguageModel) -> None:
+def test_invalid_operations_of_a_session_are_errors(lm: LanguageModel) -> None:
     session = lm.session(PROMPT)
     for wrong, said in (
         (lambda: session.undo(1), "there are 0 new tokens"),

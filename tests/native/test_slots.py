@@ -116,7 +116,7 @@ class Cache(RuleBasedStateMachine):
             self.engine.step([self.engine.open()], [[0]])
 
 
-def test_any_life_of_slots_gives_the_logits_of_their_tokens(stored: Stored) -> None:
+def test_any_sequence_of_slot_operations_gives_the_logits_of_the_tokens(stored: Stored) -> None:
     config = GPT2Config(vocab_size=7, n_positions=64, n_embd=6, n_layer=2, n_head=2, initializer_range=0.4)
     checkpoint = stored(build_pair(config)[0])
     machine: Any = type(
