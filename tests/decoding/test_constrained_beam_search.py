@@ -9,15 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pellucid
-from pellucid.decoding import GenerationOptions, decode, prepare, start
+from pellucid.decoding import GenerationOptions, decode
 from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.search.forced_words import Progress, Word
 from pellucid.errors import OptionError
 
-from .beam_trees import check_tree
 from .recorded import (
-    FOLDER,
     RecordedCase,
     decoded,
     failing,
@@ -26,13 +23,11 @@ from .recorded import (
     recorded_cases,
     recorded_engine,
     succeeding,
-    with_first_eos,
 )
 
 CASES = recorded_cases("constrained_beams.json")
 PROMPTS = random_prompts(9, 6, 1, 11)
 WORDS = [[12, 7], [[61], [30, 5]]]
-ENDING = {"eos_token_id": (0, 33, 48), "num_return_sequences": 4, "max_new_tokens": 14}
 
 
 def forces_what_is_forbidden(case: RecordedCase) -> bool:
@@ -48,13 +43,6 @@ def has_words(new_ids: list[int], words: list[list[list[int]]]) -> bool:
         return any(new_ids[start : start + len(form)] == form for start in range(len(new_ids)))
 
     return all(any(map(occurs, forms)) for forms in words)
-
-
-@pytest.mark.parametrize("case", [case for case in succeeding(CASES) if not forces_what_is_forbidden(case)], ids=str)
-def test_it_finds_the_sequences_of_transformers(case: RecordedCase) -> None:
-    new_ids, scores = generated(case)
-    assert [with_first_eos(ids, case) for ids in new_ids] == list(case.sequences)
-    assert scores == pytest.approx(case.scores, rel=1e-4, abs=1e-4)
 
 
 def test_a_word_that_another_option_excludes_is_not_written() -> None:
@@ -108,45 +96,12 @@ def test_further_impossible_options_are_named(changes: dict[str, Any], said: str
         options(**changes)
 
 
-@pytest.mark.parametrize("changes", [{}, ENDING, {**ENDING, "early_stopping": True}], ids=str)
-def test_a_prompt_gives_in_a_batch_what_it_gives_alone(changes: dict[str, Any]) -> None:
-    together = decode(recorded_engine(), PROMPTS, options(**changes))
-    alone = [result for prompt in PROMPTS for result in decode(recorded_engine(), [prompt], options(**changes))]
-    assert [result.new_ids for result in together] == [result.new_ids for result in alone]
-    assert [result.score for result in together] == pytest.approx([result.score for result in alone], rel=1e-4)
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_the_best_result_has_every_word_where_there_is_room_for_them(seed: int) -> None:
     prompts = random_prompts(100 + seed, 5, 8)
     for result in decode(recorded_engine(), prompts, options(eos_token_id=(0, 33))):
         # What the prompt has counts.
         assert has_words(prompts[result.prompt] + result.new_ids, [[[12, 7]], [[61], [30, 5]]])
-
-
-@pytest.mark.parametrize("changes", [{"num_return_sequences": 4}, ENDING, {**ENDING, "early_stopping": True}], ids=str)
-def test_the_record_is_a_consistent_tree(changes: dict[str, Any]) -> None:
-    lm = pellucid.load(FOLDER / "checkpoint")
-    found = lm.generate(PROMPTS, record=True, **{"eos_token_id": 66, **options(**changes).given()})
-    assert len(found) == len(PROMPTS) * changes["num_return_sequences"]
-    for generation in found:
-        assert generation.record is not None
-        assert generation.record.strategy == "constrained_beam_search"
-        check_tree(generation.record, beams=4)
-        assert type(generation.record).from_json(generation.record.to_json()) == generation.record
-
-
-@pytest.mark.parametrize("changes", [{}, ENDING], ids=str)
-def test_no_slot_is_left_behind(changes: dict[str, Any]) -> None:
-    engine = recorded_engine()
-    decode(engine, PROMPTS, options(**changes))
-    assert engine.open_slots == 0
-    steps = start(prepare(engine, PROMPTS, options(**changes)))
-    next(steps)
-    next(steps)
-    assert engine.open_slots > 0
-    steps.close()
-    assert engine.open_slots == 0
 
 
 def token_bytes(token: int) -> bytes:

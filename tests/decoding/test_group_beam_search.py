@@ -7,16 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import pellucid
-from pellucid.decoding import GenerationOptions, decode, prepare, start
+from pellucid.decoding import GenerationOptions, decode
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.search.group_beam import DiversityPenalty
 from pellucid.errors import OptionError
 
-from .beam_trees import check_tree
 from .recorded import (
-    FOLDER,
     RecordedCase,
     decoded,
     failing,
@@ -25,12 +22,10 @@ from .recorded import (
     recorded_cases,
     recorded_engine,
     succeeding,
-    with_first_eos,
 )
 
 CASES = recorded_cases("group_beams.json")
 PROMPTS = random_prompts(8, 6, 1, 11)
-ENDING = {"eos_token_id": (0, 33, 48), "num_return_sequences": 6, "max_new_tokens": 12}
 
 
 def penalty_below_0(case: RecordedCase) -> bool:
@@ -40,13 +35,6 @@ def penalty_below_0(case: RecordedCase) -> bool:
 def options(**changes: Any) -> GenerationOptions:
     groups = {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.8, "max_new_tokens": 8}
     return GenerationOptions(**{**groups, **changes})
-
-
-@pytest.mark.parametrize("case", [case for case in succeeding(CASES) if not penalty_below_0(case)], ids=str)
-def test_it_finds_the_sequences_of_transformers(case: RecordedCase) -> None:
-    new_ids, scores = generated(case)
-    assert [with_first_eos(ids, case) for ids in new_ids] == list(case.sequences)
-    assert scores == pytest.approx(case.scores, rel=1e-4, abs=1e-4)
 
 
 def test_impossible_options_are_named() -> None:
@@ -70,14 +58,6 @@ def test_a_whole_number_is_a_penalty_too() -> None:
     assert generated(case) == generated(RecordedCase({**case.options, "diversity_penalty": 1.0}, case.prompts))
 
 
-@pytest.mark.parametrize("changes", [{}, ENDING, {**ENDING, "early_stopping": True}], ids=str)
-def test_a_prompt_gives_in_a_batch_what_it_gives_alone(changes: dict[str, Any]) -> None:
-    together = decode(recorded_engine(), PROMPTS, options(**changes))
-    alone = [result for prompt in PROMPTS for result in decode(recorded_engine(), [prompt], options(**changes))]
-    assert [result.new_ids for result in together] == [result.new_ids for result in alone]
-    assert [result.score for result in together] == pytest.approx([result.score for result in alone], rel=1e-4)
-
-
 def test_the_penalty_counts_how_often_a_token_was_chosen() -> None:
     penalty = DiversityPenalty(0.5, (3, 1, 3, 9, -1))
     logits = np.arange(5, dtype=np.float32)
@@ -95,19 +75,6 @@ def test_groups_choose_different_first_tokens_where_the_penalty_is_high() -> Non
     assert len({result.new_ids[0] for result in found}) == 5
 
 
-@pytest.mark.parametrize("changes", [{"num_return_sequences": 4}, ENDING, {**ENDING, "early_stopping": True}], ids=str)
-def test_the_record_is_a_consistent_tree(changes: dict[str, Any]) -> None:
-    lm = pellucid.load(FOLDER / "checkpoint")
-    found = lm.generate(PROMPTS, record=True, **options(**changes).given())
-    assert len(found) == len(PROMPTS) * changes["num_return_sequences"]
-    for generation in found:
-        assert generation.record is not None
-        assert generation.record.strategy == "group_beam_search"
-        check_tree(generation.record, beams=6)
-        assert {node.group for node in generation.record.tree} == {0, 1, 2}
-        assert type(generation.record).from_json(generation.record.to_json()) == generation.record
-
-
 def test_the_record_shows_the_penalty_of_every_group_but_the_first() -> None:
     recorder = Recorder()
     decode(recorded_engine(), PROMPTS[:1], options(sequence_bias=(((17,), 1.0),)), recorder=recorder)
@@ -115,19 +82,6 @@ def test_the_record_shows_the_penalty_of_every_group_but_the_first() -> None:
         if node.expansion is not None:
             labels = [effect.label for effect in node.expansion.processors]
             assert labels == ["sequence_bias of 1", *(["diversity_penalty 0.8"] if node.group else [])]
-
-
-@pytest.mark.parametrize("changes", [{}, ENDING], ids=str)
-def test_no_slot_is_left_behind(changes: dict[str, Any]) -> None:
-    engine = recorded_engine()
-    decode(engine, PROMPTS, options(**changes))
-    assert engine.open_slots == 0
-    steps = start(prepare(engine, PROMPTS, options(**changes)))
-    next(steps)
-    next(steps)
-    assert engine.open_slots > 0
-    steps.close()
-    assert engine.open_slots == 0
 
 
 def test_stop_strings_criteria_and_time_end_hypotheses() -> None:
