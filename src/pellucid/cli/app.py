@@ -14,7 +14,7 @@ from pellucid.cli.terminal import write
 
 _DECODE, _MODELS = "Decode and look", "Models"
 
-# Each command, in the order of the help, and the panel it stands in. It is the function of its name in its own module.
+# The commands in the order of the help, with their panels. Command `x` is the function `x` of the module `cli.x`.
 _PANELS = {
     "walk": _DECODE,
     "generate": _DECODE,
@@ -33,7 +33,7 @@ _CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name, each made when it is looked up: one that runs need not wait for the options of others."""
+    """Lazy mapping of names to commands: a command is imported and built when it is looked up."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""`pellucid bench`: what this machine's memory allows, and how near the native engine comes to it."""
+"""`pellucid bench`: decoding speed against the limit that memory bandwidth sets."""
 
 from __future__ import annotations
 

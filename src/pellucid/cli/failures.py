@@ -47,7 +47,7 @@ class PellucidCommand(TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.allow_extra_args = True  # they are told below
+        ctx.allow_extra_args = True  # reported below, in our words
         try:
             rest = super().parse_args(ctx, args)
         except _UsageError as error:

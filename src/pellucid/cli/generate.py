@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pellucid.decoding.results import Generation
 
 _RECORD_PANEL = "The record"
-# What a terminal takes for dim, bold, and neither.
+# Escape sequences of terminals: dim, bold, reset.
 _DIM, _BRIGHT, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[0m"
 
 
@@ -71,7 +71,7 @@ def generate(
     json: Json = False,
     **given: Any,
 ) -> None:
-    """Continue a prompt: greedily, by sampling, with beams or by contrastive search; as it is decoded."""
+    """Continue a prompt by greedy decoding, sampling, beam search or contrastive search, printed as it is decoded."""
     check(given)
     if record_full and record is None:
         raise OptionError("record_full keeps more in a record, and none is asked for: give --record FILE too")
@@ -112,7 +112,7 @@ def _records(generations: Sequence[Generation]) -> str:
 
 
 def _is_written_in_order(given: Mapping[str, Any]) -> bool:
-    """Whether tokens are decided one after the other, in one text."""
+    """Whether the decode writes one text from left to right, so that it can be printed as it grows."""
     return (given["num_beams"] or 1) == 1 and (given["num_return_sequences"] or 1) == 1
 
 
@@ -130,7 +130,7 @@ def _tell_drafts(generations: Sequence[Generation]) -> None:
 def _print_stream(prompt: str, start: Callable[[], Iterator[str]]) -> None:
     with waiting("reading the prompt"):
         pieces = start()
-        piece = next(pieces, "")  # what is wrong with the options is told before anything is printed
+        piece = next(pieces, "")  # raises errors of the options before anything is printed
     writer = _Writer()
     writer.prompt(prompt)
     writer.continuation(piece)
@@ -151,7 +151,7 @@ def _print_generations(prompt: str, generations: list[Generation]) -> None:
 
 
 class _Writer:
-    """Writes text to stdout as it is; on a terminal the prompt dim and the continuation bright."""
+    """Writes text to stdout unchanged; on a terminal, prints the prompt dim and the continuation bold."""
 
     def __init__(self) -> None:
         self._is_terminal, self._has_styles = stdout_abilities()

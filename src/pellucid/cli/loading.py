@@ -1,4 +1,4 @@
-"""Loading a model for a command, with something to look at while it takes."""
+"""Loading a model for a command, with a spinner where that takes long."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_model(
     device: str = "cpu",
     threads: int | None = None,
 ) -> LanguageModel:
-    """As `pellucid.load`; a download shows the Hub's own progress, anything else that takes long a spinner."""
+    """As `pellucid.load`. A download shows the progress bars of the Hub's client; other loads show a spinner."""
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise OptionError(f"device is {device!r}; it must be cpu or cuda, or one of several as cuda:1")
     with waiting(f"loading {model}") if is_local(model) else nullcontext():

@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from pellucid.config import GPT2Config
     from pellucid.views.columns import ColumnsTable
 
-# Bytes of a weight, in the precisions where every one takes the same.
+# Bytes per weight, for the precisions that store all weights alike.
 _WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A row of the list. memory: bytes that the weights take, by precision. where: "bundled", "cached" or None;
-    path, size_on_disk (bytes): of what is on this machine."""
+    """A row of the list.
+
+    memory: bytes of the weights, by precision. where: "bundled", "cached" or None. path and size_on_disk (bytes): None
+        unless the model is on this machine.
+    """
 
     name: str
     parameters: int

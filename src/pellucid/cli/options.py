@@ -1,4 +1,4 @@
-"""The options that commands share, spelled alike everywhere: the model, and the form of the output."""
+"""Options that several commands have: the model, and the form of the output."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ PrecisionOption = Annotated[
     Precision | None,
     typer.Option(
         "--precision",
-        help="How weights are stored and multiplied; float32, or what the model is packed as, unless given.",
+        help="How weights are stored and multiplied (default: float32, or the precision that the model is packed in).",
         show_default=False,
         rich_help_panel=_MODEL_PANEL,
     ),
 ]
-EngineOption = Annotated[EngineName, typer.Option("--engine", help="What runs it.", rich_help_panel=_MODEL_PANEL)]
+EngineOption = Annotated[EngineName, typer.Option("--engine", help="The engine to use.", rich_help_panel=_MODEL_PANEL)]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.", rich_help_panel=_MODEL_PANEL)]
 Threads = Annotated[
     int | None,
     typer.Option(
         "--threads",
         metavar="N",
-        help="CPU threads; the engine's own choice unless given.",
+        help="CPU threads (default: chosen by the engine).",
         rich_help_panel=_MODEL_PANEL,
     ),
 ]

@@ -1,4 +1,4 @@
-"""`pellucid quantize`: pack a model's weights once, so that it takes less room and loads at once."""
+"""`pellucid quantize`: write packed weights, which are smaller and load by mapping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pellucid score`: how likely a model finds a text."""
+"""`pellucid score`: the log-probability of each token of a text, and its perplexity."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def score(
         typer.Option(
             "--given",
             metavar="TEXT",
-            help='What stands before the text and is not scored itself; "" is the model\'s bos token.',
+            help='Text before it, which is read but not scored; "" is the model\'s bos token.',
         ),
     ] = None,
     model: Model = "demo",

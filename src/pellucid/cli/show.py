@@ -33,7 +33,7 @@ def show(
     top: Annotated[
         int | None,
         typer.Option(
-            "--top", metavar="K", help="How many alternatives of a step to show; 3, or 8 with --step, unless given."
+            "--top", metavar="K", help="How many alternatives of each step to show (default: 3, or 8 with --step)."
         ),
     ] = None,
     json: Json = False,
@@ -60,7 +60,7 @@ def show(
 
 
 def _read(file: str) -> tuple[list[Record], bool]:
-    """The records of a file, and whether it holds one alone rather than an array."""
+    """The records of a file, and whether the file is a single record and not an array."""
     from pellucid.decoding.records.record import Record
 
     name = "standard input" if file == "-" else file

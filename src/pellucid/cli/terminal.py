@@ -30,9 +30,10 @@ def stdout_console() -> Console:
 
 
 def stdout_abilities() -> tuple[bool, bool]:
-    """Whether stdout is a terminal, and whether it has styles.
+    """Whether stdout is a terminal, and whether it can show styles.
 
-    As rich says; where nothing but the terminal has a say in it, without the time that importing rich takes.
+    The answer is rich's. Where no environment variable overrides it, it is computed here, because importing rich takes
+    time.
     """
     if os.name == "nt" or any(name in os.environ for name in ("FORCE_COLOR", "TTY_COMPATIBLE")):
         console = stdout_console()
@@ -115,7 +116,7 @@ class _Cleaned:
 
 @contextmanager
 def waiting(message: str) -> Iterator[None]:
-    """Show a spinner on stderr while the body runs, if that is a terminal and it takes longer than a second."""
+    """Show a spinner on stderr while the block runs, if stderr is a terminal and the block takes over a second."""
     if not sys.stderr.isatty():
         yield
         return

@@ -30,9 +30,7 @@ def verify(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose published results: gpt2. With --files, any name.")],
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", "-m", metavar="NAME", help="The weights to check, a folder or a file; NAME's own unless given."
-        ),
+        typer.Option("--model", "-m", metavar="NAME", help="A folder or file of weights to check (default: NAME)."),
     ] = None,
     files: Annotated[
         bool,
@@ -108,7 +106,7 @@ def _file_table(files: list[CachedFile]) -> Table:
 
 
 def _report(name: str, weights: str, checks: list[Check]) -> Group:
-    """The checks by where they were published, each group with its notes below, and a last line that counts."""
+    """The checks grouped by source, each group followed by its notes, and a summary line."""
     from itertools import groupby
 
     from rich.console import Group
