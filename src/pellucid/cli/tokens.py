@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pellucid.cli.options import Json
-from pellucid.cli.terminal import printable, show, show_json
+from pellucid.cli.terminal import printable, show_json, stdout_abilities, stdout_console, write
 from pellucid.cli.texts import TextFile, given_text, text_argument
 
 if TYPE_CHECKING:
@@ -41,19 +41,13 @@ def tokens(
         show_json({"text": text, "ids": ids, "tokens": pieces})
         return
 
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    from pellucid.cli.token_lines import TokenRow, table_lines
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("position", justify="right", style="dim")
-    table.add_column("token", style="bold")
-    table.add_column("id", justify="right", style="cyan")
-    table.add_column("bytes", style="dim")
-    for position, token in enumerate(ids):
-        piece = Text(_quoted(tokenizer.display_token(token)))
-        table.add_row(str(position), piece, str(token), tokenizer.token_bytes(token).hex(" "))
-    show(table)
+    rows = [
+        TokenRow(_quoted(tokenizer.display_token(token)), token, tokenizer.token_bytes(token).hex(" ")) for token in ids
+    ]
+    lines = table_lines(rows, stdout_console().width, stdout_abilities()[1])
+    write("".join(f"{line}\n" for line in lines))
 
 
 def _tokenizer(model: str | None) -> GPT2Tokenizer:
