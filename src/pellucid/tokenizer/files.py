@@ -16,7 +16,9 @@ from tokenizers.models import BPE
 
 from pellucid.errors import TokenizerError
 from pellucid.json_object import read_json_object
+from pellucid.regular_file import open_regular
 from pellucid.tokenizer.building import build_bpe, damage_in, finish, gpt2_parts, merge_pairs
+from pellucid.tokenizer.document_limits import check_document
 from pellucid.tokenizer.parts import GPT2_SPECIAL_TOKENS, TokenizerParts
 from pellucid.tokenizer.post_processor import added_around_text
 from pellucid.tokenizer.settings import (
@@ -78,12 +80,20 @@ def _read_if_there(path: Path) -> dict[str, Any]:
     return read_json_object(path, TokenizerError, max_bytes=_MAX_BYTES) if path.exists() else {}
 
 
+def _read_text(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            encoded = file.read(_MAX_BYTES + 1)
+        if len(encoded) > _MAX_BYTES:
+            raise TokenizerError(f"{path} is larger than {_MAX_BYTES:,} bytes, the most that is read of such a file")
+        return encoded.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenizerError(f"{path} cannot be read: {error}") from error
+
+
 def _read_bpe(vocabulary_file: Path, merges_file: Path) -> BPE:
     vocab = read_json_object(vocabulary_file, TokenizerError, max_bytes=_MAX_BYTES)
-    try:
-        lines = merges_file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TokenizerError(f"{merges_file} cannot be read: {error}") from error
+    lines = _read_text(merges_file).split("\n")
     merges = [line.rstrip("\r") for line in lines if line.strip() and not line.startswith("#version")]
     return build_bpe(vocab, merges, vocabulary_file, merges_file)
 
@@ -105,13 +115,14 @@ def _parts_from_document(
     model = document.get("model")
     if not isinstance(model, dict):
         raise TokenizerError(f"{path} has no model: it is not a tokenizer.json, or a damaged one")
+    check_document(document)
     is_bpe = model.get("type", "BPE") == "BPE" and "merges" in model
     if tokenizer_class not in _GPT2_CLASSES or not (is_bpe and _is_byte_level(document)):
         if "add_prefix_space" in given:
             raise TokenizerError(f"add_prefix_space cannot be set: {path} has a pipeline of its own")
         if is_bpe:
             merge_pairs(model["vocab"], model["merges"], path, model.get("continuing_subword_prefix") or "")
-        pipeline = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        pipeline = Tokenizer.from_str(_read_text(path))
         return finish(pipeline, {**_padding_settings(pipeline), **settings}, added, "PreTrainedTokenizerFast")
     # Without its vocabulary the document is parsed quickly. Only its post-processor and padding are used.
     shell = {**document, "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}
