@@ -1,7 +1,7 @@
 """Atomic writes: a temporary file or folder in the target's folder, renamed to the target when it is complete.
 
-A process that is killed leaves its temporary behind. Each temporary is locked while its process runs, so the next write
-to the same folder can tell which ones nobody is writing any more, and removes them.
+A killed process leaves its temporary behind. Each process holds a lock on its temporary while it runs. The next write
+to the same folder removes the temporaries that are not locked.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class WholeFile:
         self.complete()
 
     def complete(self) -> None:
-        """Rename the temporary to the target, after its content has reached the disk: a crash of the machine leaves
-        the old file or the new one."""
+        """Flush the temporary to disk, then rename it to the target, so that a crash of the machine leaves either the
+        old file or the new one."""
         with _writing(self._target):
             if self._mode is not None:
                 self.partial.chmod(self._mode)
@@ -52,15 +52,24 @@ class WholeFile:
             flush_to_disk(self._target.parent)
 
 
+def target_of(path: Path) -> Path:
+    """The file that a write to a path replaces: links are followed and `~` is expanded.
+
+    Raises `PellucidError` if the path cannot be resolved.
+    """
+    with _writing(path):
+        return path.expanduser().resolve()
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[WholeFile]:
-    """Write a file atomically. If the block completes nothing, a file that was there stays as it was.
+    """Write a file atomically. If the block does not complete it, an existing file stays unchanged.
 
     Raises `PellucidError` before the block runs if the path cannot be written.
     """
     with ExitStack() as stack:
+        target = target_of(path)
         with _writing(path):
-            target = path.expanduser().resolve()  # through a link, to what it points to
             mode = _permissions(target)
             partial = stack.enter_context(temporary(target.parent, folder=False))
         yield WholeFile(partial, target, mode)
@@ -85,7 +94,7 @@ def temporary(parent: Path, *, folder: bool) -> Iterator[Path]:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, has reached the disk."""
+    """Flush a file's content, or a folder's entries, to disk (fsync)."""
     if path.is_dir():
         with suppress(OSError):  # some systems cannot flush a folder
             _flush(path, os.O_RDONLY)
@@ -102,8 +111,11 @@ def _flush(path: Path, flags: int) -> None:
 
 
 def _lock_new(path: Path) -> int | None:
-    """The descriptor that holds the lock of a new temporary, or None if another process has removed it as stale:
-    that can happen between its making and its locking."""
+    """Lock a new temporary and return the descriptor that holds the lock.
+
+    Returns `_NO_LOCK` if the system or the file system has no locks, None if another process removed the file as stale
+    before it was locked.
+    """
     if fcntl is None:
         return _NO_LOCK
     try:
@@ -112,7 +124,7 @@ def _lock_new(path: Path) -> int | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # a file system without locks: the removal of stale files cannot lock it either
+    except OSError:  # a file system without locks, where `_remove_stale` fails to lock too
         os.close(descriptor)
         return _NO_LOCK
     if path.exists():
@@ -122,7 +134,7 @@ def _lock_new(path: Path) -> int | None:
 
 
 def _remove_stale(parent: Path) -> None:
-    """Remove the temporaries in a folder whose processes have ended: those that can be locked."""
+    """Remove the temporaries in a folder that no running process has locked."""
     if fcntl is None:
         return
     for path in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
@@ -144,10 +156,10 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Raise `PellucidError`, naming the path, where it cannot be written."""
+    """Raise errors of the block as a `PellucidError` that names the path."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:  # not only of the disk: ~nobody, a NUL in the name
+    except (OSError, RuntimeError, ValueError) as error:  # of the disk, of ~nobody, of a NUL in the name
         reason = error.strerror if isinstance(error, OSError) else error
         raise PellucidError(f"{path} cannot be written: {reason}") from error
 

@@ -143,3 +143,28 @@ def test_make_run_passes_a_prompt_as_it_is(prompt: str, tmp_path: Path) -> None:
     arguments = ["make", "-s", "-o", ".venv/.installed", "run", "BIN=bin", f"PROMPT={prompt}"]
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["walk", "--model", "demo", "--", prompt]
+
+
+@pytest.mark.parametrize("spelling", ["prompt.txt", "./folder/../prompt.txt", "link.txt"])
+@pytest.mark.parametrize(
+    ("command", "option"), [("generate", "--record"), ("trace", "--html"), ("trace", "--safetensors")]
+)
+def test_the_prompts_file_is_not_written_over(
+    command: str, option: str, spelling: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prompt.txt").write_text("Once upon a time")
+    Path("folder").mkdir()
+    Path("link.txt").symlink_to("prompt.txt")
+    result = run(command, "-f", "prompt.txt", option, spelling, "-m", "no-such-model")
+    assert result.exit_code == 2
+    assert f"--file and {option} are the same file" in result.stderr
+    assert Path("prompt.txt").read_text() == "Once upon a time"
+
+
+def test_two_outputs_do_not_share_a_file(run: Any, tmp_path: Path) -> None:
+    path = str(tmp_path / "out")
+    result = run("trace", "Once", "--html", path, "--safetensors", path, "-m", "no-such-model")
+    assert result.exit_code == 2
+    assert f"--html and --safetensors are the same file, {path}: give two different files" in result.stderr
+    assert not any(tmp_path.iterdir())

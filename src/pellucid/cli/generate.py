@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pellucid.cli.decoding_options import check, settled, takes_decoding_options
+from pellucid.cli.distinct_files import check_distinct
 from pellucid.cli.loading import load_model
 from pellucid.cli.options import (
     Device,
@@ -79,6 +80,7 @@ def generate(
     if to_stdout and json:
         raise OptionError("record=- and --json both print an object: leave one of them out; --json has the record too")
     prompt = given_text(prompt, file)
+    check_distinct({"--file": file, "--record": record})
     counts_drafts = _speculates(given) and sys.stderr.isatty()
     kept: bool | Literal["full"] = "full" if record_full else record is not None
     with nullcontext() if record is None or to_stdout else whole_file(record) as record_file:

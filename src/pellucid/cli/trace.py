@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pellucid.cli.distinct_files import check_distinct
 from pellucid.cli.loading import load_model
 from pellucid.cli.options import (
     Device,
@@ -24,6 +25,7 @@ from pellucid.cli.terminal import show, show_json, show_notice, stderr_console, 
 from pellucid.cli.texts import TextFile, given_text, text_argument
 from pellucid.cli.torch_import import import_torch
 from pellucid.errors import ActivationNameError, OptionError, PellucidError, TraceMemoryError
+from pellucid.whole_file import whole_file
 
 if TYPE_CHECKING:
     from pellucid.language_model import LanguageModel
@@ -96,10 +98,9 @@ def trace(
     if memory_limit <= 0:
         raise OptionError(f"memory_limit is {memory_limit:g}; it must be above 0")
     prompt = given_text(prompt, file)
+    check_distinct({"--file": file, "--html": html, "--safetensors": safetensors})
     limit = int(memory_limit * 2**30)
     with ExitStack() as files, _memory_as_option():
-        from pellucid.whole_file import whole_file
-
         page, tensors = (
             None if path is None else files.enter_context(whole_file(path)) for path in (html, safetensors)
         )
