@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import pellucid
-from pellucid import Generation, engines, native
+from pellucid import Generation, engine_choice, native
 from pellucid.errors import CacheFullError, MissingExtraError, NoEngineError, OptionError
 
 needs_native = pytest.mark.skipif(not native.is_built(), reason="a pure-Python build")
@@ -104,7 +104,7 @@ def test_without_the_extension_the_reference_engine_runs_with_one_warning(monkey
 
 def test_without_either_engine_one_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "is_built", lambda: False)
-    monkeypatch.setattr(engines, "is_installed", lambda extra: False)
+    monkeypatch.setattr(engine_choice, "is_installed", lambda extra: False)
     with pytest.raises(NoEngineError, match='pip install "pellucid\\[torch\\]", or with PELLUCID_NATIVE=on'):
         pellucid.load("demo")
 

@@ -203,7 +203,7 @@ def appended(session: Session, at_once: threading.Barrier, token: int) -> bool:
     return True
 
 
-def test_of_concurrent_operations_one_succeeds_and_the_others_are_errors(engine: Engine) -> None:
+def test_concurrent_operations_take_effect_whole_or_are_errors(engine: Engine) -> None:
     for _ in range(4):
         session = steered(engine)
         with ThreadPoolExecutor(4) as threads:
