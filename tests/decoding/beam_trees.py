@@ -1,4 +1,4 @@
-"""What must hold for the record of any beam search."""
+"""Consistency checks for the record of any beam search."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pellucid.decoding.records.record import Record
 
 
 def check_tree(record: Record, beams: int) -> None:
-    """Parents stand before their children, every hypothesis has a fate that fits, and the path to the returned one
-    spells the result."""
+    """Check that parents precede their children, that each hypothesis has a consistent outcome, and that the path to
+    the returned hypothesis gives the result."""
     tree = record.tree
     assert [node.id for node in tree] == list(range(len(tree)))
     assert (tree[0].parent, tree[0].token) == (None, None)

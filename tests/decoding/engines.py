@@ -1,4 +1,4 @@
-"""Engines whose logits a test decides."""
+"""Fake engines whose logits a test defines."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pellucid.engine import Slot, StepOutput, Weights
 
 
 class ScriptedEngine:
-    """Holds ids and answers each sequence with logits that a function of its ids [length] gives.
+    """Fake engine: the logits of a sequence are a function of its ids [length].
 
-    steps: how often it was asked.
+    steps: number of calls of `step`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ScriptedEngine:
 
 
 def writing(*scripts: tuple[Sequence[int], Sequence[int]], vocab_size: int) -> ScriptedEngine:
-    """An engine to which, after a prompt, its continuation is the likeliest by far; scripts: such pairs."""
+    """An engine that continues each prompt with a given continuation. scripts: pairs of prompt and continuation."""
     wholes = [(list(prompt), [*prompt, *continuation]) for prompt, continuation in scripts]
 
     def logits_after(ids: list[int]) -> np.ndarray:

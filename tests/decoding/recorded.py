@@ -1,4 +1,4 @@
-"""The cases that Transformers 4.49 was recorded on; `transformers_4_49/record.py` tells how."""
+"""Recorded results of Transformers 4.49; see `transformers_4_49/record.py`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pellucid.reference.engine import ReferenceEngine
 from ..pairs import left_padded
 
 FOLDER = Path(__file__).parent / "transformers_4_49"
-PAD = 66  # in no prompt, and suppressed wherever prompts differ in length
+PAD = 66  # occurs in no prompt, and is suppressed if prompts differ in length
 
 
 @dataclass(frozen=True)
 class RecordedCase:
-    """options, prompts: what Transformers was given. sequences: the new tokens it returned, prompt by prompt, and the
-    scores of beams; or error, the kind of exception it raised."""
+    """options, prompts: arguments for Transformers. sequences, scores: the new tokens and beam scores that it returned,
+    prompt by prompt. error: the type of the exception that it raised instead."""
 
     options: dict[str, Any]
     prompts: list[list[int]]
@@ -62,14 +62,14 @@ def recorded_model() -> GPT2LMHeadModel:
 
 
 def recorded_engine() -> ReferenceEngine:
-    """A new engine, whose slots are all its own."""
+    """A new engine, on which no other test has open slots."""
     return ReferenceEngine(recorded_model())
 
 
 def generated(case: RecordedCase) -> tuple[list[list[int]], list[float]]:
-    """What the compatible `generate` returns for a case: new tokens, cut behind the first eos, and beams' scores."""
+    """Result of the compatible `generate` for a case: new tokens, up to and with the first eos, and beam scores."""
     ids, mask = left_padded(case.prompts, case.options.get("pad_token_id", 0))
-    # None is "not given" there, and the model's own eos is meant: -1 is none.
+    # `generate` takes None as "not given" and uses the model's eos; -1 means no eos.
     options = {**case.options, "eos_token_id": list(case.eos_token_ids) or -1}
     beams = case.options.get("num_beams", 1) > 1
     output = recorded_model().generate(
@@ -81,7 +81,7 @@ def generated(case: RecordedCase) -> tuple[list[list[int]], list[float]]:
 
 
 def decoded(case: RecordedCase, recorder: Recorder | None = None, **changes: Any) -> list[GeneratedSequence]:
-    """What `decode` returns for a case, with some options changed."""
+    """Result of `decode` for a case, with some options changed."""
     options = {**case.options, "eos_token_id": case.eos_token_ids, **changes}
     return decode(recorded_engine(), case.prompts, GenerationOptions(**options), recorder=recorder)
 
@@ -92,8 +92,8 @@ def _until_eos(row: list[int], eos_token_ids: Sequence[int]) -> list[int]:
 
 
 def with_first_eos(new_ids: list[int], case: RecordedCase) -> list[int]:
-    """Tokens as the beam searches of Transformers 4.49 return them: whichever eos was found, the first of the
-    options stands in its place."""
+    """Tokens as the beam searches of Transformers 4.49 return them: any eos is replaced by the first eos of the
+    options."""
     if new_ids[-1] in case.eos_token_ids:
         return [*new_ids[:-1], case.eos_token_ids[0]]
     return new_ids

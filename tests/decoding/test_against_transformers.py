@@ -1,4 +1,4 @@
-"""Greedy and beam search choose Transformers' tokens."""
+"""Greedy decoding and beam search choose the tokens of Transformers."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_greedy_and_beams_choose_transformers_tokens(
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"num_beams": 2, "num_return_sequences": 2}], ids=str)
-def test_a_vocabulary_of_three_tokens_is_enough(pair: Callable[..., Pair], options: dict[str, Any]) -> None:
+def test_a_vocabulary_of_three_tokens_works(pair: Callable[..., Pair], options: dict[str, Any]) -> None:
     ours, theirs = pair(vocab_size=3, eos_token_id=None, bos_token_id=None)
     ids = torch.tensor([[1, 2, 1]])
     call = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "max_new_tokens": 9, "pad_token_id": 0}
     assert torch.equal(ours.generate(**call, **options), theirs.generate(**call, **options, do_sample=False))
 
 
-def test_the_documents_small_example_holds() -> None:
+def test_the_softmax_example_of_the_walkthrough() -> None:
     # From the reference walkthrough: logits 1, 2, 4 at temperatures 1 and 3.
     logits = np.array([[1, 2, 4]], dtype=np.float32)
     np.testing.assert_allclose(softmax(logits)[0], [0.0420, 0.1142, 0.8438], atol=5e-5)

@@ -1,4 +1,4 @@
-"""A bad value is one clear error before any work, from the facade and from generate; so are damaged logits."""
+"""Invalid options are one clear error before any work, in the facade and in `generate`; so are damaged logits."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def never(ids: list[int]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def lm() -> LanguageModel:
-    """The bundled model's vocabulary before an engine that must not be used."""
+    """The bundled model with an engine that must not be used."""
     return LanguageModel(open_checkpoint("demo"), ScriptedEngine(never, VOCAB), None)  # type: ignore[arg-type]
 
 
-# Options that both faces refuse, and what of the message names the fault.
+# Options that both the facade and `generate` refuse, and the part of the message that names the fault.
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_new_tokens": 0}, "max_new_tokens is 0"),
     ({"max_new_tokens": -4}, "max_new_tokens is -4"),
@@ -129,7 +129,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"temprature": 1.0}, "temprature"),
 ]
 
-# Contradictions in what a person gives, which Transformers resolves by ignoring one side.
+# Contradictory options, of which Transformers ignores one.
 FACADE_ONLY: list[tuple[dict[str, Any], str]] = [
     ({"do_sample": False, "top_k": 5}, "do_sample=False contradicts top_k=5"),
     ({"max_new_tokens": 5, "max_length": 20}, "give one of them"),
@@ -149,7 +149,9 @@ def named(case: tuple[dict[str, Any], str]) -> str:
 
 
 @pytest.mark.parametrize("case", [*BAD, *FACADE_ONLY], ids=named)
-def test_the_facade_names_a_bad_value_before_any_work(lm: LanguageModel, case: tuple[dict[str, Any], str]) -> None:
+def test_the_facade_names_an_invalid_option_before_any_work(
+    lm: LanguageModel, case: tuple[dict[str, Any], str]
+) -> None:
     options, said = case
     with pytest.raises(OptionError, match=said):
         lm.generate(PROMPT, **options)
@@ -158,7 +160,7 @@ def test_the_facade_names_a_bad_value_before_any_work(lm: LanguageModel, case: t
 
 
 @pytest.mark.parametrize("case", BAD, ids=named)
-def test_generate_names_a_bad_value_before_any_work(
+def test_generate_names_an_invalid_option_before_any_work(
     pair: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch, case: tuple[dict[str, Any], str]
 ) -> None:
     def refuse(*arguments: Any, **options: Any) -> Any:
@@ -171,7 +173,7 @@ def test_generate_names_a_bad_value_before_any_work(
 
 
 def damaged(value: float, place: int, step: int) -> ScriptedEngine:
-    """Logits in which, from a step on, one entry is not a number a model should give."""
+    """Logits in which, from a given step on, one entry is invalid."""
 
     def logits_after(ids: list[int]) -> np.ndarray:
         logits = np.linspace(0, 1, 12, dtype=np.float32)
@@ -202,7 +204,7 @@ def test_damaged_logits_are_an_error_that_names_them(way: dict[str, Any], value:
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
-def test_damaged_logits_decode_where_they_are_to_be_repaired(way: dict[str, Any], value: float) -> None:
+def test_damaged_logits_decode_with_remove_invalid_values(way: dict[str, Any], value: float) -> None:
     engine = damaged(value, place=4, step=1)
     options = GenerationOptions(max_new_tokens=4, remove_invalid_values=True, **way)
     (result,) = decode(engine, [PROMPT], options)

@@ -1,4 +1,4 @@
-"""What holds for every way of decoding: batches, seeds, slots, limits, and clear errors before any work."""
+"""Properties of every decoding strategy: batches, seeds, slots, limits, and clear errors before any work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def engine(pair: Callable[..., Pair]) -> ReferenceEngine:
 @pytest.mark.parametrize("options", WAYS, ids=str)
 def test_a_prompt_gives_in_a_batch_what_it_gives_alone(engine: ReferenceEngine, options: dict[str, Any]) -> None:
     together = decode(engine, PROMPTS, GenerationOptions.from_kwargs({**options, "max_new_tokens": 9}))
-    if "seed" in options:  # a row's draws depend on its number; a list gives each the draws it has alone
+    if "seed" in options:  # with a list of seeds, each row draws as a single prompt does
         options = {**options, "seed": [7] * len(PROMPTS)}
         together = decode(engine, PROMPTS, GenerationOptions.from_kwargs({**options, "max_new_tokens": 9}))
         options = {**options, "seed": 7}
@@ -83,7 +83,7 @@ def test_temperature_zero_and_top_k_one_are_greedy(engine: ReferenceEngine) -> N
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}], ids=str)
-def test_the_log_probability_is_the_models_own(
+def test_the_log_probability_is_that_of_the_model(
     pair: Callable[..., Pair], engine: ReferenceEngine, options: dict[str, Any]
 ) -> None:
     import torch
@@ -167,8 +167,8 @@ def test_bad_prompts_are_named_before_any_work(
     assert engine.open_slots == 0
 
 
-def test_a_beam_that_ends_gives_its_place_to_a_reserve(engine: ReferenceEngine) -> None:
-    # Four tokens, token 0 is eos: both best continuations end, and two reserves run on.
+def test_a_finished_beam_is_replaced_by_a_reserve(engine: ReferenceEngine) -> None:
+    # Four tokens, of which 0 is eos: both best continuations end, and two reserve hypotheses continue.
     options = GenerationOptions(num_beams=2, eos_token_id=(0,), max_new_tokens=5)
     root = Beam(slot=0, history=TokenHistory([1]))
     search = BeamSearch(prepare(engine, [[1]], options), 0, root)

@@ -1,4 +1,4 @@
-"""Beam search with forced words finds the sequences and scores of Transformers 4.49, and records its beams."""
+"""Constrained beam search finds the sequences and scores of Transformers 4.49, and records its beams."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ def test_further_impossible_options_are_named(changes: dict[str, Any], said: str
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_best_result_has_every_word_where_there_is_room_for_them(seed: int) -> None:
+def test_the_best_result_has_every_word_if_they_fit(seed: int) -> None:
     prompts = random_prompts(100 + seed, 5, 8)
     for result in decode(recorded_engine(), prompts, options(eos_token_id=(0, 33))):
-        # What the prompt has counts.
+        # Words in the prompt count.
         assert has_words(prompts[result.prompt] + result.new_ids, [[[12, 7]], [[61], [30, 5]]])
 
 
@@ -112,7 +112,7 @@ def found(prompt: list[int], **changes: Any) -> list[Any]:
     return decode(recorded_engine(), [prompt], options(num_return_sequences=4, **changes), token_bytes=token_bytes)
 
 
-def test_a_stop_string_ends_only_what_has_every_word() -> None:
+def test_a_stop_string_ends_only_hypotheses_with_every_word() -> None:
     stop = token_bytes(33).decode()
     reasons = set()
     for prompt in random_prompts(11, 5, 6, 7, 8):
@@ -136,21 +136,21 @@ def test_a_forced_word_may_complete_a_stop_string() -> None:
         assert (nodes[node.parent].token, node.token) == (12, 7)
 
 
-def test_where_everything_ends_without_the_words_that_is_returned() -> None:
-    # All stop at once: nothing can bring the words.
+def test_hypotheses_without_the_words_are_returned_if_all_end_early() -> None:
+    # Every hypothesis stops at once: none can complete the words.
     results = found(PROMPTS[0], stopping_criteria=(lambda ids, logits: True,))
     assert [(len(result.new_ids), result.finish_reason) for result in results] == [(1, "stop")] * 4
     last_is_eos = found(PROMPTS[0], forced_eos_token_id=0, eos_token_id=0, max_new_tokens=1)
     assert [result.new_ids for result in last_is_eos] == [[0]]
 
 
-def test_time_ends_it() -> None:
+def test_max_time_ends_the_search() -> None:
     results = found(PROMPTS[0], max_time=1e-9)
     assert [(len(result.new_ids), result.finish_reason) for result in results] == [(1, "length")] * 4
 
 
-def test_an_eos_keeps_its_own_id() -> None:
-    # Transformers 4.49 puts the first eos in the place of whichever was found.
+def test_a_sequence_ends_with_the_eos_that_was_generated() -> None:
+    # Transformers 4.49 replaces any eos by the first one.
     ended = [
         result
         for case in succeeding(CASES)
@@ -179,7 +179,7 @@ def progress_of(text: list[int], wanted: tuple[Word, ...]) -> Progress:
 
 
 @given(text=texts, wanted=words)
-def test_words_are_complete_only_where_they_all_occur(text: list[int], wanted: tuple[Word, ...]) -> None:
+def test_words_are_complete_only_if_all_occur(text: list[int], wanted: tuple[Word, ...]) -> None:
     progress = progress_of(text, wanted)
     if progress.complete:
         assert has_words(text, [[list(form) for form in word] for word in wanted])
@@ -189,13 +189,13 @@ def test_words_are_complete_only_where_they_all_occur(text: list[int], wanted: t
 
 
 @given(text=texts, wanted=st.lists(st.integers(0, 4), min_size=1, max_size=4))
-def test_each_of_equal_words_needs_an_occurrence_of_its_own(text: list[int], wanted: list[int]) -> None:
+def test_each_of_several_equal_words_needs_its_own_occurrence(text: list[int], wanted: list[int]) -> None:
     progress = progress_of(text, tuple(((token,),) for token in wanted))
     assert progress.complete == all(text.count(token) >= wanted.count(token) for token in wanted)
 
 
 @given(text=texts, wanted=words)
-def test_a_forced_token_brings_a_word_forward(text: list[int], wanted: tuple[Word, ...]) -> None:
+def test_a_forced_token_advances_a_word(text: list[int], wanted: tuple[Word, ...]) -> None:
     progress = progress_of(text, wanted)
     forced = list(progress.forced())
     assert bool(forced) != progress.complete
@@ -205,17 +205,17 @@ def test_a_forced_token_brings_a_word_forward(text: list[int], wanted: tuple[Wor
         assert forced[0][1] == progress.after(forced[0][0]).bank
 
 
-def test_a_token_that_breaks_a_word_off_begins_no_other() -> None:
+def test_a_token_that_breaks_a_word_off_does_not_begin_another() -> None:
     assert not progress_of([1, 1, 2], (((1, 2),),)).complete
     assert progress_of([1, 1, 1, 2], (((1, 2),),)).complete
-    # One token for two words: [1, 2] is in progress when 2 comes.
+    # One token may belong to two words: [1, 2] is in progress when 2 follows.
     assert progress_of([1, 2, 3], (((1, 2),), ((2, 3),))).pending == (((2, 3),),)
 
 
 def test_alternatives_are_ranked_as_transformers_ranks_them() -> None:
-    # Behind 1, three tokens go on. 2 completes the word; 3 and 4 are then tried behind it and seem to break it off.
+    # Three candidates follow token 1. 2 completes the word; 3 and 4 are then tried after it and seem to break it off.
     progress = progress_of([1], (((1, 2), (1, 3), (1, 4, 5)),))
     assert list(progress.forced()) == [(2, 3), (3, 0), (4, 0)]
-    # 2 leaves the word in progress, 3 is tried behind it and fits there.
+    # 2 leaves the word in progress; 3 is tried after it and continues the word.
     progress = progress_of([1], (((1, 2, 3), (1, 3)),))
     assert list(progress.forced()) == [(2, 3), (3, 3)]

@@ -1,4 +1,4 @@
-"""Contrastive search chooses the tokens of Transformers 4.49, records what it compared, and leaves no slot behind."""
+"""Contrastive search chooses the tokens of Transformers 4.49, records its candidates, and closes its slots."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_it_chooses_the_tokens_of_transformers(case: RecordedCase) -> None:
     assert new_ids == list(case.sequences)
 
 
-def test_what_is_excluded_is_no_candidate_even_where_few_are_left() -> None:
-    # Transformers 4.49 fills the candidates up with excluded tokens there, and writes them.
+def test_excluded_tokens_are_never_candidates() -> None:
+    # Transformers 4.49 adds excluded tokens to the candidates in this case, and can choose them.
     [case] = [case for case in CASES if leaves_fewer_than_top_k(case) and case.error is None]
     allowed = set(range(67)) - set(case.options["suppress_tokens"])
     assert not set(case.sequences[0]) <= allowed
@@ -66,7 +66,7 @@ def test_impossible_options_are_named() -> None:
         generated(too_many)
     with pytest.raises(OptionError, match="num_return_sequences is more than 1"):
         generated(several)
-    # Transformers refuses use_cache=False with it. Here it says nothing: the engine's cache changes no token.
+    # Transformers refuses use_cache=False with contrastive search. Pellucid ignores it: the KV cache changes no token.
     with_cache = {name: value for name, value in uncached.options.items() if name != "use_cache"}
     assert generated(uncached) == generated(RecordedCase(with_cache, uncached.prompts))
 
@@ -84,7 +84,7 @@ def test_each_choice_is_the_best_by_the_formula_after_a_long_prompt(pair: Callab
 
 @torch.no_grad()
 def best_by_the_formula(model: Any, ids: list[int], alpha: float, top_k: int) -> int:
-    """Every candidate read anew with the whole text before it."""
+    """The best candidate, computed by a full forward pass for each candidate."""
     probabilities, candidates = model(torch.tensor([ids])).logits[0, -1].softmax(-1).topk(top_k)
     texts = torch.tensor([[*ids, token] for token in candidates.tolist()])
     states = model(texts, output_hidden_states=True).hidden_states[-1]  # [top_k, seq + 1, n_embd]
@@ -93,7 +93,7 @@ def best_by_the_formula(model: Any, ids: list[int], alpha: float, top_k: int) ->
     return int(candidates[((1 - alpha) * probabilities - alpha * likeness).argmax()])
 
 
-def test_without_weight_on_likeness_it_is_greedy() -> None:
+def test_with_penalty_alpha_0_it_is_greedy() -> None:
     greedy = decode(recorded_engine(), PROMPTS, GenerationOptions(max_new_tokens=12))
     slight = decode(recorded_engine(), PROMPTS, options(penalty_alpha=1e-7, max_new_tokens=12))
     assert [result.new_ids for result in slight] == [result.new_ids for result in greedy]
@@ -122,7 +122,7 @@ def test_no_slot_is_left_behind() -> None:
     assert engine.open_slots == 0
 
 
-def test_no_slot_is_left_behind_where_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_slots_are_closed_after_an_engine_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = recorded_engine()
     steps = start(prepare(engine, PROMPTS, options()))
     next(steps)
@@ -136,7 +136,7 @@ def test_no_slot_is_left_behind_where_the_engine_fails(monkeypatch: pytest.Monke
     assert engine.open_slots == 0
 
 
-def test_a_step_asks_the_engine_once_and_decides_a_token_for_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_one_engine_call_for_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = recorded_engine()
     steps = start(prepare(engine, PROMPTS, options()))
     next(steps)
@@ -175,7 +175,7 @@ def test_the_record_has_every_candidate_and_the_best_is_chosen() -> None:
                 assert step.expansion.chosen_from.logprob(one.id) == pytest.approx(np.log(one.probability), abs=1e-4)
 
 
-def test_the_last_tokens_candidates_need_positions_too() -> None:
+def test_the_candidates_of_the_last_token_need_positions_too() -> None:
     [prompt] = random_prompts(3, 40)  # of 48 positions
     assert len(decode(recorded_engine(), [prompt], options(max_new_tokens=8))[0].new_ids) == 8
     engine = recorded_engine()
@@ -198,7 +198,7 @@ def test_stop_strings_criteria_and_time_end_it() -> None:
     assert (ended.new_ids, ended.finish_reason) == (free[:1], "length")
 
 
-def test_a_session_goes_on_contrastively_from_where_it_is() -> None:
+def test_a_session_continues_with_contrastive_search() -> None:
     lm = pellucid.load(FOLDER / "checkpoint")
     asked = {"penalty_alpha": 0.6, "top_k": 4, "max_new_tokens": 5, "eos_token_id": 66}
     with lm.session(PROMPTS[0]) as session:
@@ -208,7 +208,7 @@ def test_a_session_goes_on_contrastively_from_where_it_is() -> None:
         assert session.record.steps[-1].source == "contrastive"
 
 
-def test_a_streamer_is_told_of_every_token() -> None:
+def test_a_streamer_receives_every_token() -> None:
     told: list[list[int]] = []
 
     class Listener:

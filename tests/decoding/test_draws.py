@@ -1,4 +1,4 @@
-"""Arithmetic over whole vocabularies: short cuts equal the plain computation, and draws follow the law they claim."""
+"""Arithmetic on full vocabularies: fast paths equal the plain computation, and draws follow their distribution."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ uniforms = st.floats(0, 1, exclude_max=True)
 
 
 def vocabulary_logits(seed: int, kind: str) -> np.ndarray:
-    """Logits over GPT-2's vocabulary: smooth, with many ties, with most ids excluded, or nearly one-sided."""
+    """Logits over GPT-2's vocabulary: smooth, with many ties, with most ids excluded, or sharply peaked."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(scale=3, size=GPT2_VOCAB)
     if kind == "ties":
@@ -44,7 +44,7 @@ KINDS = ("smooth", "ties", "excluded", "peaked", "equal")
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 2, 50, 700, 1000, 40000, GPT2_VOCAB])
-def test_the_largest_of_a_vocabulary_are_a_full_sorts(kind: str, k: int) -> None:
+def test_the_largest_of_a_vocabulary_equal_those_of_a_full_sort(kind: str, k: int) -> None:
     logits = vocabulary_logits(k, kind)
     order = np.argsort(-logits, kind="stable")
     assert kth_largest(logits, k) == logits[order[k - 1]]
@@ -53,7 +53,7 @@ def test_the_largest_of_a_vocabulary_are_a_full_sorts(kind: str, k: int) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 50, 5000])
-def test_top_k_of_a_vocabulary_is_transformers(kind: str, k: int) -> None:
+def test_top_k_of_a_vocabulary_equals_transformers(kind: str, k: int) -> None:
     logits = vocabulary_logits(k + 1, kind)
     expected = oracle.TopKLogitsWarper(k)(None, torch.from_numpy(logits)[None])[0].numpy()
     np.testing.assert_array_equal(p.TopK(k).warped(logits), expected)
@@ -61,23 +61,23 @@ def test_top_k_of_a_vocabulary_is_transformers(kind: str, k: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("top_p", [0.01, 0.5, 0.9, 0.999])
-def test_top_p_of_a_vocabulary_is_the_smallest_likeliest_set(kind: str, top_p: float) -> None:
+def test_top_p_of_a_vocabulary_is_the_smallest_most_likely_set(kind: str, top_p: float) -> None:
     logits = vocabulary_logits(7, kind)
     kept = p.TopP(top_p).kept(logits)
     exact = softmax(logits.astype(np.float64))
     left_out = np.setdiff1d(np.arange(GPT2_VOCAB), kept)
     assert logits[kept].min() >= logits[left_out].max()
-    # Float32 probabilities, of which the rule is, are exact to about 1e-7 of each.
+    # The rule uses float32 probabilities, which have a relative error of about 1e-7.
     assert exact[kept].sum() > top_p - 1e-5
     assert exact[kept].sum() - exact[kept].min() < top_p + 1e-5
     expected = oracle.TopPLogitsWarper(top_p)(None, torch.from_numpy(logits)[None])[0].isfinite().numpy()
-    # Of equal tokens, torch's sort may put any last.
+    # torch's sort may order equal values in any way.
     assert logits[expected].min() == logits[kept].min()
     assert exact[expected].sum() == pytest.approx(exact[kept].sum(), abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_normaliser_and_entropy_of_a_vocabulary_are_float64s(kind: str) -> None:
+def test_normaliser_and_entropy_of_a_vocabulary_equal_those_in_float64(kind: str) -> None:
     logits = vocabulary_logits(3, kind)
     doubles = torch.from_numpy(logits).double()
     assert log_normaliser(logits) == pytest.approx(float(doubles.logsumexp(0)), rel=1e-6)
@@ -97,7 +97,7 @@ def test_a_draw_from_a_vocabulary_is_a_search_in_the_cumulative_sum(kind: str) -
 
 
 @given(logits=logits_rows, uniform=uniforms)
-def test_a_draw_takes_the_token_its_number_falls_on(logits: np.ndarray, uniform: float) -> None:
+def test_a_draw_inverts_the_cumulative_distribution(logits: np.ndarray, uniform: float) -> None:
     before = logits.copy()
     place = draw(logits, uniform)
     exact = softmax(logits.astype(np.float64)).cumsum()
@@ -106,20 +106,20 @@ def test_a_draw_takes_the_token_its_number_falls_on(logits: np.ndarray, uniform:
 
 
 @given(logits=logits_rows, numbers=st.lists(uniforms, min_size=1, max_size=14))
-def test_what_is_excluded_is_never_drawn_and_nothing_twice(logits: np.ndarray, numbers: list[float]) -> None:
+def test_excluded_tokens_are_never_drawn_and_no_token_twice(logits: np.ndarray, numbers: list[float]) -> None:
     before = logits.copy()
     for uniform in [*numbers, 0.0, float(np.nextafter(1, 0))]:
         assert np.isfinite(logits[draw(logits, uniform)])
     drawn = draw_several(logits, numbers)
     assert np.isfinite(logits[drawn]).all()
     assert len(set(drawn)) == len(drawn)
-    # As many as asked for, unless those that have any probability in float32 run out.
+    # As many as requested, unless fewer tokens have a positive float32 probability.
     assert len(drawn) == min(len(numbers), int((np.exp(logits - logits.max()) > 0).sum()))
     np.testing.assert_array_equal(logits, before)
 
 
 @given(logits=logits_rows, numbers=st.lists(uniforms, min_size=1, max_size=6))
-def test_several_draws_are_one_after_the_other_from_what_is_left(logits: np.ndarray, numbers: list[float]) -> None:
+def test_several_draws_are_sequential_draws_without_replacement(logits: np.ndarray, numbers: list[float]) -> None:
     left, expected = logits.copy(), []
     for uniform in numbers:
         weights = np.exp(left - logits.max()).astype(np.float64)
@@ -133,7 +133,7 @@ def test_several_draws_are_one_after_the_other_from_what_is_left(logits: np.ndar
     assert draw_several(logits, numbers) == expected
 
 
-def test_several_draws_from_a_vocabulary_are_single_draws_from_what_is_left() -> None:
+def test_several_draws_from_a_vocabulary_are_single_draws_without_replacement() -> None:
     for kind in KINDS:
         logits = vocabulary_logits(11, kind)
         numbers = np.random.default_rng(4).random(40).tolist()
@@ -167,12 +167,12 @@ def test_draws_follow_the_processed_distribution(options: dict[str, Any]) -> Non
     observed = np.bincount([draw(shaped, generator.random()) for _ in range(count)], minlength=40)
     assert observed[probabilities == 0].sum() == 0
     likely = probabilities * count > 5
-    # The 99.99 % point of chi-square with up to 39 degrees of freedom is below 81.
+    # The 99.99% quantile of chi-square with up to 39 degrees of freedom is below 81.
     assert chi_square(observed[likely], probabilities[likely] * count) < 81
 
 
-def test_pairs_drawn_without_replacement_follow_the_sequential_law() -> None:
-    # P(i, then j) = p_i * p_j / (1 - p_i), over 600 ids of which five have all of the probability, in two blocks.
+def test_pairs_drawn_without_replacement_follow_the_sequential_distribution() -> None:
+    # P(i, then j) = p_i * p_j / (1 - p_i), over 600 ids. Five of them, in two blocks, have all the probability.
     places, weights = [3, 4, 250, 300, 599], np.array([0.4, 0.25, 0.2, 0.1, 0.05])
     logits = np.full(600, -np.inf, dtype=np.float32)
     logits[places] = np.log(weights)
@@ -185,7 +185,7 @@ def test_pairs_drawn_without_replacement_follow_the_sequential_law() -> None:
     law = weights[:, None] * weights / (1 - weights[:, None])
     distinct = ~np.eye(5, dtype=bool)
     assert observed[~distinct].sum() == 0
-    # The 99.99 % point of chi-square with 19 degrees of freedom is 50.8.
+    # The 99.99% quantile of chi-square with 19 degrees of freedom is 50.8.
     assert chi_square(observed[distinct], law[distinct] * count) < 50.8
 
 

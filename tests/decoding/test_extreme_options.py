@@ -1,7 +1,7 @@
-"""Options of any size are an error before any work, or decode as exact arithmetic would.
+"""Extreme option values are an error before any work, or decode as in exact arithmetic.
 
-The oracle computes scores as fractions. float32 holds a score to its last bit only, so a token may be chosen where it
-lies within that rounding of what the oracle allows.
+The oracle computes scores as fractions. float32 scores are rounded, so a chosen token may differ from the oracle's by
+that rounding error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EOS = 8
 PROMPT = [1, 2, 1]
 NEW_TOKENS = 3
 
-# A draw from float32 weights reaches no token that is less likely than this many nats below the best.
+# A draw from float32 weights cannot reach a token whose log-probability is lower than the best by more than this.
 REACH = 104
 ROUNDING = 8 * 2.0**-24
 
@@ -50,7 +50,7 @@ counts: st.SearchStrategy[Any] = st.one_of(
 
 
 def upto(least: float, most: float) -> st.SearchStrategy[Any]:
-    """Numbers of a legal range, its ends among them, and at times any number."""
+    """Numbers of the valid range, its bounds, and sometimes any number."""
     legal = st.one_of(st.floats(least, most), st.sampled_from([least, most, 1.0]))
     return st.integers(0, 9).flatmap(lambda one_in_ten: legal if one_in_ten else extremes)
 
@@ -130,7 +130,7 @@ def settled(given_options: dict[str, Any]) -> GenerationOptions:
 
 
 def records_of(given_options: dict[str, Any]) -> tuple[GenerationOptions, list[Record]] | None:
-    """The options and the records of a decode; None where it is refused, which costs the engine nothing."""
+    """Options and records of a decode; None if it is refused, in which case the engine has made no step."""
     model = engine()
     try:
         options = settled(given_options)
@@ -150,13 +150,13 @@ def records_of(given_options: dict[str, Any]) -> tuple[GenerationOptions, list[R
 
 
 def excludes_all_tokens(options: GenerationOptions) -> bool:
-    """Whether these options can leave no token: biases of -inf, short n-grams and suppressed tokens may."""
+    """True if the options may exclude every token: biases of -inf, short n-grams, suppressed tokens."""
     biases = [bias for _, bias in options.sequence_bias or ()]
     return -math.inf in biases or bool(options.no_repeat_ngram_size or options.suppress_tokens)
 
 
 def exact_scores(options: GenerationOptions, ids: list[int]) -> dict[int, Fraction]:
-    """The score of every token that may follow, before temperature."""
+    """Exact score of every allowed next token, before temperature."""
     new_ids = ids[len(PROMPT) :]
     scores = {token: Fraction(float(logit)) for token, logit in enumerate(own_logits(ids))}
     forced, excluded = set(), set()
@@ -208,7 +208,7 @@ def test_tokens_are_those_of_exact_arithmetic(given_options: dict[str, Any]) -> 
 @example({"num_beams": 4, "length_penalty": 10, "exponential_decay_length_penalty": (0, 1e300)})
 @example({"num_beams": 2**40})
 @example({"do_sample": True, "num_return_sequences": 2**40})
-def test_a_record_is_kept_and_replays_whatever_the_options(given_options: dict[str, Any]) -> None:
+def test_a_record_replays_for_any_options(given_options: dict[str, Any]) -> None:
     found = records_of(given_options)
     if found is None:
         return
@@ -233,7 +233,7 @@ def test_any_temperature_leaves_the_softmax_of_exact_quotients(logits: list[floa
     np.testing.assert_allclose(left, exact / exact.sum(), atol=2e-3)
 
 
-def test_a_logits_processor_that_returns_infinity_is_told() -> None:
+def test_a_logits_processor_that_returns_infinity_is_an_error() -> None:
     processor = p.UserProcessor(lambda ids, logits: np.where(logits > 0, np.inf, logits))
     with pytest.raises(OptionError, match="returned infinity for id 1"):
         processor(TokenHistory([1]), np.array([-1, 2, 3], dtype=np.float32))

@@ -44,7 +44,7 @@ def test_impossible_options_are_named() -> None:
         "diversity_penalty needs num_beam_groups of at least 2",
         r"num_beam_groups \(4\) must divide num_beams \(2\)",
         r"num_return_sequences \(5\) is more than num_beams \(4\)",
-        "diversity_penalty is -1.0; it must be at least 0",  # Transformers takes it and forgets it
+        "diversity_penalty is -1.0; it must be at least 0",  # Transformers accepts and ignores it
     ]
     wrong = [case for case in failing(CASES) if not isinstance(case.options["diversity_penalty"], int)]
     for case, words in zip([*wrong, *filter(penalty_below_0, CASES)], said, strict=True):
@@ -52,8 +52,8 @@ def test_impossible_options_are_named() -> None:
             generated(case)
 
 
-def test_a_whole_number_is_a_penalty_too() -> None:
-    # Transformers wants 1.0.
+def test_an_integer_penalty_is_accepted() -> None:
+    # Transformers requires a float.
     [case] = [case for case in failing(CASES) if isinstance(case.options["diversity_penalty"], int)]
     assert generated(case) == generated(RecordedCase({**case.options, "diversity_penalty": 1.0}, case.prompts))
 
@@ -103,8 +103,8 @@ def test_stop_strings_criteria_and_time_end_hypotheses() -> None:
     assert [(len(result.new_ids), result.finish_reason) for result in found(max_time=1e-9)] == [(1, "length")] * 6
 
 
-def test_a_group_that_is_done_counts_as_choosing_padding() -> None:
-    # As in Transformers, where padding is the first eos unless told otherwise: later groups are kept from ending.
+def test_a_finished_group_counts_as_choosing_padding() -> None:
+    # As in Transformers, where the default pad token is the first eos: later groups are penalised for ending.
     padded = [case for case in succeeding(CASES) if "pad_token_id" in case.options and not penalty_below_0(case)]
     differing = 0
     for case in padded[:12]:

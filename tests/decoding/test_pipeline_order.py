@@ -1,4 +1,4 @@
-"""The processors of a call stand in the order of Transformers' own list."""
+"""The logits processors of a call are in the order of Transformers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NAMES = {
     "LogitNormalization": p.RenormalizeLogits,
 }
 
-# Values that any random logits and texts of VOCAB ids can be processed with, neutral ones among them.
+# Valid option values for any random logits and texts of VOCAB ids, including neutral ones.
 SOME: dict[str, st.SearchStrategy[Any]] = {
     "sequence_bias": st.just({(1, 2): 2.0, (3,): -1.5}),
     "repetition_penalty": st.sampled_from([1.0, 1.5]),
@@ -85,7 +85,7 @@ def negated(ids: Any, scores: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def model(pair: Callable[..., Pair]) -> Any:
-    """Any model of Transformers: what its list is made of depends on the options alone."""
+    """Any model of Transformers: its list of processors depends on the options only."""
     return pair()[1]
 
 
@@ -123,7 +123,7 @@ def our_pipeline(options: dict[str, Any], eos: list[int], allowed: Any, function
     allowed=st.sampled_from([None, even_ids]),
     functions=st.sampled_from([[], [negated]]),
 )
-def test_processors_stand_in_transformers_order(
+def test_processors_are_in_transformers_order(
     model: Any, options: dict[str, Any], eos: list[int], allowed: Any, functions: list[Any]
 ) -> None:
     expected = their_list(model, options, eos, allowed, functions, PROMPT_LENGTH)
@@ -135,13 +135,13 @@ def test_processors_stand_in_transformers_order(
         assert keep == getattr(other, "min_tokens_to_keep", keep)
 
 
-# An eos that became the smallest float32 grows to infinity, and renormalised to NaN: there as here.
+# An eos that became the smallest float32 grows to infinity, and renormalises to NaN, in both libraries.
 @pytest.mark.filterwarnings("ignore:invalid value encountered in subtract")
 @given(options=option_sets, history=histories(st.integers(0, VOCAB - 1)), logits=logits_rows)
-def test_processors_together_leave_what_transformers_leave(
+def test_combined_processors_equal_transformers(
     model: Any, options: dict[str, Any], history: TokenHistory, logits: np.ndarray
 ) -> None:
-    options = {**options, "do_sample": False, "num_beams": 1}  # what filters drop is compared one by one elsewhere
+    options = {**options, "do_sample": False, "num_beams": 1}  # no warpers: see test_warpers.py
     expected = their_list(model, options, [0], None, [], history.prompt_length)
     ids = torch.tensor([history.ids.tolist()])
     left = expected(ids, torch.tensor(logits)[None])[0].numpy()
@@ -153,7 +153,7 @@ def test_processors_together_leave_what_transformers_leave(
         np.testing.assert_array_equal(got, left)
 
 
-def test_our_two_penalties_stand_after_repetition() -> None:
+def test_frequency_and_presence_penalties_follow_the_repetition_penalty() -> None:
     options = GenerationOptions(
         repetition_penalty=1.5, frequency_penalty=0.5, presence_penalty=0.25, no_repeat_ngram_size=2
     )
@@ -161,14 +161,14 @@ def test_our_two_penalties_stand_after_repetition() -> None:
     assert kinds == [p.RepetitionPenalty, p.FrequencyPenalty, p.PresencePenalty, p.NoRepeatNgram]
 
 
-def test_neutral_options_ask_for_nothing() -> None:
+def test_neutral_options_add_no_processor() -> None:
     pipeline = build_pipeline(GenerationOptions(do_sample=True))
     assert pipeline.processors == pipeline.warpers == ()
 
 
 @pytest.mark.filterwarnings("error")
 @given(options=option_sets)
-def test_where_everything_is_excluded_nothing_is_left_and_drawing_is_an_error(options: dict[str, Any]) -> None:
+def test_drawing_is_an_error_if_every_token_is_excluded(options: dict[str, Any]) -> None:
     options.pop("remove_invalid_values", None)
     for name in ("forced_bos_token_id", "forced_eos_token_id"):
         options.pop(name, None)

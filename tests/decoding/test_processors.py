@@ -1,4 +1,4 @@
-"""Every processor returns the array that Transformers' class of the same option returns, and changes no input."""
+"""Every logits processor returns the array of Transformers' processor for the same option, and changes no input."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pellucid.errors import OptionError
 from .generated import VOCAB, few_ids, histories, logits_rows, processed, theirs, token_ids, token_sets
 
 penalties = st.floats(0.125, 4)
-# Multiples of a quarter add up exactly in whatever order.
+# Sums of multiples of 1/4 are exact in any order.
 biases = st.integers(-40, 40).map(lambda quarters: quarters / 4)
 sequences = st.lists(few_ids, min_size=1, max_size=4).map(tuple)
 
 
 @given(history=histories(), logits=logits_rows, bias=st.dictionaries(sequences, biases, min_size=1, max_size=8))
-def test_sequence_bias_is_transformers(history: TokenHistory, logits: np.ndarray, bias: dict[Any, float]) -> None:
+def test_sequence_bias_equals_transformers(history: TokenHistory, logits: np.ndarray, bias: dict[Any, float]) -> None:
     ours = p.SequenceBias(tuple(bias.items()))
     expected = theirs(oracle.SequenceBiasLogitsProcessor(bias), history, logits)
     np.testing.assert_array_equal(processed(ours, history, logits), expected)
@@ -46,7 +46,7 @@ def test_the_last_bias_of_a_sequence_listed_twice_counts(
     words=st.lists(st.lists(few_ids, min_size=1, max_size=4), min_size=1, max_size=8),
     eos=st.lists(few_ids, max_size=2, unique=True),
 )
-def test_bad_words_are_transformers(
+def test_bad_words_equal_transformers(
     history: TokenHistory, logits: np.ndarray, words: list[list[int]], eos: list[int]
 ) -> None:
     ours = p.BadWords(tuple(map(tuple, words)), tuple(eos))
@@ -55,7 +55,7 @@ def test_bad_words_are_transformers(
 
 
 @given(history=histories(token_ids), logits=logits_rows, penalty=penalties)
-def test_repetition_penalty_is_transformers(history: TokenHistory, logits: np.ndarray, penalty: float) -> None:
+def test_repetition_penalty_equals_transformers(history: TokenHistory, logits: np.ndarray, penalty: float) -> None:
     expected = theirs(oracle.RepetitionPenaltyLogitsProcessor(penalty), history, logits)
     np.testing.assert_array_equal(processed(p.RepetitionPenalty(penalty), history, logits), expected)
 
@@ -73,13 +73,13 @@ def test_frequency_and_presence_penalties_are_the_published_formula(
 
 
 @given(history=histories(), logits=logits_rows, size=st.integers(1, 7))
-def test_no_repeat_ngram_is_transformers(history: TokenHistory, logits: np.ndarray, size: int) -> None:
+def test_no_repeat_ngram_equals_transformers(history: TokenHistory, logits: np.ndarray, size: int) -> None:
     expected = theirs(oracle.NoRepeatNGramLogitsProcessor(size), history, logits)
     np.testing.assert_array_equal(processed(p.NoRepeatNgram(size), history, logits), expected)
 
 
 @given(history=histories(), logits=logits_rows, least=st.integers(0, 18), eos=token_sets)
-def test_minimal_lengths_are_transformers(
+def test_minimum_lengths_equal_transformers(
     history: TokenHistory, logits: np.ndarray, least: int, eos: list[int]
 ) -> None:
     expected = theirs(oracle.MinLengthLogitsProcessor(least, eos), history, logits)
@@ -90,7 +90,7 @@ def test_minimal_lengths_are_transformers(
 
 
 @given(history=histories(), logits=logits_rows, allowed=token_sets)
-def test_allowed_tokens_are_transformers(history: TokenHistory, logits: np.ndarray, allowed: list[int]) -> None:
+def test_allowed_tokens_equal_transformers(history: TokenHistory, logits: np.ndarray, allowed: list[int]) -> None:
     asked = []
 
     def allow(prompt: int, ids: Sequence[int]) -> list[int]:
@@ -99,24 +99,24 @@ def test_allowed_tokens_are_transformers(history: TokenHistory, logits: np.ndarr
 
     expected = theirs(oracle.PrefixConstrainedLogitsProcessor(allow, 1), history, logits)
     np.testing.assert_array_equal(processed(p.PrefixAllowedTokens(allow), history, logits), expected)
-    assert asked[0] == asked[1]  # both told the function the same
+    assert asked[0] == asked[1]  # both gave the function the same arguments
 
 
 @pytest.mark.parametrize("allowed", [[], [VOCAB], [0, -1]], ids=str)
-def test_allowing_nothing_or_what_does_not_exist_is_an_error(allowed: list[int]) -> None:
+def test_allowing_no_token_or_an_invalid_id_is_an_error(allowed: list[int]) -> None:
     processor = p.PrefixAllowedTokens(lambda prompt, ids: allowed)
     with pytest.raises(OptionError, match="prefix_allowed_tokens_fn allows (nothing|id)"):
         processor(TokenHistory([1, 2]), np.zeros(VOCAB, dtype=np.float32))
 
 
 @given(history=histories(), logits=logits_rows, token=token_ids)
-def test_a_forced_first_token_is_transformers(history: TokenHistory, logits: np.ndarray, token: int) -> None:
+def test_a_forced_first_token_equals_transformers(history: TokenHistory, logits: np.ndarray, token: int) -> None:
     expected = theirs(oracle.ForcedBOSTokenLogitsProcessor(token), history, logits)
     np.testing.assert_array_equal(processed(p.ForcedBosToken(token), history, logits), expected)
 
 
 @given(history=histories(), logits=logits_rows, eos=token_sets, limit=st.integers(1, 18))
-def test_a_forced_last_token_is_transformers(
+def test_a_forced_last_token_equals_transformers(
     history: TokenHistory, logits: np.ndarray, eos: list[int], limit: int
 ) -> None:
     expected = theirs(oracle.ForcedEOSTokenLogitsProcessor(limit, eos), history, logits)
@@ -147,7 +147,7 @@ def test_invalid_values_are_replaced_as_transformers_does(history: TokenHistory,
     factor=st.floats(0.5, 2, width=32),
     eos=token_sets,
 )
-def test_exponential_decay_is_transformers(
+def test_exponential_decay_equals_transformers(
     history: TokenHistory, logits: np.ndarray, start: int, factor: float, eos: list[int]
 ) -> None:
     decay = oracle.ExponentialDecayLengthPenalty((start, factor), eos, history.prompt_length)
@@ -157,12 +157,12 @@ def test_exponential_decay_is_transformers(
 
 
 @given(history=histories(), logits=logits_rows, tokens=token_sets, forced_bos=st.booleans())
-def test_suppressed_tokens_are_transformers(
+def test_suppressed_tokens_equal_transformers(
     history: TokenHistory, logits: np.ndarray, tokens: list[int], forced_bos: bool
 ) -> None:
     expected = theirs(oracle.SuppressTokensLogitsProcessor(tokens), history, logits)
     np.testing.assert_array_equal(processed(p.SuppressTokens(tuple(tokens)), history, logits), expected)
-    # generate computes where a continuation begins: after a forced bos, a token later.
+    # `generate` computes where the continuation begins: one token later after a forced bos.
     begin = history.prompt_length + (forced_bos and history.prompt_length == 1)
     expected = theirs(oracle.SuppressTokensAtBeginLogitsProcessor(tokens, begin), history, logits)
     ours = p.BeginSuppressTokens(tuple(tokens), forced_bos)
@@ -182,7 +182,7 @@ def test_ids_past_the_vocabulary_exclude_nothing(history: TokenHistory, logits: 
 
 @settings(max_examples=30)
 @given(history=histories(), logits=logits_rows)
-def test_a_callers_function_gets_copies_and_its_answer_is_taken(history: TokenHistory, logits: np.ndarray) -> None:
+def test_a_callers_function_gets_copies_and_its_result_is_used(history: TokenHistory, logits: np.ndarray) -> None:
     def shift(ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
         ids[:] = 0
         scores += len(ids)
@@ -196,7 +196,7 @@ def test_a_callers_function_gets_copies_and_its_answer_is_taken(history: TokenHi
     ("answer", "said"),
     [(np.zeros(3), r"shape \[3\]; it must be \[12\]"), (np.full(VOCAB, np.nan), "returned NaN for id 0")],
 )
-def test_a_callers_function_that_answers_wrongly_is_told(answer: np.ndarray, said: str) -> None:
+def test_a_callers_function_with_an_invalid_result_is_an_error(answer: np.ndarray, said: str) -> None:
     processor = p.UserProcessor(lambda ids, scores: answer)
     with pytest.raises(OptionError, match=said):
         processor(TokenHistory([1]), np.zeros(VOCAB, dtype=np.float32))

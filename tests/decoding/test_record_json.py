@@ -1,4 +1,4 @@
-"""A record's JSON reads back to an equal record, keeps to its JSON Schema, and tells where it is damaged."""
+"""The JSON of a record reads back to an equal record and matches its JSON Schema. Errors name the damaged place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pellucid.views  # noqa: F401  (what is read can be drawn)
+import pellucid.views  # noqa: F401  (registers the renderers)
 from pellucid.decoding import finish, prepare, start
 from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions
@@ -53,7 +53,7 @@ def engine(pair: Callable[..., Pair]) -> ReferenceEngine:
 
 
 def text_of(token: int) -> str:
-    """Some tokens are bytes written out, some steer terminals or pages."""
+    """Some tokens are byte fragments; some contain terminal or HTML control sequences."""
     return ("<b>&", "\\xe6", "\x1b[31m", "\n", '"')[token] if token < 5 else f" w{token}"
 
 
@@ -86,7 +86,7 @@ def test_a_speculative_record_keeps_its_counts(engine: ReferenceEngine, records:
     record = generations(task, finish(start(task)), None, "small")[0].record
     assert record is not None
     assert Record.from_json(record.to_json()) == record
-    assert record.accepted == record.drafted > 0  # the model drafts for itself
+    assert record.accepted == record.drafted > 0  # the model is its own assistant
     VALIDATOR.validate(record.to_dict())
 
 
@@ -98,7 +98,7 @@ def test_unfinished_records_of_a_stream_read_back_too(engine: ReferenceEngine) -
             VALIDATOR.validate(record.to_dict())
 
 
-def test_fields_of_later_versions_are_passed_over(records: dict[str, Record]) -> None:
+def test_fields_of_later_versions_are_ignored(records: dict[str, Record]) -> None:
     for record in records.values():
         plain = record.to_dict()
         for place in [plain, *plain["steps"], *plain["tree"]]:
@@ -124,7 +124,7 @@ def test_the_schema_and_the_documentation_have_every_field() -> None:
 
 
 def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The way to every value within a JSON value, less the options, which are anybody's."""
+    """Paths to all values within a JSON value, without the options, which may be any values."""
     keys: Any = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     for key in keys:
         if way or key != "options":
@@ -187,7 +187,7 @@ def test_a_damaged_record_is_an_error_that_names_the_place_or_is_still_a_record(
         ("prompt lookup", ("accepted", 99), "accepted 99 tokens of"),
     ],
 )
-def test_damage_is_told_with_its_place(
+def test_errors_name_the_damaged_place(
     records: dict[str, Record], way: str, change: tuple[Any, ...], message: str
 ) -> None:
     plain = copy.deepcopy(records[way].to_dict())
@@ -208,7 +208,7 @@ def test_infinite_numbers_and_lone_surrogates_are_written_and_read_back() -> Non
         task = prepare(
             model, [[1]], GenerationOptions(max_new_tokens=2, **options), recorder=Recorder(full="seed" in options)
         )
-        with np.errstate(over="ignore"):  # differences of such logits are infinite in float32
+        with np.errstate(over="ignore"):  # differences of these logits overflow float32
             record = generations(task, finish(start(task)), None, "\udcff.safetensors")[0].record
         assert record is not None
         text = record.to_json()
@@ -219,7 +219,7 @@ def test_infinite_numbers_and_lone_surrogates_are_written_and_read_back() -> Non
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '{"a": 1}', "[" * 100_000, '{"schema": 1e999}'])
-def test_what_is_no_record_is_an_error(text: str) -> None:
+def test_an_invalid_record_is_an_error(text: str) -> None:
     with pytest.raises(RecordError):
         Record.from_json(text)
 
@@ -228,7 +228,7 @@ def test_what_is_no_record_is_an_error(text: str) -> None:
     ("full", "message"),
     [("AAAA", "it must be float32 numbers"), ("*", "it must be base64"), ("AADAfw==", "it must be float32 numbers")],
 )
-def test_a_whole_distribution_that_is_none_is_an_error(engine: ReferenceEngine, full: str, message: str) -> None:
+def test_an_invalid_full_distribution_is_an_error(engine: ReferenceEngine, full: str, message: str) -> None:
     plain = recorded(engine, {}, full=True)[0].to_dict()
     plain["steps"][1]["expansion"]["model"]["full"] = full
     with pytest.raises(RecordError) as raised:

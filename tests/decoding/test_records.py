@@ -1,4 +1,4 @@
-"""A record tells what happened, changes nothing, and can be decoded again to the same tokens."""
+"""Recording changes no token, a record holds what happened, and its replay gives the same tokens."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def engine(pair: Callable[..., Pair]) -> ReferenceEngine:
 
 
 def recorded(engine: ReferenceEngine, prompts: list[list[int]], options: dict[str, Any], **also: Any) -> list[Record]:
-    """The records of a call, each read back from its JSON."""
+    """Records of a call, each written to JSON and read back."""
     settled = GenerationOptions.from_kwargs(options, eos_token_id=(0,))
     task = prepare(engine, prompts, settled, recorder=Recorder(**also))
     found = generations(task, finish(start(task)), None, "a model")
@@ -107,7 +107,7 @@ def test_a_record_replays_to_the_same_tokens_and_recording_changes_none(
     assert engine.open_slots == 0
 
 
-def test_a_step_tells_the_models_distribution_and_what_each_processor_left(engine: ReferenceEngine) -> None:
+def test_a_step_records_the_distribution_of_the_model_and_after_each_processor(engine: ReferenceEngine) -> None:
     options = {"temperature": 0.7, "top_k": 9, "top_p": 0.8, "repetition_penalty": 1.2, "seed": 1, "max_new_tokens": 6}
     (record,) = recorded(engine, PROMPTS[:1], options, full=True)
     assert record.strategy == "sample"
@@ -140,8 +140,8 @@ def logprobs_after(engine: ReferenceEngine, ids: list[int]) -> np.ndarray[Any, n
     return log_softmax(logits)
 
 
-def test_a_draw_can_be_followed_by_hand(engine: ReferenceEngine) -> None:
-    """The recorded number in [0, 1) falls on the token in the recorded distribution, in order of id."""
+def test_a_draw_can_be_reproduced_from_the_record(engine: ReferenceEngine) -> None:
+    """Inverse transform sampling, in order of id, with the recorded number in [0, 1) gives the token."""
     (record,) = recorded(engine, PROMPTS[:1], {"top_k": 20, "seed": 5, "max_new_tokens": 12}, full=True)
     for step in record.steps:
         logprobs = step.expansion.chosen_from.logprobs
@@ -162,7 +162,7 @@ def test_a_draw_can_be_followed_by_hand(engine: ReferenceEngine) -> None:
     ],
     ids=str,
 )
-def test_a_tree_holds_every_hypothesis_and_what_became_of_it(engine: ReferenceEngine, options: dict[str, Any]) -> None:
+def test_a_tree_holds_every_hypothesis_and_its_outcome(engine: ReferenceEngine, options: dict[str, Any]) -> None:
     records = recorded(engine, PROMPTS, options)
     for record in records:
         best = record.tree[record.returned or 0]
@@ -178,7 +178,7 @@ def test_a_tree_holds_every_hypothesis_and_what_became_of_it(engine: ReferenceEn
                 assert node.length == record.tree[node.parent].length + 1
             if node.fate in ("extended", "cut") and node.ended != node.length - 1:
                 assert node.expansion is not None
-        # No step has more than num_beams hypotheses that went on or were cut in the next one.
+        # At most num_beams hypotheses of a step continued or were cut in the next step.
         for length in range(1, options["max_new_tokens"]):
             on_a_beam = [n for n in record.tree if n.length == length and n.fate in ("extended", "cut")]
             assert len(on_a_beam) <= options["num_beams"]
@@ -242,7 +242,7 @@ ODD = st.one_of(
 @example(name="sequence_bias", odd=1e308)
 @example(name="vocab_limit", odd=[1, 2])
 @example(name="stop_strings", odd="\ud800")
-def test_a_record_of_odd_options_replays_or_is_an_error(engine: ReferenceEngine, name: str, odd: Any) -> None:
+def test_a_record_of_unusual_options_replays_or_is_an_error(engine: ReferenceEngine, name: str, odd: Any) -> None:
     (record,) = recorded(engine, PROMPTS[:1], {"max_new_tokens": 3, "do_sample": True, "seed": 1})
     plain = record.to_dict()
     plain["options"][name] = odd

@@ -1,4 +1,4 @@
-"""Past the context: an error that says so, or a window that slides and is on the record."""
+"""Past the last position: a clear error, or a sliding window that is recorded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def engine(pair: Callable[..., Pair]) -> ReferenceEngine:
 
 
 def by_hand(engine: ReferenceEngine, prompt: list[int], count: int) -> tuple[list[int], list[int]]:
-    """Greedy decoding that, when a token has no position, starts anew from the first token and the latest half."""
+    """Greedy decoding that restarts from the first token and the latest half when the positions are used up."""
     ids, window, slides = list(prompt), list(prompt), []
     for step in range(count):
         if len(window) > POSITIONS:
@@ -42,7 +42,7 @@ def by_hand(engine: ReferenceEngine, prompt: list[int], count: int) -> tuple[lis
     return ids[len(prompt) :], slides
 
 
-def test_greedy_decoding_goes_on_from_the_first_token_and_the_latest_half(engine: ReferenceEngine) -> None:
+def test_greedy_decoding_continues_from_the_first_token_and_the_latest_half(engine: ReferenceEngine) -> None:
     recorder = Recorder()
     options = GenerationOptions(max_new_tokens=60, context="slide")
     (result,) = decode(engine, [PROMPT], options, recorder=recorder)
@@ -73,7 +73,7 @@ def test_a_prompt_longer_than_the_positions_slides_at_once(engine: ReferenceEngi
     ],
     ids=str,
 )
-def test_a_prompt_slides_in_a_batch_as_alone(engine: ReferenceEngine, options: dict[str, Any]) -> None:
+def test_sliding_in_a_batch_equals_sliding_alone(engine: ReferenceEngine, options: dict[str, Any]) -> None:
     prompts = [PROMPT, [7], PROMPT[:9]]
     settled = GenerationOptions(max_new_tokens=40, context="slide", **options)
     together = decode(engine, prompts, settled)
@@ -84,7 +84,7 @@ def test_a_prompt_slides_in_a_batch_as_alone(engine: ReferenceEngine, options: d
     assert engine.open_slots == 0
 
 
-def test_speculation_that_slides_gives_plain_tokens(engine: ReferenceEngine) -> None:
+def test_speculation_that_slides_gives_the_tokens_of_plain_decoding(engine: ReferenceEngine) -> None:
     plain = GenerationOptions(max_new_tokens=50, context="slide")
     (expected,) = decode(engine, [PROMPT], plain)
     assert decode(engine, [PROMPT], plain.replace(prompt_lookup_num_tokens=6))[0].new_ids == expected.new_ids
@@ -95,7 +95,7 @@ def test_a_search_records_which_hypotheses_slid(engine: ReferenceEngine) -> None
     decode(engine, [PROMPT], GenerationOptions(max_new_tokens=30, num_beams=2, context="slide"), recorder=recorder)
     slid = [node for node in recorder.trees[0].nodes if node.slid is not None]
     assert slid
-    # The newest token of a hypothesis is the one that had no position.
+    # The newest token of a hypothesis is the one for which there was no position.
     assert {len(PROMPT) + node.length for node in slid} == {POSITIONS + 1, POSITIONS + POSITIONS // 2 + 1}
 
 
@@ -108,7 +108,7 @@ def test_without_sliding_it_is_an_error_before_any_work(engine: ReferenceEngine)
 
 
 @given(length=st.integers(1, 200), n_positions=st.integers(1, 64))
-def test_what_is_kept_fits_and_has_both_ends(length: int, n_positions: int) -> None:
+def test_the_kept_ids_fit_and_include_the_first_and_last(length: int, n_positions: int) -> None:
     ids = list(range(length))
     kept = kept_ids(ids, n_positions)
     assert 1 <= len(kept) <= n_positions

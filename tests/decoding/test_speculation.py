@@ -1,4 +1,4 @@
-"""Speculation changes no greedy token, follows the model's own distribution when it samples, and is counted."""
+"""Speculative decoding changes no greedy token, samples from the model's distribution, and counts its drafts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def test_prompt_lookup_draws_the_tokens_of_plain_sampling(engine: ReferenceEngin
     assert new_ids(engine, sampled.replace(prompt_lookup_num_tokens=5)) == new_ids(engine, sampled)
 
 
-def test_a_model_that_drafts_for_itself_is_always_right(engine: ReferenceEngine, pair: Callable[..., Pair]) -> None:
+def test_a_model_that_is_its_own_assistant_accepts_every_draft(
+    engine: ReferenceEngine, pair: Callable[..., Pair]
+) -> None:
     twin = ReferenceEngine(pair()[0])
     for options in (GenerationOptions(max_new_tokens=18), GenerationOptions(max_new_tokens=18, do_sample=True, seed=1)):
         recorder = Recorder()
@@ -84,7 +86,7 @@ def test_drafts_reach_the_last_position_and_none_beyond(engine: ReferenceEngine,
 
 
 def test_a_repeating_text_is_accepted_and_the_rate_is_the_measured_one(engine: ReferenceEngine) -> None:
-    # A bias makes the model repeat: after every token the one that followed it before.
+    # A bias makes the model repeat itself: each token is followed by the token that followed it before.
     cycle = [5, 6, 7, 8]
     bias = tuple(((a, b), 100.0) for a, b in zip(cycle, [*cycle[1:], cycle[0]], strict=True))
     options = GenerationOptions(max_new_tokens=17, sequence_bias=bias, prompt_lookup_num_tokens=4)
@@ -116,8 +118,8 @@ def test_prompt_lookup_proposes_what_transformers_does(ids: list[int], count: in
 def test_sampling_with_an_assistant_follows_the_models_distribution(
     engine: ReferenceEngine, assistant: ReferenceEngine
 ) -> None:
-    # Two tokens from the same prompt, many times: their joint frequencies are the model's, whatever is drafted. The
-    # second is drafted, and so is a third, which leaves the first two as they are.
+    # Many pairs of tokens after one prompt: their joint frequencies are the model's, whatever is drafted. The
+    # second token is drafted, and so is a third, which does not affect the first two.
     draws = 3000
     options = GenerationOptions(
         do_sample=True, temperature=0.9, top_k=6, max_new_tokens=3, num_return_sequences=draws, seed=11,
@@ -135,13 +137,13 @@ def test_sampling_with_an_assistant_follows_the_models_distribution(
     assert set(observed) <= set(expected)
     likely = [pair for pair in expected if expected[pair] > 5]
     chi_square = sum((observed.get(pair, 0) - expected[pair]) ** 2 / expected[pair] for pair in likely)
-    # With up to 35 degrees of freedom the 99.99 % point is below 76.
+    # The 99.99% quantile of chi-square with up to 35 degrees of freedom is below 76.
     assert 5 < len(likely) <= 36
     assert chi_square < 76
 
 
 def _joint(engine: ReferenceEngine, prompt: list[int], options: GenerationOptions) -> dict[tuple[int, ...], float]:
-    """The probability of every pair of tokens, one after the other."""
+    """Probability of each pair of consecutive tokens."""
     from pellucid.decoding.distribution import softmax
     from pellucid.decoding.pipeline import build_pipeline
 
@@ -159,7 +161,7 @@ def _joint(engine: ReferenceEngine, prompt: list[int], options: GenerationOption
     }
 
 
-def test_what_cannot_be_combined_is_told_before_any_work(
+def test_incompatible_options_are_errors_before_any_work(
     engine: ReferenceEngine, pair: Callable[..., Pair], assistant: ReferenceEngine
 ) -> None:
     other = ReferenceEngine(pair(vocab_size=100)[0])

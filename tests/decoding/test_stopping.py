@@ -1,4 +1,4 @@
-"""When sequences end: stop strings as Transformers finds them, eos, lengths, time, and a caller's own functions."""
+"""Stopping criteria: stop strings as in Transformers, eos, lengths, time, and the caller's functions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Tokenizers:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Tokenizers:
-    """Bytes and forty merges, of which building Transformers' tables for a stop string takes no time."""
+    """A tokenizer of bytes and forty merges, for which Transformers builds its stop string tables quickly."""
     ours = first_merges(40)
     return ours, in_transformers(ours, tmp_path_factory.mktemp("small"))
 
@@ -54,7 +54,7 @@ STOPS = [[" the end", ".\n"], ["日本", "🙂"], ["a", "<|endoftext|>"]]
 def test_stop_strings_are_found_where_transformers_finds_them(gpt2: Tokenizers, strings: list[str]) -> None:
     ours, theirs = gpt2
     criterion = transformers.StopStringCriteria(theirs, strings)
-    # Tokens that texts around the strings are made of, cut anywhere, and the vocabulary's last ones.
+    # Tokens of texts around the stop strings, cut at any place, and the last tokens of the vocabulary.
     texts = [text for string in strings for text in (string, f"x{string} y", string[:1], string[1:], f" {string * 2}")]
     pieces = sorted({*itertools.chain.from_iterable(map(ours.encode, texts)), 50255, 50256})
     ids = st.one_of(
@@ -69,7 +69,7 @@ def test_stop_strings_are_found_where_transformers_finds_them(gpt2: Tokenizers, 
     agree()
 
 
-# Few characters, of one to four bytes, so that strings recur and tokens end inside characters.
+# Few characters, of one to four bytes, so that strings repeat and tokens end inside characters.
 texts = st.text(alphabet="ab é日🙂", min_size=1, max_size=6)
 
 
@@ -88,7 +88,7 @@ def test_stop_strings_of_any_bytes_are_found_where_transformers_finds_them(
 def text_results(
     tokenizer: GPT2Tokenizer, prompt: Sequence[int], continuation: Sequence[int], **options: Any
 ) -> tuple[Any, str]:
-    """The generation of an engine that writes the continuation, and what it streams."""
+    """The generation and the streamed pieces of an engine that writes the given continuation."""
     settled = GenerationOptions.from_kwargs({"max_new_tokens": len(continuation), **options})
     engine = writing((prompt, continuation), vocab_size=len(tokenizer))
     task = prepare(engine, [list(prompt)], settled, token_bytes=tokenizer.token_bytes)
@@ -114,7 +114,7 @@ def test_a_text_ends_before_its_stop_string_and_a_stream_shows_no_part_of_it(
     prompt_ids, ids = tokenizer.encode(prompt), tokenizer.encode(continuation)
     generation, streamed = text_results(tokenizer, prompt_ids, ids, stop_strings=strings, include_stop_string=include)
     assert streamed == generation.new_text
-    # Token by token, the first that completes a string anywhere in the whole text.
+    # Token by token: the first token that completes a stop string anywhere in the text.
     for count in range(1, len(ids) + 1):
         older = len(tokenizer.decode(prompt_ids).encode()) + sum(
             len(tokenizer.token_bytes(token)) for token in ids[: count - 1]
@@ -138,7 +138,7 @@ def test_a_text_ends_before_its_stop_string_and_a_stream_shows_no_part_of_it(
 @pytest.mark.parametrize(
     ("prompt", "new_text", "kept"),
     [
-        ("Stop here. Go", " on", " on and on"),  # wholly in the prompt: does not count
+        ("Stop here. Go", " on", " on and on"),  # entirely in the prompt: does not count
         ("one ST", "", "OP two"),  # begins in the prompt, ends in the continuation
         ("one", " ", " STOP two"),
     ],
@@ -187,7 +187,7 @@ def ends(engine: ScriptedEngine, prompts: list[list[int]], **options: Any) -> li
     return [(result.new_ids, result.finish_reason) for result in results]
 
 
-def test_any_eos_ends_its_own_row_and_no_other() -> None:
+def test_an_eos_ends_only_its_own_row() -> None:
     engine = writing(([1], [11, 12, 7, 13]), ([2], [11, 8, 12]), ([3], [11, 12, 13, 14]), vocab_size=VOCAB)
     prompts = [[1], [2], [3]]
     assert ends(engine, prompts, eos_token_id=(7, 8), max_new_tokens=4) == [
@@ -199,7 +199,7 @@ def test_any_eos_ends_its_own_row_and_no_other() -> None:
     assert ends(engine, [[2]], eos_token_id=(8,), max_new_tokens=3) == [([11, 8], "eos")]
 
 
-def test_the_nearer_of_two_lengths_counts_each_prompt_by_itself() -> None:
+def test_the_shorter_of_two_length_limits_ends_each_row() -> None:
     engine = writing(([1], range(10, 20)), ([2, 2, 2], range(10, 20)), vocab_size=VOCAB)
     prompts = [[1], [2, 2, 2]]
     assert [len(ids) for ids, _ in ends(engine, prompts, max_new_tokens=6)] == [6, 6]
@@ -208,7 +208,7 @@ def test_the_nearer_of_two_lengths_counts_each_prompt_by_itself() -> None:
     assert {reason for _, reason in ends(engine, prompts, max_length=6)} == {"length"}
 
 
-def test_an_eos_waits_for_the_least_length() -> None:
+def test_eos_is_excluded_before_the_minimum_length() -> None:
     engine = writing(([1, 1], [7] * 9), vocab_size=VOCAB)
     for options, expected in (({"min_new_tokens": 3}, 4), ({"min_length": 5}, 4), ({}, 1)):
         ((ids, reason),) = ends(engine, [[1, 1]], eos_token_id=(7,), max_new_tokens=9, **options)
@@ -217,41 +217,41 @@ def test_an_eos_waits_for_the_least_length() -> None:
         assert 7 not in ids[:-1]
 
 
-def test_no_sequence_goes_on_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_sequence_ends_at_max_time(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = writing(([1], range(10, 20)), ([2], range(20, 30)), vocab_size=VOCAB)
-    # A clock that ticks a second a forward pass.
+    # A clock that advances one second per forward pass.
     monkeypatch.setattr(stopping.time, "monotonic", lambda: float(engine.steps))
     assert ends(engine, [[1], [2]], max_new_tokens=10, max_time=2.5) == [
         ([10, 11, 12], "length"),
         ([20, 21, 22], "length"),
     ]
     engine.steps = 0
-    assert ends(engine, [[1]], max_new_tokens=10, max_time=0.001) == [([10], "length")]  # one always comes
+    assert ends(engine, [[1]], max_new_tokens=10, max_time=0.001) == [([10], "length")]  # at least one token
 
 
-def test_a_callers_function_ends_the_row_it_speaks_of() -> None:
+def test_a_callers_function_ends_the_rows_that_it_marks() -> None:
     engine = writing(([1], range(10, 20)), ([2], range(20, 30)), vocab_size=VOCAB)
     seen = []
 
     def at_thirteen(ids: np.ndarray, logits: np.ndarray) -> bool:
         seen.append((ids.tolist(), int(logits.argmax())))
-        ids[:] = 0  # a copy: nothing comes of it
+        ids[:] = 0  # a copy: the write has no effect
         return seen[-1][0][-1] == 13
 
     got = ends(engine, [[1], [2]], max_new_tokens=5, stopping_criteria=(at_thirteen,))
     assert got == [([10, 11, 12, 13], "stop"), ([20, 21, 22, 23, 24], "length")]
-    assert all(ids[-1] == likeliest for ids, likeliest in seen)  # the logits that the last id was chosen from
+    assert all(ids[-1] == likeliest for ids, likeliest in seen)  # the logits from which the last id was chosen
     assert len(seen) == 4 + 5
 
 
-def test_the_reasons_have_an_order() -> None:
+def test_the_first_reason_in_a_fixed_order_is_reported() -> None:
     engine = writing(([1], [7]), vocab_size=VOCAB)
     always = {"stopping_criteria": (lambda ids, logits: True,), "max_new_tokens": 1}
     assert ends(engine, [[1]], eos_token_id=(7,), **always) == [([7], "eos")]
     assert ends(engine, [[1]], **always) == [([7], "stop")]
 
 
-def test_what_cannot_stop_is_told_before_or_as_it_happens() -> None:
+def test_invalid_stopping_criteria_are_errors() -> None:
     engine = writing(([1], [7]), vocab_size=VOCAB)
     with pytest.raises(OptionError, match="stop_strings needs the model's tokenizer"):
         decode(engine, [[1]], GenerationOptions(stop_strings=("x",)))

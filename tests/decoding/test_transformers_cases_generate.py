@@ -1,5 +1,5 @@
 """Cases of Transformers' tests/generation/test_utils.py and tests/models/gpt2/test_modeling_gpt2.py (The HuggingFace
-Team, Apache-2.0), retold: filters together, stopping, padding, assisted decoding, and the law of speculative sampling.
+Team, Apache-2.0), rewritten: combined warpers, stopping, padding, assisted decoding, speculative sampling.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pellucid.decoding.options import GenerationOptions
 from ..pairs import Pair, left_padded
 from .engines import ScriptedEngine
 
-# Two rows of logits, and where each has its four largest, which together have at most 0.6 of the probability mass.
+# Two rows of logits, and the ids of the four largest in each, which have at most 0.6 of the probability mass.
 FILTERED: list[tuple[list[float], list[int]]] = [
     (
         [8.2220991, -0.5620044, 5.23229752, 4.0386393, -6.8798378, -0.54785802, -3.2012153, 2.92777176, 1.88171953,
@@ -42,16 +42,16 @@ FILTERED: list[tuple[list[float], list[int]]] = [
 
 
 @pytest.mark.parametrize(("values", "kept"), FILTERED, ids=["first", "second"])
-def test_top_k_and_top_p_together(values: list[float], kept: list[int]) -> None:
+def test_top_k_and_top_p_combined(values: list[float], kept: list[int]) -> None:
     logits = np.array(values, dtype=np.float32)
     left = p.TopP(0.6, 4).warped(p.TopK(10, 4).warped(logits))
     assert np.flatnonzero(np.isfinite(left)).tolist() == kept
     np.testing.assert_array_equal(left[kept], logits[kept])
 
 
-def test_top_p_counts_what_top_k_left() -> None:
+def test_top_p_applies_to_the_tokens_that_top_k_keeps() -> None:
     left = p.TopP(0.5).warped(p.TopK(4).warped(np.array([1, 1, 1, 0.99, 0.98], dtype=np.float32)))
-    # Transformers' function let all three equal tokens stay; its class, and ours, two of them, the later ones.
+    # Transformers' function kept all three equal tokens. Its class and Pellucid keep two of them, the later ones.
     assert np.flatnonzero(np.isfinite(left)).tolist() == [1, 2]
 
 
@@ -68,7 +68,7 @@ def test_a_custom_criterion_and_a_length_end_it_whichever_comes_first(
     assert list(got.shape) == [1, length]
 
 
-def test_one_eos_or_several_end_a_sequence_alike(pair: Callable[..., Pair]) -> None:
+def test_one_or_several_eos_ids_end_a_sequence(pair: Callable[..., Pair]) -> None:
     model, _ = pair(eos_token_id=None)
     ids = torch.tensor([[5, 6, 7]])
     free = model.generate(ids, max_new_tokens=20)[0].tolist()
@@ -79,11 +79,11 @@ def test_one_eos_or_several_end_a_sequence_alike(pair: Callable[..., Pair]) -> N
         assert model.generate(ids, max_new_tokens=20, eos_token_id=given)[0].tolist() == expected
 
 
-def test_rows_stop_one_by_one_and_are_filled_up(pair: Callable[..., Pair]) -> None:
+def test_rows_end_separately_and_are_padded(pair: Callable[..., Pair]) -> None:
     model, _ = pair(eos_token_id=None)
     ids = torch.tensor([[5, 6, 7], [11, 12, 13]])
     free = model.generate(ids, max_new_tokens=8)
-    # In each row some token that the other does not write before.
+    # For each row, a token that the other row does not generate earlier.
     early, late = free[0, 4].item(), free[1, 8].item()
     assert early not in free[1].tolist()
     got = model.generate(ids, max_new_tokens=8, eos_token_id=[early, late], pad_token_id=0)
@@ -112,7 +112,7 @@ def test_padding_on_the_left_changes_no_logits_where_positions_follow_the_mask(
     )
 
 
-def test_a_batch_writes_what_its_sentences_write_alone() -> None:
+def test_a_batch_gives_the_tokens_of_its_prompts_alone() -> None:
     lm = pellucid.load("demo")
     model = pellucid.AutoModelForCausalLM.from_pretrained("demo")
     sentences = ["Hello, my dog is a little", "Today, I"]
@@ -126,7 +126,7 @@ def test_a_batch_writes_what_its_sentences_write_alone() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"do_sample": True, "seed": 4}, {"eos_token_id": 40}], ids=str)
-def test_a_model_that_assists_itself_is_always_right(pair: Callable[..., Pair], options: dict[str, Any]) -> None:
+def test_every_draft_of_a_self_assisted_model_is_accepted(pair: Callable[..., Pair], options: dict[str, Any]) -> None:
     model, _ = pair(initializer_range=0.1)
     ids = torch.tensor([[5, 6, 7]])
     call = {"max_new_tokens": 12, **options}
@@ -141,7 +141,7 @@ TARGET = np.array([0.5, 0.3, 0.05, 0.15], dtype=np.float32)
 
 
 def test_drafts_are_accepted_and_replaced_as_transformers_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Both with the same numbers: torch's uniform number, and its draw where a draft is refused.
+    # Both use the same random numbers: torch's uniform number, and its draw if a draft is rejected.
     for uniform in np.linspace(0.01, 0.99, 25):
         for second in (0.05, 0.5, 0.95):
             for proposed in range(4):
@@ -163,9 +163,9 @@ def test_drafts_are_accepted_and_replaced_as_transformers_does(monkeypatch: pyte
                     assert rest.token(draw(rest.logits, second)) == tokens[0, 0]
 
 
-def test_what_speculation_writes_follows_the_models_law() -> None:
-    # Two tokens after a prompt of one, by a model and an assistant that disagree, and in which the second token's
-    # distribution depends on the first; counted over all pairs.
+def test_speculative_sampling_follows_the_models_distribution() -> None:
+    # Two tokens after a prompt of one token, counted over all pairs. Model and assistant disagree, and the distribution
+    # of the second token depends on the first.
     def table(seed: int) -> Callable[[list[int]], np.ndarray]:
         rows = np.random.default_rng(seed).normal(scale=1.2, size=(5, 5)).astype(np.float32)
         return lambda ids: rows[ids[-1]]
@@ -182,8 +182,8 @@ def test_what_speculation_writes_follows_the_models_law() -> None:
     first = softmax(model([0]))
     law = first[:, None] * np.array([softmax(model([token])) for token in range(5)])
     expected = law * len(results)
-    # The 99.99 % point of chi-square with 24 degrees of freedom is 58.6.
+    # The 99.99% quantile of chi-square with 24 degrees of freedom is 58.6.
     assert ((observed - expected) ** 2 / expected).sum() < 58.6
-    # The assistant's own law would have been told apart.
+    # The test would reject the distribution of the assistant.
     wrong = softmax(assistant([0]))[:, None] * np.array([softmax(assistant([token])) for token in range(5)])
     assert ((observed - wrong * 4000) ** 2 / (wrong * 4000)).sum() > 58.6

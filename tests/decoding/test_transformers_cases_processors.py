@@ -1,7 +1,7 @@
-"""The cases of Transformers' tests/generation/test_logits_process.py (The HuggingFace Team, Apache-2.0), retold.
+"""The cases of Transformers' tests/generation/test_logits_process.py (The HuggingFace Team, Apache-2.0), rewritten.
 
-Same inputs and expectations; a batch there is several texts here. What each processor does with any input is
-compared with Transformers' own in test_processors.py and test_warpers.py.
+Inputs and expectations are the same; a batch there is several texts here. test_processors.py and test_warpers.py
+compare each processor with that of Transformers on arbitrary inputs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def log(*probabilities: float) -> np.ndarray:
 
 
 def text(prompt: int, length: int) -> TokenHistory:
-    """A text of a length, of which the prompt has so many tokens."""
+    """A text of a given length, whose first tokens are the prompt."""
     history = TokenHistory([3] * prompt)
     for _ in range(length - prompt):
         history.append(3)
@@ -41,7 +41,7 @@ def text(prompt: int, length: int) -> TokenHistory:
 
 
 def excluded(processor: p.Processor, ids: list[int], size: int) -> list[int]:
-    """What a processor excludes after a text, all else being alike."""
+    """Ids that a processor excludes after a text, from equal logits."""
     return np.flatnonzero(np.isneginf(processor(TokenHistory(ids), uniform(size)))).tolist()
 
 
@@ -87,11 +87,11 @@ def test_top_k() -> None:
     assert np.isfinite(p.TopK(3).warped(first)).tolist() == 7 * [False] + 3 * [True]
     assert np.isfinite(p.TopK(3).warped(second)).tolist() == 2 * [False] + 3 * [True] + 5 * [False]
     least = p.TopK(1, min_tokens_to_keep=3)
-    assert np.isfinite(least.warped(uniform(5))).sum() == 5  # ties stay
+    assert np.isfinite(least.warped(uniform(5))).sum() == 5  # ties are kept
     assert np.isfinite(least.warped(ramp(5))).sum() == 3
 
 
-# Warpers on distributions: what is left of each.
+# Warpers on probabilities: the tokens that each keeps.
 LEFT: list[tuple[p.Warper, list[tuple[list[float], list[float]]]]] = [
     (p.TopP(0.8), [([0.3, 0.1, 0.1, 0.5], [0.3, 0, 0, 0.5]), ([0.15, 0.3, 0.3, 0.25], [0, 0.3, 0.3, 0.25])]),
     (
@@ -112,12 +112,12 @@ LEFT: list[tuple[p.Warper, list[tuple[list[float], list[float]]]]] = [
 
 
 @pytest.mark.parametrize(("warper", "cases"), LEFT, ids=lambda value: getattr(value, "label", ""))
-def test_what_warpers_leave(warper: p.Warper, cases: list[tuple[list[float], list[float]]]) -> None:
+def test_tokens_that_warpers_keep(warper: p.Warper, cases: list[tuple[list[float], list[float]]]) -> None:
     for given, left in cases:
         np.testing.assert_allclose(np.exp(warper.warped(log(*given))), left, atol=1e-3)
 
 
-# Warpers that keep at least two, on a ramp from -5 to 4 and on one a hundred times as steep.
+# Warpers with min_tokens_to_keep=2, on a ramp from -5 to 4 and on one a hundred times as steep.
 @pytest.mark.parametrize(
     ("warper", "counts"),
     [
@@ -129,12 +129,12 @@ def test_what_warpers_leave(warper: p.Warper, cases: list[tuple[list[float], lis
     ],
     ids=lambda value: getattr(value, "label", ""),
 )
-def test_the_least_that_warpers_keep(warper: p.Warper, counts: list[int]) -> None:
+def test_warpers_keep_a_minimum_of_tokens(warper: p.Warper, counts: list[int]) -> None:
     kept = [int(np.isfinite(warper.warped(ramp(10, -5, steepness))).sum()) for steepness in (1, 100)]
     assert kept == counts
 
 
-def test_typical_leaves_an_even_distribution_alone() -> None:
+def test_typical_keeps_every_token_of_a_uniform_distribution() -> None:
     assert np.isfinite(p.TypicalP(0.5, 3).warped(uniform(5))).all()
 
 
@@ -181,7 +181,7 @@ def test_prefix_allowed_tokens(prompt: int, banned: list[int]) -> None:
         p.PrefixAllowedTokens(lambda prompt, ids: [])(TokenHistory([0], prompt), uniform(5))
 
 
-# A token that is forced at one length, and not at another.
+# A token that is forced at one length and not at another.
 @pytest.mark.parametrize(
     ("processor", "at", "not_at"),
     [(p.ForcedBosToken(0), 1, 4), (p.ForcedEosToken((0,), max_length=5), 4, 3)],

@@ -1,7 +1,7 @@
-"""The cases of Transformers' tests/generation/test_stopping_criteria.py (The HuggingFace Team, Apache-2.0), retold.
+"""The cases of Transformers' tests/generation/test_stopping_criteria.py (The HuggingFace Team, Apache-2.0), rewritten.
 
-Its cases for one tokenizer's special tokens and for byte-fallback vocabularies have no counterpart in GPT-2. Whatever
-else stop strings may meet is compared with Transformers' own in test_stopping.py.
+The cases for the special tokens of one tokenizer and for byte-fallback vocabularies do not apply to GPT-2.
+test_stopping.py compares stop strings with Transformers on arbitrary texts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def tokenizer() -> GPT2Tokenizer:
 
 
 def says(tokenizer: GPT2Tokenizer, ids: Sequence[int], prompt_length: int = 1, **options: object) -> str | None:
-    """Why a text of these ids ends with its last one."""
+    """The reason for which a text of these ids ends at its last one."""
     settled = GenerationOptions.from_kwargs({"max_length": 1000, **options})
     history = TokenHistory(ids[:prompt_length])
     for token in ids[prompt_length:]:
@@ -35,13 +35,13 @@ def says(tokenizer: GPT2Tokenizer, ids: Sequence[int], prompt_length: int = 1, *
 
 
 @pytest.mark.parametrize(("length", "reason"), [(5, None), (9, None), (10, "length")])
-def test_a_length_ends_it(tokenizer: GPT2Tokenizer, length: int, reason: str | None) -> None:
+def test_a_maximum_length_ends_a_text(tokenizer: GPT2Tokenizer, length: int, reason: str | None) -> None:
     assert says(tokenizer, [7] * length, max_length=10) == reason
     assert says(tokenizer, [7] * length, max_length=10, max_time=100.0) == reason
 
 
 @pytest.mark.parametrize(("elapsed", "reason"), [(0.0, None), (0.2, "length")])
-def test_a_time_ends_it(monkeypatch: pytest.MonkeyPatch, elapsed: float, reason: str | None) -> None:
+def test_a_maximum_time_ends_a_text(monkeypatch: pytest.MonkeyPatch, elapsed: float, reason: str | None) -> None:
     now = [50.0]
     monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
     rules = build_stopping(GenerationOptions(max_time=0.1), None)
@@ -50,7 +50,7 @@ def test_a_time_ends_it(monkeypatch: pytest.MonkeyPatch, elapsed: float, reason:
 
 
 @pytest.mark.parametrize(("last", "reason"), [(0, "eos"), (1, None)])
-def test_an_eos_ends_it(tokenizer: GPT2Tokenizer, last: int, reason: str | None) -> None:
+def test_an_eos_ends_a_text(tokenizer: GPT2Tokenizer, last: int, reason: str | None) -> None:
     assert says(tokenizer, [7, 7, 7, 7, last], eos_token_id=0) == reason
 
 
@@ -79,7 +79,7 @@ def test_stop_strings(tokenizer: GPT2Tokenizer, text: str, is_found: bool) -> No
     assert reason == ("stop" if is_found else None)
 
 
-# Stop strings of characters that the vocabulary splits into bytes; there with other byte-level vocabularies.
+# Stop strings of characters that the vocabulary splits into bytes; the original cases use other vocabularies.
 @pytest.mark.parametrize(
     ("text", "string", "is_found"),
     [("대화 끝", "끝", True), ("작업 완료", "완료", True), ("대화 끝 다음", "끝", False), ("abc 끝!", "끝!", True)],
@@ -96,7 +96,7 @@ def test_stop_strings_in_pieces_of_characters(tokenizer: GPT2Tokenizer, text: st
         ("a", "a", True),
         ("baa", "a", True),
         ("abc", "a", True),  # a single token
-        ("abbbbbbb", "a", False),  # several, of which the last has none
+        ("abbbbbbb", "a", False),  # several tokens, of which the last does not have it
         ("b", "a", False),
     ],
 )
@@ -117,7 +117,7 @@ def test_ids_past_the_vocabulary_match_nothing(tokenizer: GPT2Tokenizer) -> None
         ("The aroma of freshly baked pizza filled the kitchen", None),
     ],
 )
-def test_each_row_by_itself(tokenizer: GPT2Tokenizer, text: str, reason: str | None) -> None:
+def test_each_row_ends_separately(tokenizer: GPT2Tokenizer, text: str, reason: str | None) -> None:
     ids = tokenizer.encode(text)
     assert says(tokenizer, ids, max_length=20, stop_strings=["end"]) == reason
     assert says(tokenizer, ids[:-1], max_length=20, stop_strings=["end"]) is None

@@ -1,7 +1,7 @@
-"""Every warper leaves the array that Transformers' class of the same option leaves, and changes no input.
+"""Every warper returns the array of Transformers' warper for the same option, and changes no input.
 
-Both sides sum probabilities in float32, each in its own order. Where a rule compares such a sum with a threshold, a
-token may be kept by one side only if float64 shows that the two meet to their last bits: see `agree`.
+Both sum probabilities in float32, in different orders. If a rule compares such a sum with a threshold, only one of them
+may keep a token, provided that sum and threshold are equal in float64 up to rounding: see `agree`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .generated import VOCAB, logits_rows, processed, theirs
 
 HISTORY = TokenHistory([1, 2])
 at_least = st.integers(1, VOCAB + 2)
-# What float32 can lose in a sum of a dozen probabilities, or in the logarithm of one.
+# Error bound of a float32 sum of a dozen probabilities, or of the logarithm of one.
 ROUNDING = 1e-5
 
 
 def agree(
     logits: np.ndarray, ours: np.ndarray, expected: np.ndarray, margin: Callable[[np.ndarray], np.ndarray]
 ) -> None:
-    """Both arrays are the same but for tokens whose margin to being kept or not is nothing but rounding.
+    """Assert that both arrays are equal, except for tokens whose margin is within rounding error.
 
-    margin: of float64 logits, how far each token's quantity lies from its threshold.
+    margin: distance of each token's quantity from its threshold, as a function of float64 logits.
     """
     differs = np.isfinite(ours) != np.isfinite(expected)
     np.testing.assert_array_equal(ours[~differs], expected[~differs])
@@ -50,13 +50,13 @@ def entropy_of(probabilities: np.ndarray) -> float:
 
 
 @given(logits=logits_rows, temperature=st.floats(0.05, 20))
-def test_temperature_is_transformers(logits: np.ndarray, temperature: float) -> None:
+def test_temperature_equals_transformers(logits: np.ndarray, temperature: float) -> None:
     expected = theirs(oracle.TemperatureLogitsWarper(temperature), HISTORY, logits)
     np.testing.assert_array_equal(processed(p.Temperature(temperature), HISTORY, logits), expected)
 
 
 @given(logits=logits_rows, k=st.integers(1, VOCAB + 3), keep=at_least)
-def test_top_k_is_transformers(logits: np.ndarray, k: int, keep: int) -> None:
+def test_top_k_equals_transformers(logits: np.ndarray, k: int, keep: int) -> None:
     expected = theirs(oracle.TopKLogitsWarper(k, min_tokens_to_keep=keep), HISTORY, logits)
     np.testing.assert_array_equal(processed(p.TopK(k, keep), HISTORY, logits), expected)
 
@@ -67,10 +67,10 @@ def test_top_k_is_transformers(logits: np.ndarray, k: int, keep: int) -> None:
         st.tuples(st.integers(0, VOCAB - 1), st.integers(0, VOCAB - 1), st.integers(-2, 2)), max_size=9
     ),
 )  # fmt: skip
-def test_temperature_and_top_k_at_once_are_one_after_the_other(
+def test_fused_temperature_and_top_k_equal_both_in_sequence(
     logits: np.ndarray, temperature: float, k: int, keep: int, neighbours: list[tuple[int, int, int]]
 ) -> None:
-    # Logits a bit or two apart, which the division may make equal.
+    # Logits that differ in the last bits, which the division may make equal.
     for place, other, steps in neighbours:
         logits[place] = logits[other]
         for _ in range(abs(steps)):
@@ -84,11 +84,11 @@ def test_temperature_and_top_k_at_once_are_one_after_the_other(
 
 
 @given(logits=logits_rows, top_p=st.floats(0.01, 1), keep=at_least)
-def test_top_p_is_transformers(logits: np.ndarray, top_p: float, keep: int) -> None:
+def test_top_p_equals_transformers(logits: np.ndarray, top_p: float, keep: int) -> None:
     def margin(exact: np.ndarray) -> np.ndarray:
         order = np.argsort(exact, kind="stable")
         distance = np.abs(probabilities_of(exact)[order].cumsum() - (1 - top_p))
-        # Of equal tokens, any may be the one that crosses.
+        # Any of equal tokens may be the one that crosses the threshold.
         return np.array([distance[exact[order] == value].min() for value in exact])
 
     expected = theirs(oracle.TopPLogitsWarper(top_p, min_tokens_to_keep=keep), HISTORY, logits)
@@ -96,11 +96,11 @@ def test_top_p_is_transformers(logits: np.ndarray, top_p: float, keep: int) -> N
 
 
 @given(logits=logits_rows, min_p=st.floats(0, 1), keep=at_least)
-def test_min_p_is_transformers(logits: np.ndarray, min_p: float, keep: int) -> None:
+def test_min_p_equals_transformers(logits: np.ndarray, min_p: float, keep: int) -> None:
     def margin(exact: np.ndarray) -> np.ndarray:
         probabilities = probabilities_of(exact)
         last_kept = np.sort(probabilities)[-min(keep, VOCAB)]
-        # torch.topk may take any of those that equal the last of the `keep` likeliest.
+        # torch.topk may take any of the tokens that tie for the last of the `keep` most likely.
         tied = np.abs(probabilities / (last_kept + 1e-38) - 1)
         return np.minimum(tied, np.abs(probabilities / (min_p * probabilities.max() + 1e-38) - 1))
 
@@ -112,7 +112,7 @@ def test_min_p_is_transformers(logits: np.ndarray, min_p: float, keep: int) -> N
 
 
 @given(logits=logits_rows, mass=st.floats(0.01, 0.99), keep=at_least)
-def test_typical_p_is_transformers(logits: np.ndarray, mass: float, keep: int) -> None:
+def test_typical_p_equals_transformers(logits: np.ndarray, mass: float, keep: int) -> None:
     def margin(exact: np.ndarray) -> np.ndarray:
         probabilities = probabilities_of(exact)
         surprise = np.full(VOCAB, np.inf)
@@ -120,8 +120,8 @@ def test_typical_p_is_transformers(logits: np.ndarray, mass: float, keep: int) -
         distance = np.abs(surprise - entropy_of(probabilities))
         order = np.argsort(distance)
         cumulative = probabilities[order].cumsum()
-        # Which token crosses is undecided from the first to the last of those whose sums touch the mass, and with it
-        # the fate of all tokens as far from the entropy as they are.
+        # Any token whose cumulative sum is within rounding of the mass may be the one that crosses. The tokens that are
+        # equally far from the entropy are undecided as well.
         low = distance[order[min(int((cumulative < mass - ROUNDING).sum()), VOCAB - 1)]]
         high = distance[order[min(int((cumulative < mass + ROUNDING).sum()), VOCAB - 1)]]
         outside = np.maximum(np.maximum(low - distance, distance - high), 0)
@@ -132,7 +132,7 @@ def test_typical_p_is_transformers(logits: np.ndarray, mass: float, keep: int) -
 
 
 @given(logits=logits_rows, epsilon=st.floats(1e-6, 0.99), keep=at_least)
-def test_epsilon_cutoff_is_transformers(logits: np.ndarray, epsilon: float, keep: int) -> None:
+def test_epsilon_cutoff_equals_transformers(logits: np.ndarray, epsilon: float, keep: int) -> None:
     def margin(exact: np.ndarray) -> np.ndarray:
         return np.abs(probabilities_of(exact) / epsilon - 1)
 
@@ -141,7 +141,7 @@ def test_epsilon_cutoff_is_transformers(logits: np.ndarray, epsilon: float, keep
 
 
 @given(logits=logits_rows, eta=st.floats(1e-6, 0.99), keep=at_least)
-def test_eta_cutoff_is_transformers(logits: np.ndarray, eta: float, keep: int) -> None:
+def test_eta_cutoff_equals_transformers(logits: np.ndarray, eta: float, keep: int) -> None:
     def margin(exact: np.ndarray) -> np.ndarray:
         probabilities = probabilities_of(exact)
         threshold = min(eta, np.sqrt(eta) * np.exp(-entropy_of(probabilities)))
@@ -152,7 +152,7 @@ def test_eta_cutoff_is_transformers(logits: np.ndarray, eta: float, keep: int) -
 
 
 @given(logits=logits_rows)
-def test_renormalising_is_transformers(logits: np.ndarray) -> None:
+def test_renormalising_equals_transformers(logits: np.ndarray) -> None:
     expected = theirs(oracle.LogitNormalization(), HISTORY, logits)
     got = processed(p.RenormalizeLogits(), HISTORY, logits)
     np.testing.assert_allclose(got, expected, rtol=2e-6, atol=2e-6)
@@ -162,7 +162,7 @@ def test_renormalising_is_transformers(logits: np.ndarray) -> None:
 def test_neutral_values_change_nothing(logits: np.ndarray, keep: int) -> None:
     for warper in (p.TopK(VOCAB, keep), p.TopP(1.0, keep), p.MinP(0.0, keep), p.Temperature(1.0)):
         got = processed(warper, HISTORY, logits)
-        # Probabilities too small for a float32 sum weigh nothing there, and nothing in a draw.
+        # Probabilities too small for a float32 sum contribute nothing to it, nor to a draw.
         dropped = np.isneginf(got) & np.isfinite(logits)
         assert probabilities_of(logits.astype(np.float64))[dropped].sum() < 1e-7
         np.testing.assert_array_equal(got[~dropped], logits[~dropped])
@@ -173,14 +173,14 @@ WARPERS = [p.TopK(1), p.TopP(0.01), p.MinP(1.0), p.TypicalP(0.01), p.EpsilonCuto
 
 @pytest.mark.parametrize("warper", WARPERS, ids=str)
 @given(logits=logits_rows)
-def test_something_is_always_left(warper: p.Filter, logits: np.ndarray) -> None:
+def test_at_least_one_token_is_always_kept(warper: p.Filter, logits: np.ndarray) -> None:
     kept = warper.kept(logits)
     assert np.isfinite(logits[kept]).any()
-    np.testing.assert_array_equal(kept, np.unique(kept))  # ascending, each once
+    np.testing.assert_array_equal(kept, np.unique(kept))  # sorted and unique
 
 
 @given(logits=logits_rows)
-def test_softmax_and_its_logarithm_are_exact_to_rounding(logits: np.ndarray) -> None:
+def test_softmax_and_log_softmax_are_exact_up_to_rounding(logits: np.ndarray) -> None:
     exact = probabilities_of(logits.astype(np.float64))
     np.testing.assert_allclose(softmax(logits), exact, rtol=1e-5, atol=1e-30)
     with np.errstate(divide="ignore"):

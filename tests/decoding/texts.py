@@ -1,4 +1,4 @@
-"""GPT-2's vocabulary, whole and in part, in Pellucid's tokenizer and in Transformers'."""
+"""Tokenizers of Pellucid and of Transformers with GPT-2's vocabulary, or with a part of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ASSETS = Path(pellucid.__file__).parent / "assets" / "gpt2"
 
 
 def first_merges(count: int) -> GPT2Tokenizer:
-    """GPT-2's bytes and its first merges, and `<|endoftext|>` after them."""
+    """A tokenizer of GPT-2's bytes, its first merges, and `<|endoftext|>`."""
     vocabulary = json.loads((ASSETS / "encoder.json").read_text(encoding="utf-8"))
     merges = (ASSETS / "vocab.bpe").read_text(encoding="utf-8").splitlines()[1:]
     kept = {token: number for token, number in vocabulary.items() if number < 256 + count}

@@ -1,7 +1,7 @@
-"""What Transformers 4.49.0 is asked by `record.py`: options and prompts for three strategies.
+"""Cases that `record.py` runs on Transformers 4.49.0: options and prompts for three strategies.
 
-Prompts of different lengths are padded on the left with a token that no prompt holds and that is suppressed. Seeds are
-counted on within a strategy, so a case added in the middle changes the prompts of those after it.
+Prompts of different lengths are padded on the left with a token that occurs in no prompt and is suppressed. Seeds count
+up within a strategy, so a case that is inserted changes the prompts of those after it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 VOCAB_SIZE = 67
 EOS = 0
-PAD = 66  # in no prompt, and suppressed wherever the prompts' lengths differ
+PAD = 66  # occurs in no prompt, and is suppressed if prompts differ in length
 
 Options = dict[str, Any]
 Prompts = list[list[int]]
@@ -25,7 +25,7 @@ def prompts_of(seed: int, *lengths: int) -> Prompts:
 
 
 def batch_options(prompts: Prompts, options: Options) -> Options:
-    """Padding that no processor and no hypothesis can meet, where there is any."""
+    """Options with which the padding of the prompts, if any, affects no processor and no hypothesis."""
     padded = len(set(map(len, prompts))) > 1
     return {"eos_token_id": EOS, **options, **({"pad_token_id": PAD, "suppress_tokens": [PAD]} if padded else {})}
 
@@ -61,10 +61,10 @@ def contrastive_cases() -> Iterator[Case]:
         )
     yield case((5,), penalty_alpha=1.0, top_k=4, max_new_tokens=12)
     yield case((5,), penalty_alpha=0.6, max_new_tokens=12)
-    # Few tokens are left, so that forbidden ones, of probability 0, are among the candidates.
+    # Few tokens are allowed, so that the candidates include forbidden ones, of probability 0.
     few = [token for token in range(VOCAB_SIZE) if token not in (17, 33, 48)]
     yield case((5,), penalty_alpha=0.8, top_k=6, max_new_tokens=12, eos_token_id=None, suppress_tokens=few)
-    # The last token takes the last position of the model.
+    # The last token uses the last position of the model.
     yield case((40,), penalty_alpha=0.6, top_k=4, max_new_tokens=8, eos_token_id=None)
     yield case((5,), penalty_alpha=0.6, top_k=1, max_new_tokens=12)
     yield case((5,), penalty_alpha=0.6, top_k=68, max_new_tokens=12)
@@ -103,7 +103,7 @@ def group_beam_cases() -> Iterator[Case]:
         yield case(shape, 4, 2, 2.0, max_new_tokens=15, num_return_sequences=4, no_repeat_ngram_size=2)
         yield case(shape, 6, 3, 1.0, max_new_tokens=15, num_return_sequences=6, min_new_tokens=6)
         yield case(shape, 6, 3, 1.2, max_new_tokens=10, num_return_sequences=3, bad_words_ids=[[17], [33, 22]])
-    # Hypotheses end often, so that when a group is done decides what is found.
+    # Hypotheses end often, so that the result depends on when a group is done.
     for length_penalty in (-1.0, 1.0, 2.0):
         for early_stopping in (False, "never"):
             for shape in ((5,), (3, 7)):
@@ -120,7 +120,7 @@ def group_beam_cases() -> Iterator[Case]:
                 )
     yield case((5,), 4, 2, 1.0, max_new_tokens=10, num_return_sequences=4, renormalize_logits=True)
     yield case((5,), 6, 3, 1.0, max_new_tokens=10, num_return_sequences=3, sequence_bias={(17,): -4.0, (33, 22): 3.0})
-    # Without a pad of its own a finished group's padding is eos, and later groups are penalised for choosing it.
+    # Without a pad token a finished group is padded with eos, and later groups are penalised for choosing it.
     for beams, groups, early_stopping in [(4, 2, True), (6, 3, True), (4, 4, False), (6, 2, True)]:
         options, prompts = case(
             (6,),
@@ -164,7 +164,7 @@ def constrained_cases() -> Iterator[Case]:
     yield case((5,), [[33], [33]], 4, max_new_tokens=10, num_return_sequences=4)
     yield case((5,), [[33, 22], [22, 59]], 4, max_new_tokens=10, num_return_sequences=4)
     yield case((5,), [[8, 9, 10, 11], [3]], 4, max_new_tokens=14, num_return_sequences=4)
-    # One of several: whole lists, lists that share a beginning, one and several tokens long.
+    # Alternatives: whole lists, lists with a common prefix, of one and several tokens.
     yield case((5,), [[[40], [52]]], 4, max_new_tokens=10, num_return_sequences=4)
     yield case((3, 8), [[[40, 3], [52, 6]], [19]], 4, max_new_tokens=12, num_return_sequences=2)
     yield case((5,), [[[12, 7, 61], [12, 30], [12, 7, 5]]], 6, max_new_tokens=12, num_return_sequences=6)
@@ -182,7 +182,7 @@ def constrained_cases() -> Iterator[Case]:
                 early_stopping=early_stopping,
                 num_return_sequences=1 + offset,
             )
-    # Hypotheses end often, so that when the search is done decides what is found.
+    # Hypotheses end often, so that the result depends on when the search is done.
     for length_penalty in (-1.0, 1.0, 2.0):
         for early_stopping in (True, False, "never"):
             for words in ([[[53], [17], [2], [22, 59]]], [[59]]):
@@ -204,16 +204,16 @@ def constrained_cases() -> Iterator[Case]:
     yield case((5,), [[12, 7]], 4, max_new_tokens=12, num_return_sequences=2, repetition_penalty=1.5)
     yield case((5,), [[12], [7]], 4, max_new_tokens=12, num_return_sequences=2, no_repeat_ngram_size=2)
     yield case((2, 6), [[12], [7]], 4, max_new_tokens=12, num_return_sequences=2, min_new_tokens=8)
-    # The words barely fit, or do not.
+    # The words just fit, or do not.
     yield case((5,), [[12, 7, 61]], 4, max_new_tokens=3, num_return_sequences=4)
     yield case((5,), [[12], [7]], 4, max_new_tokens=2, num_return_sequences=2)
     yield case((5,), [[12, 7, 61]], 4, max_new_tokens=2, num_return_sequences=4)
     yield case((4, 7), [[12], [7], [61]], 3, max_new_tokens=1, num_return_sequences=3)
-    # The prompt holds the word, all of it or its beginning.
+    # The prompt contains the word or its beginning.
     for prompt in ([5, 12, 7, 9], [5, 9, 12]):
         options, _ = case((4,), [[12, 7]], 4, max_new_tokens=10, num_return_sequences=4)
         yield options, [prompt]
-    # Another rule forbids the word: hypotheses with it score minus infinity.
+    # Another option forbids the word: hypotheses with it have a score of minus infinity.
     yield case((5,), [[12]], 3, max_new_tokens=8, num_return_sequences=3, bad_words_ids=[[12]])
     yield case((40,), [[12, 7]], 4, max_new_tokens=8, num_return_sequences=4)
     yield case((5,), [[12]], 1, max_new_tokens=8)

@@ -1,21 +1,21 @@
 """Record what Transformers 4.49.0, the last oracle for three strategies, chooses for a tiny random GPT-2.
 
-Transformers 5 has neither contrastive search, nor diverse (group) beam search, nor beam search with forced words. This
-script asks it all that `cases.py` lists, from an environment of its own, and writes the answers beside it:
+Transformers 5 has neither contrastive search, nor diverse (group) beam search, nor constrained beam search. This script
+runs all cases of `cases.py` on Transformers 4.49.0, in a separate environment, and writes the results beside itself:
 
     python -m venv oracle
     oracle/bin/pip install transformers==4.49.0 torch==2.13.0 numpy
     oracle/bin/python tests/decoding/transformers_4_49/record.py
 
-With --checkpoint it first draws the checkpoint anew, from a fixed seed.
+With --checkpoint it first writes the checkpoint again, from a fixed seed.
 
-Each case has "options" and "prompts" (given to Transformers padded on the left, with a mask) and either "sequences",
-the new tokens of every returned sequence, prompt by prompt, up to and with the eos that ends it, and for beams
-"scores", or "error", the kind of exception. eos_token_id is always there, null for none. Where pad_token_id is not,
-Transformers pads with the first eos.
+Each case has "options" and "prompts" (padded on the left for Transformers, with a mask). It has either "sequences" and,
+for beams, "scores", or "error", the type of the exception. "sequences" holds the new tokens of every returned sequence,
+prompt by prompt, up to and with the eos that ends it. eos_token_id is always given; null means none. Without a
+pad_token_id, Transformers pads with the first eos.
 
-A case is kept only where the same tokens come from the weights in float64 and from weights with noise in their last
-digits, so that none hangs on rounding.
+A case is kept only if weights in float64, and weights with noise in their last digits, give the same tokens, so that no
+case depends on rounding.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ RELATIVE_NOISE = 3e-6
 
 @dataclass(frozen=True)
 class Outcome:
-    """What generate returned: sequences and, for beams, their scores; or the exception it raised."""
+    """Result of `generate`: sequences and, for beams, their scores; or the exception it raised."""
 
     sequences: list[list[int]]
     scores: list[float]
     error: str | None = None
 
     def agrees_with(self, other: Outcome) -> bool:
-        """Whether the error is the same, or the tokens are, with scores as near as single precision brings them."""
+        """True if both have the same error, or the same tokens and scores equal to single precision."""
         if (self.error, self.sequences) != (other.error, other.sequences):
             return False
         pairs = zip(self.scores, other.scores, strict=True)
@@ -59,7 +59,7 @@ class Outcome:
 
 
 def write_checkpoint() -> None:
-    """Draw weights so large that every branch matters, with biases and layer norms off their neutral start."""
+    """Write random weights, large enough for every sublayer to matter; biases and layer norms are not 0 and 1."""
     torch.manual_seed(1)
     config = GPT2Config(
         vocab_size=VOCAB_SIZE,
@@ -81,7 +81,7 @@ def write_checkpoint() -> None:
 
 
 def load_models() -> list[GPT2LMHeadModel]:
-    """The checkpoint in float32, which is recorded, and its variants, which have to agree."""
+    """The checkpoint in float32, whose results are recorded, and variants that must agree with it."""
     model = GPT2LMHeadModel.from_pretrained(CHECKPOINT).eval()
     return [model, deepcopy(model).double(), *(with_noise(model, seed) for seed in range(4))]
 
@@ -111,7 +111,7 @@ def generate(model: GPT2LMHeadModel, options: Options, prompts: Prompts) -> Outc
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Without this, the mask of a float64 model's padding is made in float32, which cannot hold it."""
+    """For a float64 model, Transformers builds the padding mask in the default dtype; float32 cannot represent it."""
     usual = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -122,10 +122,10 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def recorded_scores() -> Iterator[list[float]]:
-    """Collect the scores of finished hypotheses where the scorers hand them over.
+    """Collect the scores of finished hypotheses from the beam scorers.
 
-    generate returns them only together with the beams' indices, which it cannot collect where a hypothesis without
-    all forced words fills up the result.
+    `generate` returns scores only together with beam indices, and fails to collect these if a hypothesis without all
+    forced words completes the result.
     """
     scores: list[float] = []
     originals = {scorer: scorer.finalize for scorer in (BeamSearchScorer, ConstrainedBeamSearchScorer)}
@@ -148,7 +148,7 @@ def recorded_scores() -> Iterator[list[float]]:
 
 
 def until_eos(row: list[int], eos: int | list[int] | None) -> list[int]:
-    """The row up to and with its first eos: nothing but padding follows one, and every shorter row has one."""
+    """The row up to and with its first eos. Only padding follows an eos, and every shorter row has one."""
     ends = [eos] if isinstance(eos, int) else eos or []
     length = next((index + 1 for index, token in enumerate(row) if token in ends), len(row))
     return row[:length]
@@ -156,7 +156,7 @@ def until_eos(row: list[int], eos: int | list[int] | None) -> list[int]:
 
 def as_json(options: Options, prompts: Prompts, outcome: Outcome) -> dict[str, Any]:
     written = {**options}
-    if "sequence_bias" in written:  # JSON has no tuples for keys
+    if "sequence_bias" in written:  # JSON keys cannot be tuples
         written["sequence_bias"] = [[list(ids), bias] for ids, bias in written["sequence_bias"].items()]
     case: dict[str, Any] = {"options": written, "prompts": prompts}
     if outcome.error is not None:
@@ -165,7 +165,7 @@ def as_json(options: Options, prompts: Prompts, outcome: Outcome) -> dict[str, A
 
 
 def write_cases(name: str, cases: Iterator[Case], models: Sequence[GPT2LMHeadModel]) -> None:
-    """Run every case on all models and keep those on whose outcome they agree, one a line."""
+    """Run every case on all models and write the cases on which they agree, one per line."""
     kept = []
     for options, prompts in cases:
         outcome, *others = [generate(model, options, prompts) for model in models]
@@ -178,7 +178,7 @@ def write_cases(name: str, cases: Iterator[Case], models: Sequence[GPT2LMHeadMod
 
 
 def check_low_memory(model: GPT2LMHeadModel) -> None:
-    """Contrastive search one candidate at a time, which Transformers can for a single prompt, chooses the same."""
+    """Check that contrastive search one candidate at a time (for a single prompt) chooses the same tokens."""
     for options, prompts in contrastive_cases():
         usual = generate(model, options, prompts)
         if usual.error is None and len(prompts) == 1:
