@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pellucid import LanguageModel
 from pellucid.errors import OptionError, TraceError
-from pellucid.lens.instruments.head_scores import places, repeated_tokens
+from pellucid.lens.instruments.head_scores import expected_keys, repeated_tokens
 
 from .recorded import Case
 from .test_logit_instruments import twin
@@ -84,10 +84,10 @@ def test_places_are_what_their_definitions_say(ids: list[int]) -> None:
     for query in range(len(ids)):
         for key in range(len(ids)):
             earlier = [place for place in range(query) if ids[place] == ids[query]]
-            assert places("previous_token", ids)[query, key] == (key == query - 1)
-            assert places("duplicate_token", ids)[query, key] == (key in earlier)
+            assert expected_keys("previous_token", ids)[query, key] == (key == query - 1)
+            assert expected_keys("duplicate_token", ids)[query, key] == (key in earlier)
             followed = {place + 1 for place in earlier} - {query}
-            assert places("induction", ids)[query, key] == (key in followed)
+            assert expected_keys("induction", ids)[query, key] == (key in followed)
 
 
 def test_random_tokens_repeat_and_are_the_same_for_a_seed() -> None:

@@ -70,7 +70,7 @@ def test_the_metric_is_the_two_predictions_unless_given(demo: LanguageModel) -> 
     clean, corrupted = "The king gave the queen a", "The boy gave the girl a"
     sweep = demo.patch(clean, corrupted, layers=[0], indices=[1])
     first, second = (demo.predict(text, top=1)[0] for text in (clean, corrupted))
-    assert sweep.metric == f"logit of {first.token!r} less that of {second.token!r}"
+    assert sweep.metric == f"logit of {first.token!r} minus that of {second.token!r}"
     assert sweep.clean > 0 > sweep.corrupted
     assert sweep.clean_tokens[1] == " king" and sweep.corrupted_tokens[1] == " boy"
 

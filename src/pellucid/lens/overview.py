@@ -1,4 +1,4 @@
-"""One text seen whole: every instrument read once, in one value for reports and for the walk through the model."""
+"""The overview of a text: the results of all instruments in one value, for the report and the command `walk`."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from pellucid.lens.results import (
 if TYPE_CHECKING:
     from pellucid.lens.trace import Trace
 
-# How many numbers of an activation a sample holds for each position.
+# Elements of an activation that a sample has at each position.
 SAMPLED = 8
-# `pieces` has the text of at least so many of the likeliest next tokens at each position.
+# The likeliest next tokens at each position whose text is in `pieces`.
 NAMED = 20
-# Large, and no view shows them: the patterns derive from the scores, the heads' norms from the results.
+# These activations are large, and no view shows them.
 _LEFT_OUT = ("attn.scores", "attn.result")
 
-# Is told how many of how many parts of the work are done.
+# A callback with the number of parts that are done, and of all parts.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """An activation in short.
+    """A summary of an activation.
 
-    shape: of the whole activation, [batch, ...]. rows: its first numbers at each position, [position, numbers]; of a
-    pattern, the first keys of head 0. norms: the L2 norm of each whole row, [position].
+    shape: of the whole activation, [batch, ...]. rows: the first elements at each position, [position, up to SAMPLED];
+    for attention patterns, the first keys of head 0. norms: the L2 norm of each complete row, [position].
     """
 
     name: str
@@ -56,12 +56,12 @@ class Sample:
 
     @property
     def row_length(self) -> int:
-        """The numbers of a whole row."""
+        """The number of elements in a complete row."""
         return self.shape[-1] if self.name.endswith("pattern") else math.prod(self.shape[2:])
 
     @property
     def values(self) -> FloatArray:
-        """The first numbers at the last position."""
+        """The first elements at the last position."""
         last: FloatArray = self.rows[-1]
         return last
 
@@ -76,10 +76,9 @@ class Overview(Measured):
     """The results of all instruments on one text.
 
     model: its name. precision: the number type of its weights. config: its configuration.
-    text, ids, tokens: what it read; text is None if it was given as ids.
-    samples: every activation in short, in the order of the pass, without attention scores and the heads' single
-    results.
-    score: how likely each token was. prediction: the likeliest next tokens. logits: [position, vocab].
+    text, ids, tokens: the text; `text` is None if the text was given as ids.
+    samples: a summary of every activation except `attn.scores` and `attn.result`, in the order of computation.
+    score: each token's probability. prediction: the likeliest next tokens. logits: [position, vocab].
     lens, attention, residual, heads: at every position. induction, previous_token: a score for each head; None if no
     token repeats, or if the text has one token.
     attributions: the direct attribution of the predicted token's logit at each position.
@@ -122,11 +121,11 @@ def overview(
     top: int = 5,
     progress: Progress = lambda done, total: None,
 ) -> Overview:
-    """Run every instrument on a trace of `overview_names`.
+    """Run every instrument on a trace of the activations in `overview_names`.
 
     text: the traced text. top: how many of the likeliest tokens the prediction and each cell of the lens keep.
 
-    Raises `OptionError` for a number that is too small, `ActivationNameError` where the trace lacks an activation.
+    Raises `OptionError` if `top` is out of range, `ActivationNameError` if the trace lacks an activation.
     """
     from pellucid.lens.instruments.attention import attention, head_norms, residual_norms
     from pellucid.lens.instruments.head_scores import induction_scores, previous_token_scores
@@ -167,7 +166,7 @@ def overview(
 
 
 def _score(trace: Trace, logits: FloatArray) -> Score:
-    """Each token given those before it; a row of [vocab] numbers at a time."""
+    """Each token's log-probability given the tokens before it. One row [vocab] at a time, to save memory."""
     rows = [ScoredToken(trace.tokens[0], trace.ids[0], None, None, None)]
     for position, token in enumerate(trace.ids[1:], start=1):
         before = logits[position - 1]
@@ -181,7 +180,7 @@ def _score(trace: Trace, logits: FloatArray) -> Score:
 def _scores_where_defined(scores: Callable[[Trace], HeadScores], trace: Trace) -> HeadScores | None:
     try:
         return scores(trace)
-    except OptionError:  # a text without the pairs of positions that the score is about
+    except OptionError:  # the score is undefined: no token repeats, or there is only one token
         return None
 
 
@@ -193,7 +192,7 @@ def _sample(trace: Trace, name: str) -> Sample:
 
 
 def in_block(samples: Sequence[Sample], layer: int) -> Iterator[tuple[str, Sample]]:
-    """One block's samples with their names within the block, in the order of the pass."""
+    """The samples of one block with their names within the block, in the order of computation."""
     by_name = {sample.name: sample for sample in samples}
     for tail in IN_BLOCK:
         sample = by_name.get(f"blocks.{layer}.{tail}")

@@ -1,7 +1,7 @@
-"""What the instruments return: values in numpy that hold what was measured and print themselves.
+"""The results of the instruments: frozen dataclasses of numpy arrays that display themselves.
 
-Words in the shapes: layer (n_layer of them), head (n_head), position (the text's tokens), query and key (positions of
-an attention pattern), top (how many tokens were asked for), vocab.
+Sizes in the shapes: layer (n_layer), head (n_head), position (tokens of the text), query and key (positions in an
+attention pattern), top (the number of tokens that the caller chose), vocab.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pellucid.decoding.results import PredictedToken
 from pellucid.display import Displayed
 from pellucid.engine import FloatArray
 
-# The pieces of a text as they are shown: None for a model without a tokenizer.
+# The text of each token, for display. None for a model without a tokenizer.
 Tokens = tuple[str | None, ...]
 PartKind = Literal["embed", "pos_embed", "head", "mlp", "bias"]
 HeadScoreKind = Literal["induction", "previous_token", "duplicate_token"]
@@ -27,24 +27,24 @@ AttributionMethod = Literal["integrated_gradients", "rollout"]
 
 
 class Measured(Displayed):
-    """Base of the instruments' results: displayed, and plain data for JSON."""
+    """Base class of the instruments' results: they display themselves and convert to JSON."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them: arrays as nested lists."""
+        """The fields as JSON-compatible values; arrays become nested lists."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LogitLens(Measured):
-    """What each layer's stream says already, read through the final layer norm and the head.
+    """The logit lens: the final layer norm and the head applied to the residual stream at each layer.
 
-    ids, tokens: the text. layers: "embed" (the stream before the first block), then "0" to the last block's number
-    (the stream after that block; the last row is what the model says).
+    ids, tokens: the text. layers: "embed" for the residual stream before the first block, then the number of each block
+    for the stream after it. The last row is the model's own output.
     top_ids, top_logits, top_probabilities: [layers, position, top], likeliest first. entropy: [layers, position], in
     nats.
-    target_ids: [position], the token that is followed at each position: the one asked for, or what the model predicts
-    there in the end. target_logits, target_probabilities, target_ranks (0 is the likeliest): [layers, position].
-    pieces: the text of every id above.
+    target_ids: [position], the token that is followed at each position: the given token, or the model's prediction.
+    target_logits, target_probabilities, target_ranks (0 is the likeliest): [layers, position].
+    pieces: the text of every id in the result.
     """
 
     ids: tuple[int, ...]
@@ -63,10 +63,10 @@ class LogitLens(Measured):
 
 @dataclass(frozen=True, slots=True)
 class LogitPart:
-    """One term of a logit: what wrote it to the stream, and how much of the logit that is.
+    """One component's contribution to a logit.
 
-    name: the activation's, `blocks.3.attn.head.5` for a head, `blocks.3.attn.bias` and `ln_final.bias` for biases.
-    layer, head: where it stands; None where that says nothing.
+    name: the component's name: an activation, `blocks.3.attn.head.5` for a head, `blocks.3.attn.bias` or
+    `ln_final.bias` for a bias. layer, head: None for a component that belongs to no layer or head.
     """
 
     name: str
@@ -78,11 +78,12 @@ class LogitPart:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LogitAttribution(Measured):
-    """A logit, or the difference of two, as the sum of what every part of the model wrote to the stream.
+    """A logit, or the difference of two, as the sum of the contributions of all components.
 
-    ids, tokens: the text. position: the position whose logit it is, counted from 0. target_id, target: the token
-    whose logit it is; against_id, against: the token whose logit is subtracted, or None.
-    parts: in the model's order. logit: what the model itself computed, which `total` equals up to rounding.
+    ids, tokens: the text. position: where the logit is read, counted from 0. target_id, target: the token of the logit.
+    against_id, against: the token whose logit is subtracted, or None.
+    parts: one for each component, in the order of computation. logit: the model's own logit, which `total` equals up to
+    rounding.
     """
 
     ids: tuple[int, ...]
@@ -114,24 +115,24 @@ class LogitAttribution(Measured):
 
     @property
     def heads(self) -> FloatArray:
-        """The heads' parts, [layer, head]."""
+        """The contributions of the heads, [layer, head]."""
         return _grid([part for part in self.parts if part.kind == "head"])
 
     @property
     def mlps(self) -> FloatArray:
-        """The MLPs' parts, [layer]."""
+        """The contributions of the MLPs, [layer]."""
         return np.array([part.value for part in self.parts if part.kind == "mlp"], dtype=np.float32)
 
     def strongest(self, count: int = 10) -> tuple[LogitPart, ...]:
-        """The parts that move the logit most, up or down, strongest first."""
+        """The parts with the largest absolute values, largest first."""
         return tuple(sorted(self.parts, key=lambda part: -abs(part.value))[:count])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AttentionPatterns(Measured):
-    """How strongly each position looks at those before it: [layers, heads, query, key], every row sums to 1.
+    """Attention weights after the softmax: patterns is [layers, heads, query, key], and every row sums to 1.
 
-    ids, tokens: the text. layers, heads: the numbers of the layers and heads that are in the patterns.
+    ids, tokens: the text. layers, heads: the numbers of the layers and heads in `patterns`.
     """
 
     ids: tuple[int, ...]
@@ -148,7 +149,7 @@ class AttentionPatterns(Measured):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HeadNorms(Measured):
-    """The length (L2 norm) of what each head writes to the stream, [layer, head, position]."""
+    """The L2 norm of each head's output to the residual stream: norms is [layer, head, position]."""
 
     ids: tuple[int, ...]
     tokens: Tokens
@@ -157,10 +158,10 @@ class HeadNorms(Measured):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ResidualNorms(Measured):
-    """The length (L2 norm) of the stream, and of what is written to it.
+    """The L2 norms of the residual stream, and of the outputs of attention and MLPs.
 
-    names: where the stream was measured: `blocks.0.resid_pre`, then `resid_mid` and `resid_post` of every block.
-    stream: [names, position]. attention, mlp: what each block's attention and MLP write, [layer, position].
+    names: the activations of `stream`: `blocks.0.resid_pre`, then `resid_mid` and `resid_post` of every block.
+    stream: [names, position]. attention, mlp: the norms of `attn.out` and `mlp.out`, [layer, position].
     """
 
     ids: tuple[int, ...]
@@ -173,7 +174,7 @@ class ResidualNorms(Measured):
 
 @dataclass(frozen=True)
 class RankedHead:
-    """A head with its score; `str` gives its usual name, as L5H1."""
+    """A head with its score. `str` gives its usual name, such as L5H1."""
 
     layer: int
     head: int
@@ -185,10 +186,11 @@ class RankedHead:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HeadScores(Measured):
-    """How much each head does one known thing: the mean attention, 0 to 1, that it pays to the place in question.
+    """Each head's mean attention, 0 to 1, to the keys of one known kind of head.
 
-    kind: "induction" (the token after the last time this token stood), "previous_token" or "duplicate_token" (the
-    last time this token stood). scores: [layer, head]. counted: how many pairs of positions the mean is over.
+    kind: "induction" (the token after an earlier occurrence of the current token), "previous_token" or
+    "duplicate_token" (an earlier occurrence of the current token). scores: [layer, head]. counted: the number of
+    queries in the mean.
     """
 
     kind: HeadScoreKind
@@ -196,10 +198,10 @@ class HeadScores(Measured):
     counted: int
 
     def ranked(self, count: int | None = None) -> tuple[RankedHead, ...]:
-        """The heads, highest score first."""
+        """The `count` heads with the highest scores, highest first; default: all heads."""
         order = np.argsort(-self.scores, axis=None, kind="stable")[:count]
-        places = (divmod(int(index), self.scores.shape[1]) for index in order)
-        return tuple(RankedHead(layer, head, float(self.scores[layer, head])) for layer, head in places)
+        heads = (divmod(int(index), self.scores.shape[1]) for index in order)
+        return tuple(RankedHead(layer, head, float(self.scores[layer, head])) for layer, head in heads)
 
     def above(self, threshold: float) -> tuple[RankedHead, ...]:
         """The heads whose score is above a threshold, highest first."""
@@ -208,12 +210,13 @@ class HeadScores(Measured):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PatchingSweep(Measured):
-    """What a metric becomes when one activation of the corrupted run is replaced by the clean run's, for each place.
+    """Activation patching: a metric of the corrupted run with one activation replaced by the clean run's, for each
+    layer and position or head.
 
-    component: the activation, `resid_pre` or `attn.z`. axes: what the axes of values are: ("layer", "position"),
-    ("layer", "head") or ("layer", "position", "head"). values: the metric of each patched run.
+    component: the patched activation, such as `resid_pre` or `attn.z`. axes: the axes of values: ("layer", "position"),
+    ("layer", "head") or ("layer", "position", "head"). values: the metric of each patched run; NaN for runs left out.
     clean, corrupted: the metric of the two runs. metric: its name.
-    clean_ids, clean_tokens, corrupted_ids, corrupted_tokens: the two texts, of one length.
+    clean_ids, clean_tokens, corrupted_ids, corrupted_tokens: the two texts, of equal length.
     """
 
     component: str
@@ -229,7 +232,7 @@ class PatchingSweep(Measured):
 
     @property
     def recovered(self) -> FloatArray:
-        """The share of the metric that each patch restores: 0 as corrupted, 1 as clean. NaN or infinite where both
+        """The normalised metric of each patched run: 0 is the corrupted run, 1 the clean run. NaN or infinite if both
         runs have the same metric."""
         with np.errstate(divide="ignore", invalid="ignore"):
             share: FloatArray = (self.values - np.float32(self.corrupted)) / np.float32(self.clean - self.corrupted)
@@ -238,12 +241,12 @@ class PatchingSweep(Measured):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ablation(Measured):
-    """A text's loss with parts of the model silenced.
+    """A text's loss with and without some components of the model.
 
-    ids, tokens: the text. components: what was silenced, `blocks.3.attn.head.5` or `blocks.0.mlp`. method: "zero", or
-    "mean" for the mean over the reference's positions.
-    losses_before, losses_after: each token's negative log-probability (nats), [position - 1]: the first token has
-    none. before, after: the likeliest tokens after the text's end.
+    ids, tokens: the text. components: the ablated components, such as `blocks.3.attn.head.5` or `blocks.0.mlp`.
+    method: "zero", or "mean" for the mean over the reference's positions.
+    losses_before, losses_after: each token's negative log-probability (nats), [position - 1]; the first token has
+    none. before, after: the likeliest next tokens after the text.
     """
 
     ids: tuple[int, ...]
@@ -257,30 +260,30 @@ class Ablation(Measured):
 
     @property
     def loss_before(self) -> float:
-        """The mean loss (nats a token) of the whole model."""
+        """The mean loss (nats per token) of the intact model."""
         return float(self.losses_before.mean())
 
     @property
     def loss_after(self) -> float:
-        """The mean loss (nats a token) without the components."""
+        """The mean loss (nats per token) with the components ablated."""
         return float(self.losses_after.mean())
 
     @property
     def loss_increase(self) -> float:
-        """How much loss (nats a token) the components carry on this text."""
+        """The increase of the mean loss (nats per token) by the ablation."""
         return self.loss_after - self.loss_before
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenAttribution(Measured):
-    """How much each token of a text counts for what the model says at one position.
+    """The attribution of the model's output at one position to the tokens of the text.
 
-    ids, tokens: the text. values: [position]; by integrated gradients their sum is `score - baseline_score`, by
-    rollout they are shares that sum to 1. Tokens after the position have 0.
-    position: the position that is explained. target_id, target: the token whose logit is explained; None for
-    rollout, which asks about no token.
-    score, baseline_score: that logit, and the logit where the embeddings are the baseline's; convergence_delta: how far
-    the values' sum is from their difference; steps: how many points of the path were taken. None for rollout.
+    ids, tokens: the text. values: [position]. With integrated gradients they sum to `score - baseline_score`; with
+    rollout they sum to 1. Tokens after the position have 0.
+    position: the position of the output. target_id, target: the token whose logit is attributed; None for rollout,
+    which depends on no token.
+    score, baseline_score: the logit for the text's embeddings and for the baseline's. convergence_delta: the sum of
+    the values minus `score - baseline_score`. steps: the number of points on the path. All four are None for rollout.
     """
 
     method: AttributionMethod
@@ -298,7 +301,7 @@ class TokenAttribution(Measured):
 
 @dataclass(frozen=True)
 class WeightedToken:
-    """A token and the logit that one unit of something adds to it. token: its text, None without a tokenizer."""
+    """A token and a neuron's effect on its logit per unit of activation. token: None without a tokenizer."""
 
     token: str | None
     id: int
@@ -307,7 +310,7 @@ class WeightedToken:
 
 @dataclass(frozen=True)
 class ActivatingToken:
-    """A token of a text at its position, and how active a neuron is there."""
+    """A token of a text, and a neuron's activation at its position."""
 
     token: str | None
     id: int
@@ -317,10 +320,10 @@ class ActivatingToken:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NeuronView(Measured):
-    """One neuron of an MLP: what it says, and where in a text it speaks.
+    """One neuron of an MLP: the tokens that it promotes and suppresses, and its activations in a text.
 
-    layer, index: where it stands. raises, lowers: the tokens whose logits its output weight, read through the head,
-    raises and lowers most for each unit of activation, strongest first.
+    layer, index: the neuron. raises, lowers: the tokens whose logits the neuron's output weight raises and lowers most
+    per unit of activation, strongest first.
     ids, tokens: the text. activations: [position], after the activation function; empty without a text.
     """
 
@@ -342,13 +345,13 @@ class NeuronView(Measured):
 
 
 def _grid(parts: list[LogitPart]) -> FloatArray:
-    """Heads' parts, which come layer by layer, as [layer, head]."""
+    """The values of heads' parts, which are ordered by layer and head, as [layer, head]."""
     layers = 1 + max(part.layer or 0 for part in parts)
     return np.array([part.value for part in parts], dtype=np.float32).reshape(layers, -1)
 
 
 def _plain(value: Any) -> Any:
-    """A field as JSON has it."""
+    """A field as a JSON-compatible value."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, (PredictedToken, LogitPart, WeightedToken)):

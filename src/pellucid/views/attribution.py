@@ -38,7 +38,7 @@ def logit_attribution_picture(attribution: LogitAttribution, strongest: int = ST
     target = visible(attribution.target, attribution.target_id)
     what = f"the logit of {target}"
     if attribution.against_id is not None:
-        what = f"the logit of {target} less that of {visible(attribution.against, attribution.against_id)}"
+        what = f"the logit of {target} minus that of {visible(attribution.against, attribution.against_id)}"
     place = attribution.position
     after = visible(attribution.tokens[place], attribution.ids[place])
     notes = [f"after position {place}, {after}: {attribution.logit:.3f}; the parts sum to {attribution.total:.3f}"]

@@ -1,1 +1,1 @@
-"""The instruments of interpretability: what they measure of a trace or of a model, a module each."""
+"""The instruments of interpretability: functions that compute a result from a trace or a model, one module each."""

@@ -1,4 +1,4 @@
-"""Ablation: what a text costs a model that does without some of its parts."""
+"""Ablation: a text's loss without some components of the model."""
 
 from __future__ import annotations
 
@@ -29,49 +29,48 @@ def ablated(
     method: AblationMethod = "zero",
     reference: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[tuple[Component, ...]]:
-    """Silence parts of a model in every pass that this context starts, until the block ends (see
-    `pellucid.lens.hooks.hooked`).
+    """Ablate components of a model in every pass inside the `with` block (see `pellucid.lens.hooks.hooked`).
 
     components: see `pellucid.lens.instruments.components.read_components`.
-    method: "zero" puts zeros in place of what a part writes; "mean" its mean over all positions of the reference, so
-        that what depends on the text is lost, and nothing else is (Wang et al., "Interpretability in the Wild", 2022).
-        Of a head it is z that is replaced: the output bias, which is no head's, stays. Of a whole attention layer or
-        MLP it is what is added to the stream, bias included.
-    reference: the ids of the texts that the mean is over; needed for "mean".
+    method: "zero" replaces a component's output by zeros; "mean" by its mean over all positions of the reference, which
+        removes what depends on the text and keeps the constant part (Wang et al., "Interpretability in the Wild",
+        2022). For a head, z is replaced, and the output bias, which belongs to no head, is kept. For an attention layer
+        or an MLP, the whole output is replaced, bias included.
+    reference: the ids of the texts for the mean; required by "mean".
 
-    Raises `OptionError` for a component that is not there or a method without its reference.
+    Raises `OptionError` for an unknown component, and for "mean" without a reference.
     """
-    parts = read_components(components, model.config)
-    with hooked(model, _silencing(model, parts, method, reference)):
-        yield parts
+    parsed = read_components(components, model.config)
+    with hooked(model, _ablation_hooks(model, parsed, method, reference)):
+        yield parsed
 
 
-def _silencing(
+def _ablation_hooks(
     model: GPT2LMHeadModel,
-    parts: Sequence[Component],
+    components: Sequence[Component],
     method: AblationMethod,
     reference: Sequence[Sequence[int]] | None,
 ) -> Mapping[str, Hook]:
-    """The hooks that replace what parts write."""
+    """The hooks that replace the components' outputs."""
     if method not in get_args(AblationMethod):
         raise OptionError(f"method is {method!r}; it must be one of {', '.join(get_args(AblationMethod))}")
     if method == "mean" and not reference:
-        raise OptionError("mean ablation needs reference: the texts that the mean is over")
-    means = _means(model, {part.activation for part in parts}, reference or ()) if method == "mean" else {}
+        raise OptionError("mean ablation needs reference: the texts to take the mean over")
+    means = _means(model, {one.activation for one in components}, reference or ()) if method == "mean" else {}
     heads: dict[str, list[int]] = {}
-    whole = {part.activation for part in parts if part.head is None}
-    for part in parts:
-        if part.head is not None:
-            heads.setdefault(part.activation, []).append(part.head)
+    layers = {one.activation for one in components if one.head is None}
+    for component in components:
+        if component.head is not None:
+            heads.setdefault(component.activation, []).append(component.head)
 
-    def silence_heads(z: Tensor, name: str) -> Tensor:  # [batch, seq, n_head, head_dim]
+    def ablate_heads(z: Tensor, name: str) -> Tensor:  # [batch, seq, n_head, head_dim]
         z[:, :, heads[name]] = means[name][heads[name]].to(z.dtype) if means else 0.0
         return z
 
-    def silence(out: Tensor, name: str) -> Tensor:  # [batch, seq, n_embd]
+    def ablate_layer(out: Tensor, name: str) -> Tensor:  # [batch, seq, n_embd]
         return means[name].to(out.dtype).expand_as(out).clone() if means else torch.zeros_like(out)
 
-    return {**dict.fromkeys(heads, silence_heads), **dict.fromkeys(whole, silence)}
+    return {**dict.fromkeys(heads, ablate_heads), **dict.fromkeys(layers, ablate_layer)}
 
 
 def ablate(
@@ -85,26 +84,26 @@ def ablate(
     tokens: Tokens | None = None,
     piece: Piece = lambda id: None,
 ) -> Ablation:
-    """A text's loss, and what follows it, with and without some parts of the model.
+    """A text's loss, and the likeliest next tokens, with and without some components of the model.
 
-    ids: the text, of two tokens or more. components, method, reference: as for `ablated`; the reference is the text
-        itself unless given. top: how many of the likeliest next tokens are kept. tokens, piece: the text's pieces and
-        any token's, for the result.
+    ids: the text, at least two tokens. components, method, reference: as for `ablated`; the default reference is the
+        text itself. top: how many of the likeliest next tokens to keep. tokens: the text of each token. piece: the text
+        of any token.
 
-    Raises `OptionError` or `ContextLengthError` before any work.
+    Raises `OptionError` or `ContextLengthError` before any computation.
     """
     if len(ids) < 2:
         raise OptionError("a text of one token has no loss: ablation needs two tokens or more")
     input_ids = as_input(model, ids)
-    parts = read_components(components, model.config)
-    silenced = with_hooks(model, _silencing(model, parts, method, reference or [ids]))
+    parsed = read_components(components, model.config)
+    ablated_model = with_hooks(model, _ablation_hooks(model, parsed, method, reference or [ids]))
     with torch.no_grad():
         before = model(input_ids=input_ids, use_cache=False).logits
-        after = silenced(input_ids=input_ids, use_cache=False).logits
+        after = ablated_model(input_ids=input_ids, use_cache=False).logits
     return Ablation(
         ids=tuple(ids),
         tokens=(None,) * len(ids) if tokens is None else tokens,
-        components=tuple(part.name for part in parts),
+        components=tuple(component.name for component in parsed),
         method=method,
         losses_before=next_token_losses(before, input_ids)[0].cpu().numpy(),
         losses_after=next_token_losses(after, input_ids)[0].cpu().numpy(),

@@ -1,4 +1,4 @@
-"""Parts of a model that can be silenced or named in a finding: heads, attention layers, MLPs."""
+"""Components of a model that can be ablated: heads, attention layers, MLPs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHORT_NAME = re.compile(r"L(?P<layer>\d+)H(?P<head>\d+)", re.ASCII | re.IGNOREC
 
 @dataclass(frozen=True, order=True)
 class Component:
-    """A head, a layer's whole attention, or its MLP. head: its number, None for the other two."""
+    """A head, an attention layer or an MLP. head: the head's number; None for an attention layer or an MLP."""
 
     layer: int
     kind: Literal["head", "attn", "mlp"]
@@ -31,16 +31,15 @@ class Component:
 
     @property
     def activation(self) -> str:
-        """The activation that holds what it writes: a head's z, before the output weight; else what is added to the
-        stream."""
+        """The activation with its output: z for a head, the output to the residual stream for the others."""
         return f"blocks.{self.layer}.attn.z" if self.kind == "head" else f"blocks.{self.layer}.{self.kind}.out"
 
 
 def read_components(asked: Any, config: GPT2Config) -> tuple[Component, ...]:
-    """Components from how people write them: "blocks.3.attn.head.5", "L3H5" or (3, 5) for a head, "blocks.3.attn",
-    "blocks.3.mlp"; a `RankedHead` or `LogitPart` that an instrument found; or several of these.
+    """Parse one component or several: "blocks.3.attn.head.5", "L3H5" or (3, 5) for a head, "blocks.3.attn" for an
+    attention layer, "blocks.3.mlp" for an MLP; or a `RankedHead` or `LogitPart` from an instrument.
 
-    Raises `OptionError` for what is none of them or is not in the model.
+    Raises `OptionError` for any other value and for a component that is not in the model.
     """
     one = isinstance(asked, (str, RankedHead, LogitPart, Component)) or _is_pair(asked)
     if not one and not isinstance(asked, Iterable):
@@ -88,6 +87,6 @@ def _parse(item: Any) -> Component | None:
 
 def _not_a_component(item: Any) -> str:
     return (
-        f"{item!r} is no part that can be silenced: write a head as 'L3H5', (3, 5) or 'blocks.3.attn.head.5', "
-        "a layer's attention as 'blocks.3.attn', its MLP as 'blocks.3.mlp'"
+        f"{item!r} is not a component that can be ablated: write a head as 'L3H5', (3, 5) or 'blocks.3.attn.head.5', "
+        "an attention layer as 'blocks.3.attn', an MLP as 'blocks.3.mlp'"
     )

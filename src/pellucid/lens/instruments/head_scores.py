@@ -1,4 +1,4 @@
-"""Known things that heads do, measured: induction, looking at the previous token, at duplicates."""
+"""Scores of known kinds of heads: induction heads, previous-token heads, duplicate-token heads."""
 
 from __future__ import annotations
 
@@ -21,42 +21,44 @@ Mask = NDArray[np.bool_]
 
 
 def induction_scores(trace: Trace) -> HeadScores:
-    """How much of its attention each head pays to what followed the current token before: at a second "A" of
-    "A B ... A", to "B". Olsson et al. call it prefix matching ("In-context Learning and Induction Heads", 2022).
+    """Each head's mean attention to the tokens that followed earlier occurrences of the current token.
 
-    The mean is over the positions whose token stood earlier, and sums over all its earlier places; a token that
-    follows itself does not count. TransformerLens's `detect_head(..., "induction_head", error_measure="mul")` is this
-    sum over the number of all positions. Random tokens repeated, `LanguageModel.induction_scores`, tell more than a
-    text, where a head may have other reasons to look there.
+    At the second "A" of "A B ... A", that is the attention to "B". Olsson et al. call it prefix matching ("In-context
+    Learning and Induction Heads", 2022). The attention is summed over all earlier occurrences, and averaged over the
+    queries whose token occurs earlier. A token that follows itself does not count.
 
-    Needs every `attn.pattern`. Raises `OptionError` where no token of the text repeats, `ActivationNameError` where
-    the trace lacks an activation.
+    TransformerLens's `detect_head(..., "induction_head", error_measure="mul")` divides the same sum by the number of
+    positions. Repeated random tokens (`LanguageModel.induction_scores`) are a cleaner test than a text, in which a head
+    may attend to these tokens for other reasons.
+
+    Needs every `attn.pattern`. Raises `OptionError` if no token of the text repeats, `ActivationNameError` if the trace
+    lacks an activation.
     """
     return _scores(trace, "induction")
 
 
 def previous_token_scores(trace: Trace) -> HeadScores:
-    """How much of its attention each head pays to the token before the current one; the mean over all positions but
-    the first (Elhage et al., "A Mathematical Framework for Transformer Circuits", 2021).
+    """Each head's mean attention to the previous token, over all positions but the first (Elhage et al., "A
+    Mathematical Framework for Transformer Circuits", 2021).
 
-    Needs every `attn.pattern`. Raises `OptionError` for a text of one token, `ActivationNameError` where the trace
-    lacks an activation.
+    Needs every `attn.pattern`. Raises `OptionError` for a text of one token, `ActivationNameError` if the trace lacks
+    an activation.
     """
     return _scores(trace, "previous_token")
 
 
 def duplicate_token_scores(trace: Trace) -> HeadScores:
-    """How much of its attention each head pays to earlier places of the current token; the mean over the positions
-    whose token stood earlier (Wang et al., "Interpretability in the Wild", 2022).
+    """Each head's mean attention to earlier occurrences of the current token, over the queries whose token occurs
+    earlier (Wang et al., "Interpretability in the Wild", 2022).
 
-    Needs every `attn.pattern`. Raises `OptionError` where no token of the text repeats, `ActivationNameError` where
-    the trace lacks an activation.
+    Needs every `attn.pattern`. Raises `OptionError` if no token of the text repeats, `ActivationNameError` if the trace
+    lacks an activation.
     """
     return _scores(trace, "duplicate_token")
 
 
-def places(kind: HeadScoreKind, ids: Sequence[int]) -> Mask:
-    """Where a head of this kind looks in a text: [query, key], True where it should."""
+def expected_keys(kind: HeadScoreKind, ids: Sequence[int]) -> Mask:
+    """The keys that a head of this kind attends to, as a mask [query, key]."""
     seq = len(ids)
     if kind == "previous_token":
         return np.eye(seq, k=-1, dtype=bool)
@@ -73,26 +75,30 @@ def places(kind: HeadScoreKind, ids: Sequence[int]) -> Mask:
 def _scores(trace: Trace, kind: HeadScoreKind) -> HeadScores:
     check_whole_text(trace)
     patterns = (trace[f"blocks.{layer}.attn.pattern"] for layer in range(trace.config.n_layer))
-    return _mean_attention(kind, patterns, np.stack([places(kind, trace.ids)]))
+    return _mean_attention(kind, patterns, np.stack([expected_keys(kind, trace.ids)]))
 
 
-def _mean_attention(kind: HeadScoreKind, patterns: Iterable[FloatArray], wanted: Mask) -> HeadScores:
-    """The mean attention to the wanted places. patterns: a layer each, [batch, n_head, query, key]; wanted: [batch,
-    query, key]."""
-    counted = int(wanted.any(axis=-1).sum())
+def _mean_attention(kind: HeadScoreKind, patterns: Iterable[FloatArray], keys: Mask) -> HeadScores:
+    """The mean attention to the masked keys, over the queries that have any.
+
+    patterns: one per layer, [batch, n_head, query, key]. keys: [batch, query, key].
+    """
+    counted = int(keys.any(axis=-1).sum())
     if not counted:
         raise OptionError(
-            "the text has a single token" if kind == "previous_token" else "no token of the text stands in it twice"
+            "the text has a single token" if kind == "previous_token" else "no token occurs twice in the text"
         )
-    sums = [np.einsum("bhqk,bqk->h", pattern, wanted, dtype=np.float64) for pattern in patterns]
+    sums = [np.einsum("bhqk,bqk->h", pattern, keys, dtype=np.float64) for pattern in patterns]
     return HeadScores(kind, (np.stack(sums) / counted).astype(np.float32), counted)
 
 
 def repeated_tokens(
     pool: Sequence[int], length: int, repeats: int, rows: int, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Rows of random tokens of a pool, each sequence of so many repeated, [rows, repeats * length]. Within a sequence
-    no token stands twice while the pool lasts."""
+    """Random sequences of `length` tokens from a pool, each repeated, [rows, repeats * length].
+
+    Tokens are drawn without replacement within a sequence if the pool has at least `length` tokens.
+    """
     replace = len(pool) < length
     sequences = [generator.choice(np.asarray(pool), length, replace=replace) for _ in range(rows)]
     return np.tile(np.stack(sequences), (1, repeats)).astype(np.int64)
@@ -108,12 +114,13 @@ def scores_on_repeated_tokens(
     seed: int = 0,
     tokens: Sequence[int] | None = None,
 ) -> HeadScores:
-    """A score of every head, [n_layer, n_head], on random tokens that repeat: the test that Olsson et al. (2022) give
-    for induction heads, since nothing but the repetition can be known about such a text.
+    """A score of every head, [n_layer, n_head], on repeated random tokens.
 
-    seq_len: how many tokens are repeated; repeats: how often they stand; rows: how many such texts; seed: of the
-    draws; tokens: the ids that are drawn from, all unless given. Raises `OptionError` for a bad size,
-    `ContextLengthError` where the texts do not fit in the model.
+    This is the test for induction heads of Olsson et al. (2022): only the repetition makes such a text predictable.
+
+    seq_len: tokens in the repeated sequence. repeats: occurrences of the sequence. rows: number of texts. seed: of the
+    random tokens. tokens: the ids to draw from; default: the whole vocabulary. Raises `OptionError` for a size out of
+    range, `ContextLengthError` if a text is longer than the model's context.
     """
     import torch
 
@@ -136,7 +143,7 @@ def scores_on_repeated_tokens(
         watched = with_hooks(model, {"attn.pattern": keep})
         with torch.no_grad():
             watched.transformer(input_ids=as_input(model, text), use_cache=False)
-        found = _mean_attention(kind, patterns, np.stack([places(kind, text)]))
+        found = _mean_attention(kind, patterns, np.stack([expected_keys(kind, text)]))
         sums += found.scores * found.counted
         counted += found.counted
     return HeadScores(kind, (sums / counted).astype(np.float32), counted)

@@ -1,4 +1,4 @@
-"""Direct logit attribution: a logit as the sum of what each part of the model wrote to the stream."""
+"""Direct logit attribution: a logit as the sum of the contributions of the model's components."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from pellucid.lens.trace import Trace
     from pellucid.reference.model import Conv1D, GPT2LMHeadModel
 
-# So many positions are taken apart at a time: a few MB of float64.
+# Positions per batch: a few MB of float64.
 _POSITIONS_AT_A_TIME = 128
 
 
 def logit_attribution(
     trace: Trace, token: str | int | None = None, position: int = -1, against: str | int | None = None
 ) -> LogitAttribution:
-    """Take a logit apart into what the embeddings, every head, every MLP and the biases add to it.
+    """Decompose a logit into the contributions of the embeddings, every head, every MLP and the biases.
 
-    The stream before the final layer norm is the sum of all that was written to it, and with the norm's scale held at
-    what it was in this pass the way from there to a logit is linear: so is the logit a sum (Elhage et al., "A
-    Mathematical Framework for Transformer Circuits", 2021; TransformerLens's `ActivationCache.logit_attrs`). A part's
-    value is `(x - mean(x)) / scale * weight @ W_U[token]` for what it wrote, x.
+    The residual stream before the final layer norm is the sum of all components' outputs. With the norm's scale fixed
+    at its value in this pass, the map from the stream to a logit is linear, so the logit is a sum too (Elhage et al.,
+    "A Mathematical Framework for Transformer Circuits", 2021; TransformerLens's `ActivationCache.logit_attrs`). A
+    component with output x contributes `(x - mean(x)) / scale * weight @ W_U[token]`.
 
-    The attention's output bias belongs to no head and is a part of its own; an MLP's output bias is in the MLP's part;
-    the final layer norm's bias is a part. What moves the logit by way of other parts is not counted: it is direct.
+    The attention's output bias belongs to no head and is a part of its own. An MLP's output bias is in the MLP's part.
+    The final layer norm's bias is a part. Contributions are direct: effects through later components do not count.
 
-    token: the token whose logit it is; the likeliest next one unless given. position: where. against: another token
-        whose logit is subtracted.
+    token: the token of the logit; default: the likeliest next token. position: where the logit is read. against: a
+        token whose logit is subtracted.
 
-    Needs `embed`, `pos_embed`, every `attn.z` and `mlp.out`, and the last `resid_post`. Raises `OptionError` for a bad
-    argument, `ActivationNameError` where the trace lacks an activation.
+    Needs `embed`, `pos_embed`, every `attn.z` and `mlp.out`, and the last `resid_post`. Raises `OptionError` for an
+    invalid argument, `ActivationNameError` if the trace lacks an activation.
     """
     model = trace.model
     place = position_index(position, len(trace.ids))
@@ -55,7 +55,7 @@ def predicted_logit_attributions(
 ) -> tuple[LogitAttribution, ...]:
     """`logit_attribution` of the likeliest next token at several positions, counted from 0.
 
-    lens: the trace's, made without a token: its last row tells what is predicted, and with which logit.
+    lens: the trace's logit lens, made without a token: its last row has the predicted tokens and their logits.
     """
     places = list(positions)
     targets, logits = lens.target_ids[places].tolist(), lens.target_logits[-1, places].tolist()
@@ -93,22 +93,24 @@ def _attributions(
 
 
 def _last_stream(trace: Trace) -> Tensor:
-    """The stream before the final layer norm, [position, n_embd]."""
+    """The residual stream before the final layer norm, [position, n_embd]."""
     return trace.tensor(f"blocks.{trace.model.config.n_layer - 1}.resid_post")[0]
 
 
 def _unembedding(model: GPT2LMHeadModel, tokens: list[int], against: int | None) -> Tensor:
-    """The head's rows for tokens, less another's, [tokens, n_embd]; float64, so that the parts' sum is not their
-    rounding."""
+    """The head's rows for the tokens, minus the row of `against`, [tokens, n_embd].
+
+    float64, to keep rounding errors out of the parts and their sum.
+    """
     weight = model.lm_head.weight
     rows = weight[tokens].double()
     return rows if against is None else rows - weight[against].double()
 
 
 def _direction(model: GPT2LMHeadModel, streams: Tensor, unembedding: Tensor) -> Tensor:
-    """What a vector in the stream is multiplied with to give its share of the logit, [places, n_embd].
+    """The direction whose dot product with a vector in the stream is the vector's contribution, [places, n_embd].
 
-    Centring a vector and then multiplying is multiplying with a centred direction.
+    The direction is centred, which equals centring the vector.
     """
     norm = model.transformer.ln_f
     scale = (streams.double().var(-1, unbiased=False, keepdim=True) + norm.eps).sqrt()
@@ -117,7 +119,7 @@ def _direction(model: GPT2LMHeadModel, streams: Tensor, unembedding: Tensor) -> 
 
 
 def _part_names(config: GPT2Config) -> list[tuple[str, PartKind, int | None, int | None]]:
-    """Name, kind, layer and head of every part, in the model's order."""
+    """Name, kind, layer and head of every part, in the order of computation."""
     names: list[tuple[str, PartKind, int | None, int | None]] = [
         ("embed", "embed", None, None),
         ("pos_embed", "pos_embed", None, None),
@@ -129,17 +131,21 @@ def _part_names(config: GPT2Config) -> list[tuple[str, PartKind, int | None, int
 
 
 def _values(trace: Trace, places: list[int], direction: Tensor, unembedding: Tensor) -> Tensor:
-    """The parts in the order of `_part_names`, [places, parts]."""
+    """The contributions in the order of `_part_names`, [places, parts]."""
     model = trace.model
 
-    def share(name: str) -> Tensor:
+    def contribution(name: str) -> Tensor:
         return (trace.tensor(name)[0, places].double() * direction).sum(-1, keepdim=True)
 
-    values = [share("embed"), share("pos_embed")]
+    values = [contribution("embed"), contribution("pos_embed")]
     for layer, block in enumerate(model.transformer.h):
         c_proj: Conv1D = block.attn.c_proj  # type: ignore[union-attr, assignment]
         z = trace.tensor(f"blocks.{layer}.attn.z")[0, places].double()  # [places, n_head, head_dim]
-        # Through the output weight, then along the direction: that product is made once, for all heads.
-        through = (direction @ c_proj.weight.double().T).view_as(z)
-        values += [(z * through).sum(-1), (direction @ c_proj.bias.double())[:, None], share(f"blocks.{layer}.mlp.out")]
+        # z @ weight @ direction, with weight @ direction computed first, once for all heads.
+        head_directions = (direction @ c_proj.weight.double().T).view_as(z)
+        values += [
+            (z * head_directions).sum(-1),
+            (direction @ c_proj.bias.double())[:, None],
+            contribution(f"blocks.{layer}.mlp.out"),
+        ]
     return torch.cat([*values, (unembedding @ model.transformer.ln_f.bias.double())[:, None]], dim=-1)

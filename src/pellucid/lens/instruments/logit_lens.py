@@ -1,4 +1,4 @@
-"""The logit lens: what the model would say if it stopped after each layer."""
+"""The logit lens: the final layer norm and the head applied to the residual stream at each layer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from pellucid.lens.trace import Trace
     from pellucid.reference.model import GPT2LMHeadModel
 
-# So many rows of logits are held at a time: 26 MB of them with GPT-2's vocabulary, and as much of their logarithms and
-# of their probabilities.
+# Rows of logits per batch: 26 MB with GPT-2's vocabulary, and the same for log-probabilities and for probabilities.
 _ROWS_AT_A_TIME = 128
 
 
@@ -33,32 +32,32 @@ def logit_lens(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LogitLens:
-    """Read every layer's stream through the final layer norm and the head.
+    """Apply the final layer norm and the head to every layer's residual stream.
 
-    The method is nostalgebraist's ("interpreting GPT: the logit lens", 2020): the final layer norm with its weight and
-    bias, its statistics taken from the stream it is given, then the head. The last row is the model's own output.
+    The method is nostalgebraist's ("interpreting GPT: the logit lens", 2020). The layer norm uses its weight and bias,
+    and the statistics of the given stream. The last row is the model's own output.
 
-    token: the token whose logit, probability and rank are followed through the layers: one for all positions, or a
-        list of ids, one a position. Unless given, what the model predicts at each position in the end.
-    top: how many of the likeliest tokens are kept of each layer and position.
-    progress: is told how many of how many parts of the text are read.
+    token: the token whose logit, probability and rank are followed through the layers: one token for all positions, or
+        one id per position; default: the model's prediction at each position.
+    top: how many of the likeliest tokens to keep at each layer and position.
+    progress: a callback with the number of parts of the text that are done, and of all parts.
 
-    Needs `blocks.0.resid_pre` and every `resid_post`. Raises `OptionError` for a bad argument, `ActivationNameError`
-    where the trace lacks an activation.
+    Needs `blocks.0.resid_pre` and every `resid_post`. Raises `OptionError` for an invalid argument,
+    `ActivationNameError` if the trace lacks an activation.
     """
     model = trace.model
     check_top(top, model.config.vocab_size)
     streams = torch.stack([trace.tensor(name)[0] for name in lens_names(model.config.n_layer)])  # [layers, position, .]
     asked = None if token is None else _targets(trace, token)
     parts = range(0, streams.size(1), _ROWS_AT_A_TIME)
-    room = torch.empty(2, min(_ROWS_AT_A_TIME, streams.size(1)), model.config.vocab_size, device=streams.device)
+    buffer = torch.empty(2, min(_ROWS_AT_A_TIME, streams.size(1)), model.config.vocab_size, device=streams.device)
     found = []
     with torch.inference_mode():
         for done, start in enumerate(parts, start=1):
             some = slice(start, start + _ROWS_AT_A_TIME)
-            found.append(_read(model, streams[:, some], None if asked is None else asked[some], top, room))
+            found.append(_read(model, streams[:, some], None if asked is None else asked[some], top, buffer))
             progress(done, len(parts))
-        targets = torch.cat([of_some for of_some, _ in found])  # [position]
+        targets = torch.cat([targets for targets, _ in found])  # [position]
         top_logits, top_ids, top_probabilities, entropy, logits, probabilities, ranks = (
             torch.cat(pieces, dim=1).cpu().numpy() for pieces in zip(*(measures for _, measures in found), strict=True)
         )
@@ -81,7 +80,7 @@ def logit_lens(
 
 
 def _targets(trace: Trace, token: str | int | Sequence[int]) -> Tensor:
-    """The ids asked for, [position]."""
+    """The ids of the `token` argument, [position]."""
     positions = len(trace.ids)
     if isinstance(token, (str, int)):
         return torch.full((positions,), trace.token_id(token), device=trace.model.lm_head.weight.device)
@@ -91,10 +90,13 @@ def _targets(trace: Trace, token: str | int | Sequence[int]) -> Tensor:
 
 
 def _read(
-    model: GPT2LMHeadModel, streams: Tensor, asked: Tensor | None, top: int, room: Tensor
+    model: GPT2LMHeadModel, streams: Tensor, asked: Tensor | None, top: int, buffer: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """Some positions' logits [layers, position, n_embd] at every layer: the targets [position], those asked for or what
-    the last layer predicts, and `LogitLens`'s measures in its order, each [layers, position, ...]."""
+    """The targets [position] and the measures of some positions, in the order of `LogitLens`'s fields, each [layers,
+    position, ...].
+
+    streams: [layers, position, n_embd]. asked: the targets; default: the last layer's predictions.
+    """
 
     def logits_of(stream: Tensor) -> Tensor:
         logits: Tensor = model.lm_head(model.transformer.ln_f(stream))
@@ -102,16 +104,19 @@ def _read(
 
     last = logits_of(streams[-1])  # [position, vocab]
     targets = last.argmax(-1) if asked is None else asked
-    of_last = _measure(last, targets, top, room)
+    last_measures = _measure(last, targets, top, buffer)
     del last
-    measured = [*(_measure(logits_of(stream), targets, top, room) for stream in streams[:-1]), of_last]
+    measured = [*(_measure(logits_of(stream), targets, top, buffer) for stream in streams[:-1]), last_measures]
     return targets, [torch.stack(measure) for measure in zip(*measured, strict=True)]
 
 
-def _measure(logits: Tensor, targets: Tensor, top: int, room: Tensor) -> tuple[Tensor, ...]:
-    """What is kept of [position, vocab] logits. room: [2, position or more, vocab], whose memory is used again and
-    again: pages that are new each time take longer than the arithmetic."""
-    logprobs, probabilities = room[:, : len(logits)]
+def _measure(logits: Tensor, targets: Tensor, top: int, buffer: Tensor) -> tuple[Tensor, ...]:
+    """The measures of logits [position, vocab].
+
+    buffer: [2, at least position, vocab], reused by every call: page faults on new memory cost more than the
+    arithmetic.
+    """
+    logprobs, probabilities = buffer[:, : len(logits)]
     torch.log_softmax(logits, -1, out=logprobs)
     torch.exp(logprobs, out=probabilities)
     top_logits, top_ids = logits.topk(top)
@@ -123,6 +128,6 @@ def _measure(logits: Tensor, targets: Tensor, top: int, room: Tensor) -> tuple[T
         -torch.linalg.vecdot(probabilities, logprobs),
         target_logits[:, 0],
         probabilities.gather(-1, targets[:, None])[:, 0],
-        # Counted in 32 bits: several times faster than in torch's 64.
+        # A sum in int32 is several times faster than torch's default, int64.
         (logits > target_logits).sum(-1, dtype=torch.int32).long(),
     )

@@ -1,4 +1,4 @@
-"""Neurons of the MLPs: what each says, and where in a text it speaks."""
+"""MLP neurons: the tokens that a neuron promotes and suppresses, and its activations in a text."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def neuron(
     top: int = 10,
     piece: Callable[[int], str | None] = lambda id: None,
 ) -> NeuronView:
-    """One neuron as a key and a value (Geva et al., "Transformer Feed-Forward Layers Are Key-Value Memories", 2021):
-    the tokens whose logits its value, the row of the MLP's output weight, raises and lowers, and its activations.
+    """One neuron as a key and a value (Geva et al., "Transformer Feed-Forward Layers Are Key-Value Memories", 2021).
 
-    The value is read as the logit lens reads the stream, through the final layer norm's weight and the head; the
-    norm's scale, which depends on the text, and its bias, which is no neuron's, are left out. Centring is kept.
+    The value is the neuron's row of the MLP's output weight. As in the logit lens, it goes through the final layer norm
+    and the head, which gives its effect on each token's logit. Of the norm, centring and weight are applied; the scale,
+    which depends on the text, and the bias are left out.
 
-    layer, index: the neuron. ids, tokens, activations: a text, its pieces and the neuron's `mlp.post` in it,
-        [position]. top: how many tokens are kept of each kind. piece: any token's text, for the result.
+    layer, index: the neuron. ids, tokens: a text, as ids and as the text of each token. activations: the neuron's
+        `mlp.post` in it, [position]. top: how many tokens to keep in each direction. piece: the text of any token.
 
-    Raises `OptionError` for a neuron that is not there.
+    Raises `OptionError` for a neuron that does not exist.
     """
     check_neuron(layer, index, model.config)
     check_top(top, model.config.vocab_size)

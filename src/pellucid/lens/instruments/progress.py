@@ -1,4 +1,4 @@
-"""How far a long sweep has come, shown on stderr."""
+"""A progress bar on stderr for long computations."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-# Shorter work needs no bar.
-_PATIENCE_SECONDS = 1.0
+# A shorter computation shows no bar.
+_DELAY_SECONDS = 1.0
 
 
 def tracked(items: Sequence[Item], title: str, show: bool | None = None) -> Iterator[Item]:
-    """The items one by one, with a bar on stderr that tells how many are done and how long the rest will take.
+    """Iterate over the items, with a progress bar on stderr: items done, and the remaining time.
 
-    show: True draws the bar at once (where stderr is no terminal, one line at the end), False never; None where stderr
-        is a terminal and the work takes over a second.
+    show: True shows the bar from the start; if stderr is not a terminal, it prints one line at the end. False shows no
+        bar. None shows it if stderr is a terminal and the computation takes more than a second.
     """
     if show is False or (show is None and not sys.stderr.isatty()):
         yield from items
@@ -31,7 +31,7 @@ def tracked(items: Sequence[Item], title: str, show: bool | None = None) -> Iter
     task, begun = bar.add_task(title, total=len(items)), time.monotonic()
     try:
         for item in items:
-            if not bar.live.is_started and (show or time.monotonic() - begun > _PATIENCE_SECONDS):
+            if not bar.live.is_started and (show or time.monotonic() - begun > _DELAY_SECONDS):
                 bar.start()
             yield item
             bar.advance(task)

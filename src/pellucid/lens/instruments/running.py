@@ -1,4 +1,4 @@
-"""Passes of the reference model for instruments: what they keep of activations, and what they make of logits."""
+"""Passes of the reference model for instruments: with recorded activations, or from a block on with changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def as_input(model: GPT2LMHeadModel, ids: Sequence[int]) -> Tensor:
-    """A text as the model takes it, [1, seq]. See `check_text` for errors."""
+    """The model's input for a text, [1, seq]. Raises what `check_text` raises."""
     check_text(ids, model.config)
     return torch.tensor([list(ids)], device=model.lm_head.weight.device)
 
@@ -26,8 +26,11 @@ def as_input(model: GPT2LMHeadModel, ids: Sequence[int]) -> Tensor:
 def recorded(
     model: GPT2LMHeadModel, input_ids: Tensor, names: Iterable[str]
 ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-    """The activations of these names (`logits` is none of them) in a pass over [batch, seq] ids; and the stream before
-    each block with the final states after them, each [batch, seq, n_embd]."""
+    """Run a pass over ids [batch, seq] and return the named activations, and the hidden states.
+
+    names: any but `logits`; the head does not run. The hidden states are the residual stream before each block, and the
+    stream after the final layer norm, each [batch, seq, n_embd].
+    """
     kept: dict[str, Tensor] = {}
 
     def keep(activation: Tensor, name: str) -> None:
@@ -41,11 +44,11 @@ def recorded(
 
 @dataclass(frozen=True, eq=False)
 class Rerun:
-    """A text that was run once, to be run again from some block on with changes there.
+    """A text that has been run once, and can be rerun from a later block.
 
     input_ids: [1, seq]. streams: the input of each block in the first run, each [1, seq, n_embd]. hooked_from: see
-    `pellucid.lens.sites.first_hooked_block`; every run begins there at the latest, so that a hook that remembers an
-    activation of another block has that of the same run.
+    `pellucid.lens.sites.first_hooked_block`. Every rerun includes this block, so that a hook that uses an activation of
+    another block gets the value of the same run.
     """
 
     input_ids: Tensor
@@ -57,8 +60,10 @@ class Rerun:
         return self.hooked_from != len(self.streams)
 
     def states(self, model: GPT2LMHeadModel, layers: Sequence[int]) -> Tensor:
-        """The final states [rows, seq, n_embd] of a changed model, of one run for each of these layers, which ascend:
-        a row joins the batch at its layer."""
+        """The final hidden states of one run for each layer, [rows, seq, n_embd].
+
+        model: with the changes. layers: the layer where each run begins, ascending. A row joins the batch at its layer.
+        """
         transformer = model.transformer
         with torch.no_grad():
             if self.hooked_from is None:
@@ -77,5 +82,5 @@ class Rerun:
 
 
 def next_token_losses(logits: Tensor, input_ids: Tensor) -> Tensor:
-    """The negative log-probability (nats) of each token but the first, [batch, seq - 1]."""
+    """The negative log-probability (nats) of every token except the first, [batch, seq - 1]."""
     return F.cross_entropy(logits[:, :-1].float().transpose(1, 2), input_ids[:, 1:], reduction="none")

@@ -1,4 +1,4 @@
-"""Token attribution: how much each token of a text counts for what the model says at its end."""
+"""Token attribution: the contribution of each token of a text to the model's output at a position."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def integrated_gradients(
     """Attribute a logit to the text's tokens by integrated gradients (Sundararajan, Taly & Yan, "Axiomatic Attribution
     for Deep Networks", 2017), as Captum's `IntegratedGradients` does.
 
-    The token embeddings go in a straight line from the baseline's to the text's; the logit's gradient along the way,
-    times the way, summed over the embedding's channels, is a token's value. Position embeddings stay as they are. The
-    integral is a Gauss-Legendre sum. The values add up to the logit less the baseline's; `convergence_delta` tells by
-    how much they miss that.
+    The path is the straight line from the baseline's token embeddings to the text's. Position embeddings are constant.
+    A token's value is the integral of the logit's gradient along the path, times the difference of the embeddings,
+    summed over the channels. The integral is computed by Gauss-Legendre quadrature. The values sum to the logit minus
+    the baseline's logit; `convergence_delta` is the error of this sum.
 
-    token: whose logit is explained; the likeliest next one unless given. position: where it is read.
-    steps: points on the way. baseline: the id of a token that stands for "nothing" in every place; unless given the
-        zero vector does. batch_size: points that go through the model at once. progress, tokens, piece: as for
+    token: the token of the logit; default: the likeliest next token. position: where the logit is read.
+    steps: points on the path. baseline: the id of a token whose embedding is the baseline at every position; default:
+        the zero vector. batch_size: points that are run at once. progress, tokens, piece: as for
         `pellucid.lens.instruments.patching.patch` and `pellucid.lens.instruments.ablation.ablate`.
 
-    Raises `OptionError` or `ContextLengthError` before any work.
+    Raises `OptionError` or `ContextLengthError` before any computation.
     """
     place = position_index(position, len(ids))
     if steps < 1 or batch_size < 1:
         raise OptionError(f"steps is {steps} and batch_size {batch_size}; each must be at least 1")
-    input_ids = as_input(model, ids[: place + 1])  # a later token does not reach the position
+    input_ids = as_input(model, ids[: place + 1])  # later tokens do not affect the logit: attention is causal
     with torch.no_grad():
         end = model.transformer.wte(input_ids)  # [1, place + 1, n_embd]
         start = torch.zeros_like(end)
@@ -100,24 +100,26 @@ def _logits(model: GPT2LMHeadModel, embeddings: Tensor) -> Tensor:
 def rollout(
     model: GPT2LMHeadModel, ids: Sequence[int], position: int = -1, *, tokens: Tokens | None = None
 ) -> TokenAttribution:
-    """Attribute a position's state to the text's tokens by attention rollout (Abnar & Zuidema, "Quantifying Attention
-    Flow in Transformers", 2020): each layer passes on half of what stands at a position already, the residual
-    connection, and half of what its heads, on average, gather; the product over all layers is where it came from.
+    """Attribute a position's hidden state to the text's tokens by attention rollout (Abnar & Zuidema, "Quantifying
+    Attention Flow in Transformers", 2020).
 
-    It knows nothing of values, MLPs or of a token that is predicted: a rough map. Raises `OptionError` or
-    `ContextLengthError` before any work.
+    Each layer is modelled as the mean of the identity (the residual connection) and the heads' mean attention pattern.
+    The rollout is the matrix product over all layers. It ignores values, MLPs and the predicted token, so it is only a
+    rough estimate.
+
+    Raises `OptionError` or `ContextLengthError` before any computation.
     """
     place = position_index(position, len(ids))
     flow: Tensor | None = None
 
-    def follow(pattern: Tensor, _name: str) -> None:  # [1, n_head, query, key]
+    def multiply(pattern: Tensor, _name: str) -> None:  # [1, n_head, query, key]
         nonlocal flow
         mean = pattern[0].double().mean(0)
-        passed = (mean + torch.eye(len(mean), dtype=mean.dtype, device=mean.device)) / 2
-        passed = passed / passed.sum(-1, keepdim=True)
-        flow = passed if flow is None else passed @ flow
+        layer = (mean + torch.eye(len(mean), dtype=mean.dtype, device=mean.device)) / 2
+        layer = layer / layer.sum(-1, keepdim=True)
+        flow = layer if flow is None else layer @ flow
 
-    watched = with_hooks(model, {"attn.pattern": follow})
+    watched = with_hooks(model, {"attn.pattern": multiply})
     with torch.no_grad():
         watched.transformer(input_ids=as_input(model, ids), use_cache=False)
     assert flow is not None
