@@ -1,7 +1,7 @@
-"""A loaded model that can be looked into: traces, hooks, and the instruments that run the model.
+"""A loaded model with traces, hooks, and the instruments that run the model.
 
-Everything here runs on the reference model, with the weights that the engine in use multiplies with. torch is imported
-when a method is called.
+All methods run on the reference model, with the (dequantized) weights of the engine in use. torch is imported when a
+method is called.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ class InspectableModel(LoadedModel):
         gradients: Gradients = False,
         memory_limit: int | None = None,
     ) -> Trace | list[Trace]:
-        """Every activation of a pass over a text, or those asked for, by name; several texts give a list.
+        """The activations of a pass over a text, by name; several texts give a list.
 
-        names: exact names, globs ("blocks.*.attn.pattern"), or what follows the block ("resid_post"), for all blocks;
-            everything unless given. Nothing else is kept.
-        gradients: also the gradient, by each activation kept, of the log-probability of the likeliest next token
-            (True), or of the number that a function makes of the logits [1, seq, vocab].
-        memory_limit: bytes that the traces may take together, 4 GiB unless given.
+        names: exact names, globs ("blocks.*.attn.pattern"), or names within a block, which select it in all blocks
+            ("resid_post"); default: all. Only the selected activations are stored.
+        gradients: also store the gradient with respect to each activation: of the log-probability of the likeliest next
+            token (True), or of the number that a function computes from the logits [1, seq, vocab].
+        memory_limit: bytes for all traces together; default: 4 GiB.
 
-        The reference engine computes it, with the weights that the engine in use multiplies with. Raises, before any
-        work, `ActivationNameError`, `ContextLengthError`, `OptionError`, `TraceMemoryError` or `MissingExtraError`.
+        The reference engine computes the trace, with the weights of the engine in use. Raises before any computation:
+        `ActivationNameError`, `ContextLengthError`, `OptionError`, `TraceMemoryError` or `MissingExtraError`.
         """
         texts, single = self._prompts(text)
         traces = self._traces(texts, names, gradients, memory_limit)
@@ -98,7 +98,7 @@ class InspectableModel(LoadedModel):
         return TracedModel(self.config, self.model, self.name, self.precision, self.known_tokenizer)
 
     def _tracing_engine(self, names: bool | Names, memory_limit: int | None) -> TracingEngine | None:
-        """The engine for a decode that is to be traced, or None."""
+        """The engine for a traced decode; None if there is nothing to trace."""
         if names is False or names is None:
             return None
         of = self._traced_model  # raises its own error without torch, so before any import of it
@@ -110,14 +110,14 @@ class InspectableModel(LoadedModel):
 
     @contextmanager
     def hooks(self, hooks: Mapping[str, Hook]) -> Iterator[None]:
-        """Read or replace activations in every call that this context begins, until the block ends.
+        """Read or replace activations in every call inside the `with` block.
 
-        hooks: functions of (activation, name) by name or pattern, as in `trace`. What a function returns, or changes
-            in place, replaces the activation; None keeps it. Shapes: `pellucid.lens.names.shape_of`; in a step of a
-            decode, of the tokens that it reads.
+        hooks: functions of (activation, name) by name or pattern, as in `trace`. A function returns a replacement, or
+            changes the activation in place; if it does neither, the activation is kept. Shapes are those of
+            `pellucid.lens.names.shape_of`; a step of a decode has only the tokens that it reads.
 
         Inside the block the reference engine runs, with the weights of the engine in use. Other threads and asyncio
-        tasks do not run the hooks. A stream or session that begins inside keeps its hooks after the block.
+        tasks do not run the hooks. A stream or session that begins inside the block keeps its hooks after it.
 
         Raises `ActivationNameError`, `HookError` or `MissingExtraError`.
         """
@@ -141,19 +141,23 @@ class InspectableModel(LoadedModel):
         batch_size: int = 16,
         progress: bool | None = None,
     ) -> PatchingSweep:
-        """Which activation of the clean run, put into the corrupted one, brings the clean answer back (Meng et al.,
-        2022; Wang et al., 2022).
+        """Activation patching: replace one activation of the corrupted run by the clean run's, at each layer and
+        position or head, and measure the effect on a metric (Meng et al., 2022; Wang et al., 2022).
 
-        clean, corrupted: texts of the same number of tokens. metric: a token, whose logit is the answer's; two, for
-            the first one's logit less the second's; a function of the logits [rows, seq, vocab] that gives [rows]
-            numbers; unless given, the likeliest token after the clean text less the likeliest after the corrupted one.
-        component: what is replaced, "resid_pre", "attn.out" or "mlp.out" at one position, or "head" for a whole head
-            (more in `pellucid.lens.instruments.patching.patch`). by_position: of a head, at one position at a time.
-        position: where the logits are read. layers, indices: the layers, and the positions or heads, to try.
-        batch_size: runs that go through at once.
-        progress: a bar on stderr, True or False; None where it is a terminal and takes over a second.
+        clean, corrupted: texts of equal length in tokens.
+        metric: a token, for its logit; two tokens, for the first logit minus the second; or a function of the logits
+            [rows, seq, vocab] that returns [rows] numbers. Default: the logit of the likeliest token after the clean
+            text minus that of the likeliest after the corrupted one.
+        component: the activation to replace: "resid_pre", "attn.out" or "mlp.out" at one position, or "head" for one
+            head (`pellucid.lens.instruments.patching.patch` lists more). by_position: patch a head at one position at a
+            time.
+        position: where the logits are read. layers, indices: the layers, and the positions or heads, to patch;
+            default: all.
+        batch_size: patched runs per forward pass.
+        progress: True shows a progress bar on stderr, False none; None shows it if stderr is a terminal and the
+            computation takes more than a second.
 
-        Raises `OptionError` or `ContextLengthError` before any work.
+        Raises `OptionError` or `ContextLengthError` before any computation.
         """
         from pellucid.lens.instruments.patching import patch
 
@@ -179,14 +183,14 @@ class InspectableModel(LoadedModel):
         method: AblationMethod = "zero",
         reference: Prompt | Sequence[Prompt] | None = None,
     ) -> Iterator[None]:
-        """Silence parts of the model in every call that this context begins, until the block ends.
+        """Ablate components of the model in every call inside the `with` block.
 
         components: heads ("L3H5", (3, 5), "blocks.3.attn.head.5"), attention layers ("blocks.3.attn") or MLPs
             ("blocks.3.mlp"); one or several.
+        method: what replaces their output: "zero", or "mean" for the mean over the reference.
+        reference: one text or several, for "mean".
 
-        method: "zero", or "mean" for the mean of what they write over the reference, one text or several.
-
-        Inside the block the reference engine runs; other threads and asyncio tasks are not affected. Raises
+        Inside the block the reference engine runs. Other threads and asyncio tasks are not affected. Raises
         `OptionError`. See `pellucid.lens.instruments.ablation.ablated`.
         """
         from pellucid.lens.instruments.ablation import ablated
@@ -204,10 +208,11 @@ class InspectableModel(LoadedModel):
         *,
         top: int = 5,
     ) -> Ablation:
-        """A text's loss, and the likeliest tokens after it, with and without parts of the model.
+        """A text's loss, and the likeliest next tokens, with and without some components of the model.
 
-        components, method: as for `ablated`. reference: the texts that "mean" is over, the text itself unless given.
-        Raises `OptionError` or `ContextLengthError`. See `pellucid.lens.instruments.ablation.ablate`.
+        components, method: as for `ablated`. reference: the texts for "mean"; default: the text itself. top: how many
+        of the likeliest tokens to keep. Raises `OptionError` or `ContextLengthError`. See
+        `pellucid.lens.instruments.ablation.ablate`.
         """
         from pellucid.lens.instruments.ablation import ablate
 
@@ -226,21 +231,23 @@ class InspectableModel(LoadedModel):
         baseline: str | int | None = None,
         progress: bool | None = None,
     ) -> TokenAttribution:
-        """How much each token of a text counts for what the model says.
+        """The contribution of each token of a text to the model's output at a position.
 
-        method: "integrated_gradients" for the logit of a token, the likeliest next one unless given (Sundararajan et
-            al., 2017), or "rollout" for attention only, whatever the token (Abnar & Zuidema, 2020).
-        position: where it says it. steps: points of the integral. baseline: a token that stands for "nothing"; the
-            zero vector unless given. See `pellucid.lens.instruments.token_attribution`.
+        token: the token whose logit is attributed; default: the likeliest next token.
+        method: "integrated_gradients" (Sundararajan et al., 2017), or "rollout", which follows attention only and takes
+            no token (Abnar & Zuidema, 2020).
+        position: where the logit is read. steps: points of the quadrature. baseline: a token whose embedding is the
+            baseline; default: the zero vector. progress: as for `patch`.
 
-        Raises `OptionError` or `ContextLengthError` before any work.
+        Raises `OptionError` or `ContextLengthError` before any computation. See
+        `pellucid.lens.instruments.token_attribution`.
         """
         from pellucid.lens.instruments.token_attribution import integrated_gradients, rollout
 
         ids = self._ids(text)
         if method == "rollout":
             if token is not None or baseline is not None:
-                raise OptionError("rollout follows attention, whatever is predicted: it takes no token and no baseline")
+                raise OptionError("rollout depends on attention only: it takes no token and no baseline")
             return rollout(self.model, ids, position, tokens=self._pieces(ids))
         if method != "integrated_gradients":
             raise OptionError(f"method is {method!r}; it must be 'integrated_gradients' or 'rollout'")
@@ -259,9 +266,10 @@ class InspectableModel(LoadedModel):
     def induction_scores(
         self, *, seq_len: int = 50, repeats: int = 2, rows: int = 4, seed: int = 0, tokens: Sequence[int] | None = None
     ) -> HeadScores:
-        """How much each head is an induction head, [layer, head], on random tokens that repeat (Olsson et al., 2022).
+        """The induction score of each head, [layer, head], on repeated random tokens (Olsson et al., 2022).
 
-        seq_len: tokens that are repeated. tokens: the ids they are drawn from, all unless given. See
+        seq_len: tokens in the repeated sequence. repeats: its occurrences. rows: number of texts. seed: of the random
+        tokens. tokens: the ids to draw from; default: the whole vocabulary. See
         `pellucid.lens.instruments.head_scores.scores_on_repeated_tokens`.
         """
         from pellucid.lens.instruments.head_scores import scores_on_repeated_tokens
@@ -273,7 +281,7 @@ class InspectableModel(LoadedModel):
     def previous_token_scores(
         self, *, seq_len: int = 50, repeats: int = 2, rows: int = 4, seed: int = 0, tokens: Sequence[int] | None = None
     ) -> HeadScores:
-        """How much each head looks at the previous token, [layer, head], on the same texts as `induction_scores`."""
+        """Each head's mean attention to the previous token, [layer, head], on the texts of `induction_scores`."""
         from pellucid.lens.instruments.head_scores import scores_on_repeated_tokens
 
         return scores_on_repeated_tokens(
@@ -281,9 +289,10 @@ class InspectableModel(LoadedModel):
         )
 
     def neuron(self, layer: int, index: int, text: Prompt | None = None, *, top: int = 10) -> NeuronView:
-        """The tokens that an MLP's neuron raises and lowers most, and where in a text it is active (Geva et al., 2021).
+        """The tokens that an MLP neuron promotes and suppresses, and its activations in a text (Geva et al., 2021).
 
-        Raises `OptionError` for a neuron that is not there. See `pellucid.lens.instruments.neurons.neuron`.
+        top: how many tokens to keep in each direction. Raises `OptionError` for a neuron that does not exist. See
+        `pellucid.lens.instruments.neurons.neuron`.
         """
         from pellucid.lens.arguments import check_neuron
         from pellucid.lens.instruments.neurons import neuron
@@ -295,7 +304,10 @@ class InspectableModel(LoadedModel):
         return trace.neuron(layer, index, top)
 
     def token_id(self, token: str | int) -> int:
-        """A token's id, from its text or itself. Raises `OptionError` for a text that is not one token, or no id."""
+        """The id of a token that is given as text or as an id.
+
+        Raises `OptionError` for a text that is not exactly one token and for an id beyond the vocabulary.
+        """
         from pellucid.lens.arguments import token_id
 
         return token_id(token, self.config.vocab_size, self.known_tokenizer)
@@ -307,7 +319,7 @@ class InspectableModel(LoadedModel):
         clean: Sequence[int],
         corrupted: Sequence[int],
     ) -> TokenMetric:
-        """A metric of tokens from how it was asked for."""
+        """The metric for `patch`'s argument of one token, two tokens or None."""
         from pellucid.lens.instruments.patching import likeliest_tokens, token_metric
 
         if asked is None:

@@ -1,4 +1,4 @@
-"""The facade: `load` a model, then generate, stream, predict and score with it. Here an engine is chosen."""
+"""The facade: `load` a model, then generate, stream, predict and score with it."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def load(
     map: bool = True,
     revision: str | None = None,
 ) -> LanguageModel:
-    """Load a model to work with.
+    """Load a model.
 
     name_or_path: "demo" (bundled), "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2", any Hub id, a
         folder, or a single weights file.
-    precision: how weights are stored and multiplied: "float32", "bfloat16"; "int8" and "int4" (native engine);
-        "float16" (torch engine). Unless given, float32, or what a quantized model is packed as.
-    engine: "native" is the CPU engine, "torch" the reference model; "auto" is native on a CPU where it is built.
-    device: where the torch engine runs, "cpu" or "cuda".
-    threads: how many threads the engine uses; as many as there are cores unless given. torch sets it for the whole
-        process.
-    capacity: how many tokens the native engine's cache holds over all sequences; by default 16 sequences of full
-        length. Memory is taken as it is used.
-    map: the native engine maps packed weights, which processes then share; another process that truncates the file
-        kills this one. False copies them.
+    precision: the number type of the weights: "float32", "bfloat16"; "int8" and "int4" (native engine); "float16"
+        (torch engine). Default: "float32", or the precision of a packed file.
+    engine: "native" is the CPU engine in C++, "torch" the reference model. "auto" is native on a CPU if the extension
+        is built, else torch.
+    device: the device of the torch engine, "cpu" or "cuda".
+    threads: the engine's threads; default: the number of cores. With torch, the setting is for the whole process.
+    capacity: tokens in the native engine's cache over all sequences; default: 16 sequences of full length. Memory is
+        allocated on use.
+    map: memory-map packed weights (native engine), so that processes share them. If another process truncates the file,
+        this process is killed. False copies the weights.
 
     Raises `ModelNotFoundError`, `CheckpointError`, `ConfigError`, `OptionError`, `MissingExtraError` or
     `NoEngineError`.
@@ -64,7 +64,7 @@ def load(
         raise OptionError(f"threads is {threads}; it must be at least 1")
     chosen = choose_engine(engine, precision or "float32", device)
     if capacity is not None and chosen != "native":
-        raise OptionError("capacity is for the native engine; the torch engine's cache grows as it is used")
+        raise OptionError("capacity is for the native engine; the torch engine's cache grows as needed")
     checkpoint = open_checkpoint(name_or_path, revision=revision)
     if chosen == "native":
         native = load_native_engine(checkpoint, precision, threads, capacity, map)
@@ -76,10 +76,10 @@ def load(
 
 
 class LanguageModel(InspectableModel):
-    """A loaded GPT-2, what `load` returns: decodes, predicts and scores here, is traced and measured as
-    `InspectableModel` says.
+    """A loaded GPT-2, as `load` returns it. This class decodes, predicts and scores; its base `InspectableModel` traces
+    and runs the instruments.
 
-    name: what was loaded. config: its configuration. precision: how its weights are stored.
+    name: the name or path it was loaded from. config: its configuration. precision: the number type of its weights.
     """
 
     @overload
@@ -131,16 +131,17 @@ class LanguageModel(InspectableModel):
     ) -> Generation | list[Generation]:
         """Continue a prompt, or several.
 
-        prompt: a string or a list of ids; or a list of those.
-        record: give each generation a record of what happened; "full" keeps whole distributions in it.
-        trace: give each generation the activations of every step, all (True) or those that are asked for, as in
-            `trace`; the reference engine then decodes. trace_memory_limit: bytes they may take, 4 GiB unless given.
-        assistant_model: a smaller model with the same vocabulary, or its name, that drafts tokens.
-        options: the fields of `GenerationOptions`. Greedy unless a sampling option or do_sample=True is given;
-            40 new tokens, or as many as fit, unless max_new_tokens or max_length says otherwise.
+        prompt: a string or a list of token ids; or a list of several prompts.
+        record: give each generation a `Record` of its decode; "full" includes complete distributions.
+        trace: give each generation the activations of every step: True for all, or names as in `trace`. The decode then
+            runs on the reference engine. trace_memory_limit: bytes for all traces together; default: 4 GiB.
+        assistant_model: a smaller model with the same vocabulary, or its name, that drafts tokens (speculative
+            decoding).
+        options: the fields of `GenerationOptions`. Default: greedy decoding, or sampling if a sampling option is given;
+            40 new tokens, or as many as fit in the context.
 
-        One prompt and one sequence give a `Generation`; anything else a flat list, prompt by prompt. Raises
-        `OptionError`, `ContextLengthError` or `TokenizerError` before any work.
+        Returns a `Generation` for one prompt and one sequence, else a flat list in the order of the prompts. Raises
+        `OptionError`, `ContextLengthError` or `TokenizerError` before the first step.
         """
         prompts, single = self._prompts(prompt, options.get("context") == "slide")
         tracer = self._tracing_engine(trace, trace_memory_limit)
@@ -187,15 +188,16 @@ class LanguageModel(InspectableModel):
         assistant_model: str | Path | LanguageModel | None = None,
         **options: Any,
     ) -> Iterator[str] | Iterator[StreamedPiece]:
-        """The continuation piece by piece as it is decoded: whole characters only, which together are `generate`'s
-        `new_text`. Options as for `generate`, without beams; closing the iterator stops the work.
+        """Yield the continuation in pieces while it is decoded. Pieces have complete characters only, and their
+        concatenation equals `new_text` of `generate`.
 
-        One prompt and one sequence give strings; several give pairs of (row, text), rows counted prompt by prompt.
+        options: as for `generate`, without beam search. One prompt and one sequence give strings. Several give pairs
+        (row, text), with rows in the order of the prompts. Closing the iterator stops the decode.
         """
         prompts, single = self._prompts(prompt, options.get("context") == "slide")
         task = self._task(prompts, options, assistant_model=assistant_model)
         if task.options.num_beams > 1:
-            raise OptionError("num_beams: text is not decided before a search ends; stream_record shows it as it goes")
+            raise OptionError("num_beams: a beam search has no text before it ends; stream_record shows each step")
         alone = single and task.options.num_return_sequences == 1
         return stream_text(task, self.tokenizer) if alone else stream(task, self.tokenizer)
 
@@ -207,8 +209,11 @@ class LanguageModel(InspectableModel):
         assistant_model: str | Path | LanguageModel | None = None,
         **options: Unpack[DecodingOptions],
     ) -> Iterator[Record]:
-        """The record of one prompt's decode so far, after every step; the last one is complete. Any strategy: beams
-        show their tree as it grows. Closing the iterator stops the work."""
+        """Yield the record of one prompt's decode after every step; the last record is complete.
+
+        options: as for `generate`. A beam search's records have the tree of its hypotheses so far. Closing the iterator
+        stops the decode.
+        """
         prompts, single = self._prompts(prompt, options.get("context") == "slide")
         recorded: bool | Literal["full"] = "full" if full else True
         task = self._task(prompts, options, record=recorded, assistant_model=assistant_model)
@@ -217,7 +222,7 @@ class LanguageModel(InspectableModel):
         return stream_record(task, self.known_tokenizer, self.name)
 
     def session(self, prompt: Prompt = "", **options: Unpack[OneSequenceOptions]) -> Session:
-        """Decode by hand from a prompt: see `Session`. options: what it goes by unless told otherwise."""
+        """Start a session, a decode by hand, from a prompt: see `Session`. options: the session's default options."""
         from pellucid.decoding.session import Session
 
         prompts, single = self._prompts(prompt)
@@ -228,10 +233,10 @@ class LanguageModel(InspectableModel):
     def replay(
         self, record: Record, *, assistant_model: str | Path | LanguageModel | None = None, **functions: Any
     ) -> Generation:
-        """Decode once more what a record tells of: the same model gives the same tokens.
+        """Repeat a recorded decode. The same model gives the same tokens.
 
-        functions: `logits_processor`, `stopping_criteria` and `prefix_allowed_tokens_fn`, which a record cannot
-        hold. Raises `RecordError` where one is missing.
+        functions: `logits_processor`, `stopping_criteria` and `prefix_allowed_tokens_fn` of the recorded call, which a
+        record cannot store. Raises `RecordError` if one is missing.
         """
         from pellucid.decoding.records.replay import replay_task
 
@@ -295,27 +300,26 @@ class LanguageModel(InspectableModel):
     def score(self, text: Prompts, given: Prompt | None = None) -> list[Score]: ...
 
     def score(self, text: Prompt | Sequence[Prompt], given: Prompt | None = None) -> Score | list[Score]:
-        """How likely the model finds a text, token by token; several texts give a list.
+        """The log-probability, rank and entropy of each token of a text; several texts give a list.
 
-        given: what stands before the text and is not scored itself; an empty one is the model's bos. Without
-            it the first token has nothing before it and gets no probability.
+        given: a context before the text, which is not scored; an empty one is the model's bos token. Default: no
+            context, and the first token gets no probability.
         """
         texts, single = self._prompts(text)
         before, alone = ([[]], True) if given is None else self._prompts(given)
         if not alone:
-            raise OptionError("given is one prompt, which stands before every text")
+            raise OptionError("given is one prompt, the context of every text")
         engine = self.engine
         scores = [self._score(engine, ids, before[0]) for ids in texts]
         return scores[0] if single else Results(scores)
 
     def report(self, text: Prompt, path: str | Path, *, top: int = 5) -> None:
-        """Write a page with every view of a text to a file: one HTML file that opens from disk and asks no network
-        for anything.
+        """Write a report with every view of a text, as `pellucid trace --html` does: one HTML file that needs no
+        network.
 
-        top: how many tokens it keeps of each distribution but the last, of which it keeps all.
+        top: how many tokens to list in each distribution but the last, which is complete.
 
-        What `pellucid trace --html` writes. Raises `PellucidError` before any work where the file cannot be written,
-        and what `trace` raises.
+        Raises `PellucidError` before any computation if the file cannot be written, and what `trace` raises.
         """
         from pellucid.reports import write_report
 
@@ -353,7 +357,7 @@ class LanguageModel(InspectableModel):
         )
         asked = any(options.get(name) is not None for name in ("max_new_tokens", "max_length"))
         if not asked and settled.context == "error":
-            # As many tokens as fit: the last one needs no position, unless contrastive search reads it too.
+            # As many tokens as fit. The last token needs no position, except in contrastive search, which reads it too.
             unread = 0 if settled.penalty_alpha else 1
             settled = settled.replace(max_length=max(self.config.n_positions, max(map(len, prompts))) + unread)
         return settled

@@ -1,4 +1,4 @@
-"""A model that was loaded: its engine, its forms in torch and in text, and prompts as token ids."""
+"""A loaded model: its engine, its tokenizer, its form in torch, and the conversion of prompts to token ids."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Prompts = Sequence[str] | Sequence[Sequence[int]]
 class LoadedModel:
     """A checkpoint with an engine that runs it.
 
-    name: what was loaded. config: its configuration. precision: how its weights are stored.
+    name: the name or path it was loaded from. config: its configuration. precision: the number type of its weights.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LoadedModel:
         self._model = model
         self._checkpoint = checkpoint
         self._tokenizer: GPT2Tokenizer | None = None
-        self._filling = threading.Lock()  # the model and the tokenizer, which are made at their first use
+        self._lazy_lock = threading.Lock()  # for the model and the tokenizer, which are created at first use
 
     def __reduce__(self) -> NoReturn:
         raise PicklingError(
@@ -58,40 +58,43 @@ class LoadedModel:
 
     @property
     def engine(self) -> Engine:
-        """What runs the model: the engine that `load` chose. Inside `hooks` and `ablated` each access gives a new
-        reference engine with the hooks of the context; a call takes one when it begins and keeps it."""
-        if self._model is None:  # hooks are on the model in torch
+        """The engine that `load` chose. Inside `hooks` and `ablated`, each access creates a reference engine that runs
+        the hooks of the context; a call takes the engine once."""
+        if self._model is None:  # there are no hooks: `hooks` and `ablated` create the model in torch
             return self._engine
         from pellucid.lens.hooks import model_in_context
 
-        here = model_in_context(self._model)
-        if here is self._model:
+        model = model_in_context(self._model)
+        if model is self._model:
             return self._engine
         from pellucid.reference.engine import ReferenceEngine
 
-        return ReferenceEngine(here)
+        return ReferenceEngine(model)
 
     @property
     def model(self) -> GPT2LMHeadModel:
-        """The model in torch: the torch engine's own; beside the native engine a float32 model of the weights that the
-        engine multiplies with, made at first use. Raises `MissingExtraError` without torch."""
+        """The model in torch: the torch engine's own model, or beside the native engine a float32 model with the native
+        engine's (dequantized) weights, created at first use. Raises `MissingExtraError` without torch."""
         if self._model is None:
-            with self._filling:
+            with self._lazy_lock:
                 if self._model is None:
                     self._model = load_reference_model(self._engine.weights())
         return self._model
 
     @property
     def tokenizer(self) -> GPT2Tokenizer:
-        """The checkpoint's tokenizer. Raises `TokenizerError` where it has none."""
+        """The checkpoint's tokenizer. Raises `TokenizerError` if it has none."""
         if self._tokenizer is None:
-            with self._filling:
+            with self._lazy_lock:
                 if self._tokenizer is None:
                     self._tokenizer = self._checkpoint.tokenizer()
         return self._tokenizer
 
     def _prompts(self, prompt: Prompt | Sequence[Prompt], slides: bool = False) -> tuple[list[list[int]], bool]:
-        """Ids of one prompt or several, and whether it was one. slides: whether prompts may exceed the positions."""
+        """The ids of one prompt or several, and whether it is a single prompt.
+
+        slides: accept prompts that are longer than the model's context.
+        """
         if isinstance(prompt, str):
             return [self._ids(prompt, slides)], True
         parts = _listed(prompt)
@@ -113,8 +116,8 @@ class LoadedModel:
         return ids
 
     def _check_length(self, text: str) -> None:
-        """Refuse a text that cannot fit before it is encoded, which takes seconds and gigabytes for a long one."""
-        most = self.config.n_positions + 1  # as many tokens can be scored; the exact limits are checked with the ids
+        """Raise `ContextLengthError` for a text that cannot fit, before encoding, which is slow for a long text."""
+        most = self.config.n_positions + 1  # the longest text that `score` accepts; exact checks follow on the ids
         if self.tokenizer.surely_exceeds(text, most):
             raise ContextLengthError(
                 f"the text has {len(text):,} characters, which are more than {most:,} tokens; the model has "
@@ -123,7 +126,7 @@ class LoadedModel:
 
     @property
     def known_tokenizer(self) -> GPT2Tokenizer | None:
-        """The checkpoint's tokenizer; None where it has none."""
+        """The checkpoint's tokenizer; None if it has none."""
         return self.tokenizer if self._checkpoint.has_tokenizer else None
 
     @property
@@ -134,12 +137,13 @@ class LoadedModel:
         return self.tokenizer.decode(ids) if self._checkpoint.has_tokenizer else None
 
     def _piece(self, token: int) -> str | None:
-        """One token's text; bytes that are only part of a character are written out."""
+        """One token's text, with the bytes of incomplete characters escaped; None without a tokenizer."""
         return self.tokenizer.display_token(token) if self._checkpoint.has_tokenizer else None
 
 
 def _listed(prompt: Any) -> list[Any]:
-    """The items of a list, an array or an iterator. The items of bytes, dicts and sets are no token ids."""
+    """The items of a list, an array or an iterator. Raises `OptionError` for bytes, dicts and sets, whose items are not
+    token ids."""
     if not isinstance(prompt, (bytes, bytearray, memoryview, Mapping, Set)):
         with suppress(TypeError):
             return list(prompt)

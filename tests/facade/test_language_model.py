@@ -280,7 +280,7 @@ def test_results_print_themselves_in_terminals_and_notebooks(lm: LanguageModel) 
         (lambda lm: lm.predict(PROMPT, top=1.5), OptionError, "top is 1.5"),
         (lambda lm: lm.score([1] * 512, given=[5, 6]), ContextLengthError, "514 tokens need 513 positions"),
         (lambda lm: lm.generate(PROMPT, max_new_tokens=10**6), ContextLengthError, "positions"),
-        (lambda lm: lm.stream(PROMPT, num_beams=2), OptionError, "num_beams: text is not decided"),
+        (lambda lm: lm.stream(PROMPT, num_beams=2), OptionError, "num_beams: a beam search has no text before it ends"),
         (lambda lm: lm.predict(PROMPT, top=0), OptionError, "top is 0"),
         (lambda lm: lm.score([5] * 5000), ContextLengthError, "score it in parts"),
     ],
