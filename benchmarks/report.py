@@ -26,7 +26,7 @@ import numpy as np
 
 import pellucid
 from pellucid.language_model import LanguageModel
-from pellucid.reports import look_at, report_page
+from pellucid.reports import report_page, traced_overview
 
 OPENINGS = 5
 
@@ -46,7 +46,7 @@ def built(lm: LanguageModel, tokens: int, path: Path) -> dict[str, Any]:
     ids = np.random.default_rng(0).integers(0, 50000, tokens).tolist()
     lm.model  # noqa: B018  (builds the reference model before timing starts)
     begun = time.perf_counter()
-    page = report_page(lm, look_at(lm, ids))
+    page = report_page(lm, traced_overview(lm, ids))
     took = time.perf_counter() - begun
     path.write_bytes(page)
     return {"tokens": tokens, "seconds_to_make": took, "megabytes": len(page) / 1e6, **opened(path)}

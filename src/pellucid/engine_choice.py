@@ -1,4 +1,4 @@
-"""Choosing the engine that runs a checkpoint: the native one on a CPU where it is built, else the reference model."""
+"""The choice of the engine that runs a checkpoint: the native one if it can, else the reference model."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 Precision = Literal["float32", "bfloat16", "float16", "int8", "int4"]
 EngineName = Literal["auto", "native", "torch"]
 
-# What only one of the engines can do.
+# Precisions that only one of the engines supports.
 _TORCH_PRECISIONS = ("float16",)
 _NATIVE_PRECISIONS = ("int8", "int4")
 
 _BUILD_HINT = (
-    "with PELLUCID_NATIVE=on in the environment, pip install . builds it where there is a C++ compiler, "
-    "or says why it cannot"
+    "with PELLUCID_NATIVE=on in the environment, pip install . builds it if there is a C++ compiler, "
+    "or reports why it cannot"
 )
 
 
 def choose_engine(engine: str, precision: str, device: str) -> Literal["native", "torch"]:
-    """Which engine serves a request.
+    """The engine for a precision and a device; "auto" in `engine` leaves the choice to this function.
 
-    Raises `OptionError` for what the engine asked for, or any, cannot do, and `MissingExtraError` or
-    `NoEngineError` for one that is not there.
+    Raises `OptionError` for a combination that no engine or not the given one supports, and `MissingExtraError` or
+    `NoEngineError` if the engine is not installed.
     """
     if precision not in get_args(Precision):
         raise OptionError(f"precision is {precision!r}; it must be one of {', '.join(get_args(Precision))}")
@@ -41,7 +41,7 @@ def choose_engine(engine: str, precision: str, device: str) -> Literal["native",
     on_cpu = device == "cpu"
     if engine == "native" or (engine == "auto" and precision in _NATIVE_PRECISIONS):
         if not on_cpu:
-            raise OptionError(f"device is {device!r}, but the native engine, which {precision} needs, runs on the CPU")
+            raise OptionError(f"device is {device!r}, but {precision} runs on the native engine, which needs the CPU")
         if precision in _TORCH_PRECISIONS:
             raise OptionError(f"precision {precision} is for the torch engine; the native one has bfloat16")
         if not native.is_built():
@@ -72,7 +72,7 @@ def load_native_engine(
 def load_reference_model(
     checkpoint: Weights, precision: Precision = "float32", device: str = "cpu", threads: int | None = None
 ) -> GPT2LMHeadModel:
-    """The model in torch. Raises `MissingExtraError` without torch, `OptionError` for a device it cannot use."""
+    """The model in torch. Raises `MissingExtraError` without torch, `OptionError` for an unusable device."""
     require("torch", "the reference model")
     import torch
 
@@ -81,7 +81,7 @@ def load_reference_model(
 
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch names its reasons at length; the first line says which
+    except (RuntimeError, AssertionError) as error:  # torch's messages are long; the first line has the reason
         raise OptionError(f"device is {device!r}, which torch cannot use here: {str(error).splitlines()[0]}") from error
     if threads is not None:
         torch.set_num_threads(threads)

@@ -1,34 +1,34 @@
-"""Every error Pellucid raises on purpose. Each message says what was wrong, where, and what to do."""
+"""The exceptions that Pellucid raises. Each message says what was wrong, where, and what to do."""
 
 from __future__ import annotations
 
 
 class PellucidError(Exception):
-    """Base of all errors raised on purpose; catch it to catch them all."""
+    """Base class of all exceptions that Pellucid raises."""
 
 
 class ConfigError(PellucidError, ValueError):
-    """A model configuration contradicts itself or describes something that GPT-2 is not."""
+    """A model configuration is inconsistent, or is not a GPT-2's."""
 
 
 class CheckpointError(PellucidError):
-    """Weights are missing, damaged, of the wrong shape, or in a form that cannot be read."""
+    """Weights are missing, damaged, of the wrong shape, or in an unsupported format."""
 
 
 class ModelNotFoundError(PellucidError, FileNotFoundError):
-    """No model answers to a name: not bundled, not a folder or file, not on the Hub."""
+    """No model has this name: it is not bundled, not a folder or file, and not on the Hub."""
 
 
 class TokenizerError(PellucidError, ValueError):
-    """A tokenizer is missing, cannot be read, or was asked for something it cannot do."""
+    """A tokenizer is missing, cannot be read, or does not support an operation."""
 
 
 class OptionError(PellucidError, ValueError):
-    """A decoding option is unknown, out of range, or contradicts another one."""
+    """An argument or a decoding option is unknown, out of range, or contradicts another one."""
 
 
 class ContextLengthError(PellucidError, ValueError):
-    """A sequence would run past the positions that the model has."""
+    """A sequence would exceed the model's positions."""
 
 
 class DecodingError(PellucidError, RuntimeError):
@@ -36,7 +36,7 @@ class DecodingError(PellucidError, RuntimeError):
 
 
 class PicklingError(PellucidError, TypeError):
-    """A model was to be sent to another process by pickling."""
+    """A model cannot be pickled."""
 
 
 class SessionError(PellucidError, RuntimeError):
@@ -48,26 +48,26 @@ class RecordError(PellucidError, ValueError):
 
 
 class ActivationNameError(PellucidError, KeyError):
-    """An activation name or pattern fits nothing: in the model, or in what a trace holds."""
+    """An activation name or pattern matches nothing in the model or the trace."""
 
-    def __str__(self) -> str:  # KeyError's own shows the message in quotes
+    def __str__(self) -> str:  # KeyError.__str__ would quote the message
         return Exception.__str__(self)
 
 
 class HookError(PellucidError, ValueError):
-    """A hook is no function, or gave back something that cannot stand where the activation stood."""
+    """A hook is not callable, or returned a value that cannot replace the activation."""
 
 
 class TraceError(PellucidError, ValueError):
-    """A trace cannot be read from its file, or lacks what is asked of it."""
+    """A trace cannot be read from its file, or lacks data that an operation needs."""
 
 
 class TraceMemoryError(PellucidError, MemoryError):
-    """A trace would take more memory than it may."""
+    """A trace would exceed its memory limit."""
 
 
 class CacheFullError(PellucidError, MemoryError):
-    """An engine's cache, whose size was settled when the model was loaded, has no room for more tokens."""
+    """An engine's key/value cache is full. Its capacity is fixed when the model is loaded."""
 
 
 class MissingExtraError(PellucidError, ImportError):
@@ -80,10 +80,10 @@ class MissingExtraError(PellucidError, ImportError):
 
 
 class NoEngineError(PellucidError, ImportError):
-    """There is no engine to run a model with."""
+    """Neither the native engine nor torch is installed."""
 
     def __init__(self, build_hint: str) -> None:
         super().__init__(
-            "there is no engine to run a model with: the native one is not built and torch is not installed; "
+            "there is no engine to run a model: the native one is not built and torch is not installed; "
             f'pip install "pellucid[torch]", or {build_hint}'
         )

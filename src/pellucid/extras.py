@@ -1,4 +1,4 @@
-"""Which optional dependencies are installed."""
+"""Checks that optional dependencies are installed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from importlib.util import find_spec
 
 from pellucid.errors import MissingExtraError
 
-# The package by which an extra is told.
-_MARKS = {"torch": "torch", "plot": "matplotlib", "gguf": "gguf"}
+# Each extra, and a package that it installs.
+_PACKAGES = {"torch": "torch", "plot": "matplotlib", "gguf": "gguf"}
 
 
 def is_installed(extra: str) -> bool:
-    return find_spec(_MARKS[extra]) is not None
+    return find_spec(_PACKAGES[extra]) is not None
 
 
 def require(extra: str, feature: str) -> None:
-    """Raise `MissingExtraError`, naming the feature and the extra to install, unless the extra is there."""
+    """Raise `MissingExtraError` if an extra is not installed. The message names the feature and the extra."""
     if not is_installed(extra):
         raise MissingExtraError(feature, extra)

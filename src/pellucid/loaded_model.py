@@ -116,7 +116,8 @@ class LoadedModel:
         return ids
 
     def _check_length(self, text: str) -> None:
-        """Raise `ContextLengthError` for a text that cannot fit, before encoding, which is slow for a long text."""
+        """Raise `ContextLengthError` for a text that cannot fit, before it is encoded: that would take seconds and
+        gigabytes."""
         most = self.config.n_positions + 1  # the longest text that `score` accepts; exact checks follow on the ids
         if self.tokenizer.surely_exceeds(text, most):
             raise ContextLengthError(

@@ -1,4 +1,4 @@
-"""The report of a text: one traced pass, every instrument run on it, and the page that shows the results."""
+"""The report of a text: one traced pass, the results of all instruments, and the HTML page that shows them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pellucid.decoding.records.record import Record
     from pellucid.reference.model import GPT2LMHeadModel
 
-# A report continues every prefix of the text, the last prefixes only of a long text: a decode of so many new tokens
-# each, greedy and with so many beams. The prefixes have at most so many tokens together.
+# A report continues every prefix of the text by NEW_TOKENS tokens, greedily and with BEAMS beams. For a long text, it
+# continues only the longest prefixes, with about PREFIX_TOKENS tokens in total.
 NEW_TOKENS, BEAMS, PREFIX_TOKENS = 8, 3, 2048
-_PREFIXES_AT_A_TIME = 8
+_BATCH_SIZE = 8
 
 
-class Looked(Protocol):
+class ReportModel(Protocol):
     """The calls of `LanguageModel` that a report makes."""
 
     config: GPT2Config
@@ -34,15 +34,15 @@ class Looked(Protocol):
     ) -> Any: ...
 
 
-def look_at(
-    lm: Looked,
+def traced_overview(
+    lm: ReportModel,
     text: str | Sequence[int],
     *,
     top: int = 5,
     memory_limit: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Overview:
-    """Trace a text and run every instrument on it: see `pellucid.lens.overview.overview`.
+    """Trace a text and run all instruments on the trace: see `pellucid.lens.overview.overview`.
 
     Raises what `LanguageModel.trace` and `overview` raise.
     """
@@ -51,37 +51,36 @@ def look_at(
     return overview(trace, written, top=top, progress=progress)
 
 
-def report_page(lm: Looked, seen: Overview) -> bytes:
-    """The HTML page of an overview, with greedy and beam decodes that continue the text from each of its tokens."""
+def report_page(lm: ReportModel, results: Overview) -> bytes:
+    """The HTML page of an overview, with greedy decodes and beam searches that continue the text from each token."""
     from pellucid.reference.architecture import read_architecture
     from pellucid.views.report.page import report_html
 
-    architecture = read_architecture(
-        lm.model, batch=1, seq=1
-    )  # for the weights' shapes; the overview has the activations'
-    page = report_html(seen, architecture, greedy=_decodes(lm, seen, 1), beams=_decodes(lm, seen, BEAMS))
-    return page.encode("utf-8", "backslashreplace")
+    # Only the weights' shapes are used; the overview has the activations' shapes.
+    architecture = read_architecture(lm.model, batch=1, seq=1)
+    greedy, beams = _continuations(lm, results.ids, 1), _continuations(lm, results.ids, BEAMS)
+    return report_html(results, architecture, greedy=greedy, beams=beams).encode("utf-8", "backslashreplace")
 
 
-def write_report(lm: Looked, text: str | Sequence[int], path: str | Path, *, top: int = 5) -> None:
-    """Write the report of a text to a file; a write that fails leaves the file as it was.
+def write_report(lm: ReportModel, text: str | Sequence[int], path: str | Path, *, top: int = 5) -> None:
+    """Write the report of a text to a file atomically.
 
-    Raises `PellucidError` before any work where the file cannot be written.
+    Raises `PellucidError` before any computation if the file cannot be written.
     """
     with whole_file(Path(path)) as file:
-        file.write(report_page(lm, look_at(lm, text, top=top)))
+        file.write(report_page(lm, traced_overview(lm, text, top=top)))
 
 
-def _decodes(lm: Looked, seen: Overview, num_beams: int) -> list[Record]:
-    """Records of short decodes that continue the last prefixes of the text, shortest prefix first."""
-    length, positions = len(seen.ids), lm.config.n_positions
+def _continuations(lm: ReportModel, ids: Sequence[int], num_beams: int) -> list[Record]:
+    """Records of the decodes that continue the longest prefixes of the text, shortest prefix first."""
+    length = len(ids)
     count = min(length, max(1, PREFIX_TOKENS // length))
-    rooms = [min(NEW_TOKENS, positions - end + 1) for end in range(length - count + 1, length + 1)]
+    ends = range(length - count + 1, length + 1)
     records: list[Record] = []
-    for room, group in groupby(range(count), key=lambda number: rooms[number]):
-        prefixes = [list(seen.ids[: length - count + 1 + number]) for number in group]
-        for start in range(0, len(prefixes), _PREFIXES_AT_A_TIME):
-            some = prefixes[start : start + _PREFIXES_AT_A_TIME]
-            found = lm.generate(some, max_new_tokens=room, num_beams=num_beams, record=True)
+    for new_tokens, group in groupby(ends, key=lambda end: min(NEW_TOKENS, lm.config.n_positions - end + 1)):
+        prefixes = [list(ids[:end]) for end in group]
+        for start in range(0, len(prefixes), _BATCH_SIZE):
+            batch = prefixes[start : start + _BATCH_SIZE]
+            found = lm.generate(batch, max_new_tokens=new_tokens, num_beams=num_beams, record=True)
             records += [generation.record for generation in found]
     return records

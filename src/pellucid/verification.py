@@ -1,4 +1,4 @@
-"""Replaying published results: what others recorded of a model, and whether the weights at hand give the same."""
+"""Verification: replays results that others published of a model, and compares them with the loaded model's."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pellucid.language_model import LanguageModel
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A percentage printed with two decimals is off by up to this much; the rest allows for float32 sums.
+# The rounding error of a percentage with two decimals, plus 1e-4 for float32 sums.
 _PRINTED_PERCENTAGE = 0.005 + 1e-4
 
 
 @dataclass(frozen=True)
 class Check:
-    """One published result replayed: what was published, what came out, and where it was published."""
+    """The comparison of one published result with the loaded model's. source: where it was published."""
 
     name: str
     expected: str
@@ -41,7 +41,7 @@ class Check:
 
 
 class Fact(Protocol):
-    """A published result, which knows how to be replayed. `kind` is its name in a file of them."""
+    """A published result that can be replayed. `kind` is its type's name in the JSON files."""
 
     kind: ClassVar[str]
 
@@ -73,9 +73,9 @@ class ParameterCount:
 class NextTokens:
     """The likeliest next tokens of several texts in one batch: for each text (token, percentage), likeliest first.
 
-    The batch is padded on the left with eos and given to a bare forward pass, which numbers positions from 0
-    whatever the padding. Percentages agree within their two printed decimals. The published table has lost the
-    spaces that tokens begin with, so spaces around a token do not count.
+    The batch is padded on the left with eos and run by a bare forward pass, which numbers positions from 0 regardless
+    of the padding. Percentages must agree to their two printed decimals. The published table omits the leading spaces
+    of tokens, so spaces around a token are ignored.
     """
 
     name: str
@@ -105,7 +105,7 @@ class NextTokens:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What greedy decoding or beam search makes of a prompt: the whole text, or the ids of all of it."""
+    """The result of greedy decoding or beam search: the text or the ids of prompt and continuation."""
 
     name: str
     prompt: str
@@ -132,8 +132,8 @@ class Continuation:
 
 @dataclass(frozen=True)
 class LogitRows:
-    """The ends of logit rows: of a prompt's first and last position, and of the position after the likeliest next
-    token, which is appended and run from the cache. They agree within `rtol`, relative to each value."""
+    """The first or last elements of three rows of logits: at the prompt's first and last positions, and after the
+    likeliest next token, which is appended in a cached step. They must agree within the relative tolerance `rtol`."""
 
     name: str
     prompt: str
@@ -148,13 +148,14 @@ class LogitRows:
 
     def replay(self, lm: LanguageModel) -> Iterator[Check]:
         ids = lm.tokenizer.encode(self.prompt)
-        check_prompts(lm.engine, [ids], GenerationOptions(max_new_tokens=2))
-        slot = lm.engine.open()
+        engine = lm.engine
+        check_prompts(engine, [ids], GenerationOptions(max_new_tokens=2))
+        slot = engine.open()
         try:
-            rows = lm.engine.step([slot], [ids], all_positions=True).logits  # [seq, vocab]
-            after = lm.engine.step([slot], [[int(rows[-1].argmax())]]).logits[0]  # [vocab]
+            rows = engine.step([slot], [ids], all_positions=True).logits  # [seq, vocab]
+            after = engine.step([slot], [[int(rows[-1].argmax())]]).logits[0]  # [vocab]
         finally:
-            lm.engine.drop(slot)
+            engine.drop(slot)
         ends = (
             ("first row, first", self.first_row_first, rows[0][: len(self.first_row_first)]),
             ("last row, last", self.last_row_last, rows[-1][-len(self.last_row_last) :]),
@@ -176,8 +177,10 @@ class LogitRows:
 
 @dataclass(frozen=True)
 class Loss:
-    """The mean cross-entropy (nats) of batches of `batch` = (rows, length) tokens, each predicted from those before
-    it: batch k reads tokens from k * rows * length on and predicts the same, one further on."""
+    """The mean next-token cross-entropy (nats) over several batches of `batch` = (rows, length) tokens.
+
+    The inputs of batch k begin at token k * rows * length; the targets are shifted by one.
+    """
 
     name: str
     tokens: Sequence[int]
@@ -202,7 +205,8 @@ class Loss:
 
 @dataclass(frozen=True)
 class Training:
-    """The losses of AdamW steps over one batch, each before its step; all parameters decay. Trains a copy."""
+    """The losses of AdamW steps on one batch, each before its step. Weight decay applies to all parameters. Trains a
+    copy of the model."""
 
     name: str
     tokens: Sequence[int]
@@ -228,7 +232,7 @@ class Training:
         inputs, targets = _batch(lm, self.tokens, self.batch, 0)
         for step, expected in enumerate(self.expected):
             optimizer.zero_grad()
-            # Without dropout: the recorded run has none.
+            # eval() turns dropout off, as in the published run.
             loss = _cross_entropy(model.eval(), inputs, targets)
             yield _close(f"{self.name}, loss at step {step}", expected, loss.item(), self.tolerance, self)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -242,21 +246,21 @@ _FACTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class PublishedResults:
-    """Everything published about one model that can be replayed."""
+    """The published results of one model."""
 
     name: str
     facts: tuple[Fact, ...]
 
     @classmethod
     def from_dict(cls, contents: Mapping[str, Any]) -> Self:
-        """From the contents of a file of facts, each with its `kind`; `tokens` of a fact names one of the file's
-        token lists. Raises `OptionError` for a kind that there is not."""
+        """Build from the contents of a JSON file. Each fact has a `kind`; its `tokens` names one of the file's token
+        lists. Raises `OptionError` for an unknown kind."""
         facts = []
         for fields in contents["facts"]:
             fields = dict(fields)
             kind = fields.pop("kind")
             if kind not in _FACTS:
-                raise OptionError(f"published results of {contents['name']}: {kind!r} is no kind of fact")
+                raise OptionError(f"published results of {contents['name']}: {kind!r} is not a kind of fact")
             if "tokens" in fields:
                 fields["tokens"] = contents["tokens"][fields["tokens"]]
             facts.append(_FACTS[kind](**fields))
@@ -264,24 +268,24 @@ class PublishedResults:
 
 
 def published_names() -> tuple[str, ...]:
-    """The models whose published results come with the package."""
+    """The models with published results in the package."""
     return tuple(sorted(path.stem for path in _folder().glob("*.json")))
 
 
 def published_results(name: str) -> PublishedResults:
-    """The published results of a model. Raises `OptionError`, naming those there are, for any other."""
+    """The published results of a model. Raises `OptionError` for a name that is not in `published_names`."""
     if name not in published_names():
         raise OptionError(f"there are no published results for {name!r}, only for {', '.join(published_names())}")
     return PublishedResults.from_dict(json.loads((_folder() / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def verify(lm: LanguageModel, results: PublishedResults, *, training: bool = False) -> Iterator[Check]:
-    """Replay published results, one after the other.
+    """Replay published results one by one and yield their checks.
 
-    training: replay recorded training steps too, on a copy of the model: slow, and about 3.5 GB of memory for
+    training: also replay training steps, on a copy of the model. This is slow, and takes about 3.5 GB of memory for
         124M parameters.
 
-    A result that this model cannot give, having fewer positions or ids, is a failed check.
+    A result that the model cannot compute, for example because it has too few positions, is a failed check.
     """
     for fact in results.facts:
         if isinstance(fact, Training) and not training:
@@ -302,7 +306,7 @@ def _close(name: str, expected: float, got: float, tolerance: float, fact: Fact)
 
 
 def _padded_logits(lm: LanguageModel, texts: Sequence[str]) -> FloatArray:
-    """Logits [texts, vocab] of the last position, padded on the left, from a bare forward pass."""
+    """The last position's logits [texts, vocab] of left-padded texts, from a bare forward pass."""
     import torch
 
     eos = lm.tokenizer.eos_token_id

@@ -95,7 +95,7 @@ def test_without_the_extension_the_reference_engine_runs_with_one_warning(monkey
     assert [type(lm.engine).__name__ for lm in lms] == ["ReferenceEngine"] * 2
     assert [str(warning.message) for warning in caught] == [
         "the native engine is not built, so the slower reference engine runs; with PELLUCID_NATIVE=on in the "
-        "environment, pip install . builds it where there is a C++ compiler, or says why it cannot"
+        "environment, pip install . builds it if there is a C++ compiler, or reports why it cannot"
     ]
     for options in ({"engine": "native"}, {"precision": "int4"}):
         with pytest.raises(OptionError, match="the native engine is not built: with PELLUCID_NATIVE=on"):

@@ -267,7 +267,7 @@ def test_a_sweep_of_heads_by_position_says_its_axes(tiny: LanguageModel) -> None
     part = tiny.patch(CLEAN, CORRUPTED, (23, 41), "head", by_position=True, layers=[1], indices=2)
     assert np.isnan(part.values[0]).all() and np.isnan(part.values[:, :, :2]).all()
     np.testing.assert_allclose(part.values[1, :, 2], sweep.values[1, :, 2], atol=1e-5)
-    with pytest.raises(OptionError, match="mlp.out is swept over positions as it is"):
+    with pytest.raises(OptionError, match="mlp.out is always patched at each position"):
         tiny.patch(CLEAN, CORRUPTED, 3, "mlp.out", by_position=True)
 
 

@@ -16,7 +16,7 @@ import transformers
 import pellucid
 from pellucid.language_model import LanguageModel
 from pellucid.lens.overview import Overview
-from pellucid.reports import look_at, report_page
+from pellucid.reports import report_page, traced_overview
 from pellucid.tokenizer import GPT2Tokenizer
 
 # Names under which Chromium and its kin are installed.
@@ -91,7 +91,7 @@ def report_of(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
     def make(text: str) -> Report:
         if text not in made:
-            seen = look_at(lm, text)
+            seen = traced_overview(lm, text)
             page = report_page(lm, seen)
             path = folder / f"report{len(made)}.html"
             path.write_bytes(page)

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 import pellucid
-from pellucid.reports import PREFIX_TOKENS, look_at, report_page
+from pellucid.reports import PREFIX_TOKENS, report_page, traced_overview
 from pellucid.views.tables import visible
 
 from .conftest import LONG, SHORT, Opened, Oracle, Report, random_model
@@ -50,7 +50,7 @@ def test_a_report_opens_without_a_word_on_the_console_and_without_a_request(
 def test_a_hundred_tokens_in_the_smallest_published_shape_weigh_little(tmp_path: Path, open_page: OpenPage) -> None:
     # As many layers and heads as GPT-2's 124M: what a page holds does not depend on how wide the model is.
     lm = pellucid.load(random_model(tmp_path / "model", n_embd=48, n_layer=12, n_head=12, n_positions=128))
-    seen = look_at(lm, list(range(1000, 1100)))
+    seen = traced_overview(lm, list(range(1000, 1100)))
     path = tmp_path / "report.html"
     path.write_bytes(report_page(lm, seen))
     begun = time.perf_counter()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pellucid.errors import OptionError, PellucidError
 from pellucid.language_model import LanguageModel
 from pellucid.lens.overview import in_block
-from pellucid.reports import look_at, report_page
+from pellucid.reports import report_page, traced_overview
 from pellucid.views.report.data import STRONGEST_ENTRIES, strongest_entries
 
 from .conftest import LONG, SHORT, Oracle, Report
@@ -205,7 +205,7 @@ def test_a_text_of_one_token_has_a_report(report_of: ReportOf) -> None:
 
 
 def test_a_text_that_fills_the_model_has_no_decodes(lm: LanguageModel) -> None:
-    page = report_page(lm, look_at(lm, [257] * 1024)).decode("utf-8")
+    page = report_page(lm, traced_overview(lm, [257] * 1024)).decode("utf-8")
     assert "record" not in page[page.index('<section id="decodes">') :][:400]
     assert len(contents(page)["ids"]) == 1024
 
@@ -225,4 +225,4 @@ def test_a_report_is_written_whole_or_not_at_all(lm: LanguageModel, tmp_path: Pa
 
 def test_an_overview_that_keeps_nothing_is_refused(lm: LanguageModel) -> None:
     with pytest.raises(OptionError, match="top is 0"):
-        look_at(lm, "a", top=0)
+        traced_overview(lm, "a", top=0)

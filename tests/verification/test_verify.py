@@ -131,5 +131,5 @@ def test_every_check_names_its_source(lm: LanguageModel, published: dict[str, An
 
 def test_an_unknown_kind_of_fact_is_an_error() -> None:
     contents = {"name": "x", "facts": [{"kind": "rumour", "name": "r", "source": "s"}]}
-    with pytest.raises(OptionError, match="'rumour' is no kind of fact"):
+    with pytest.raises(OptionError, match="'rumour' is not a kind of fact"):
         PublishedResults.from_dict(contents)

@@ -151,10 +151,10 @@ def _check(lm: LanguageModel, layer: int | None, names: list[str] | None) -> Non
 
 
 def _looked(lm: LanguageModel, prompt: str, top: int, limit: int) -> Overview:
-    from pellucid.reports import look_at
+    from pellucid.reports import traced_overview
 
     with _progress("looking") as progress:
-        return look_at(lm, prompt, top=top, memory_limit=limit, progress=progress)
+        return traced_overview(lm, prompt, top=top, memory_limit=limit, progress=progress)
 
 
 def _trace(lm: LanguageModel, prompt: str, names: list[str] | None, limit: int) -> Any:
