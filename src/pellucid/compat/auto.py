@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class AutoConfig:
-    """Reads a model's configuration; its weights need not be there."""
+    """Reads a model's configuration, without its weights."""
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, **options: Any) -> GPT2Config:
@@ -22,7 +22,7 @@ class AutoConfig:
 
 
 class AutoTokenizer:
-    """Reads a model's tokenizer; its weights need not be there."""
+    """Reads a model's tokenizer, without its weights."""
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, **options: Any) -> GPT2Tokenizer:
@@ -30,7 +30,7 @@ class AutoTokenizer:
 
 
 class AutoModel:
-    """Builds the model without its head."""
+    """Loads the model without its head."""
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, **options: Any) -> GPT2Model:
@@ -49,7 +49,7 @@ class AutoModel:
 
 
 class AutoModelForCausalLM:
-    """Builds the model with its language-modelling head."""
+    """Loads the model with its language-modelling head."""
 
     @staticmethod
     def from_pretrained(name_or_path: str | Path, **options: Any) -> GPT2LMHeadModel:

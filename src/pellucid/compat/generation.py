@@ -1,4 +1,4 @@
-"""Running a call of `generate` on tensors: the way from Transformers' arguments to a decode and back."""
+"""Running a call of `generate`: from Transformers' arguments to a decode, and back to tensors."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pellucid.errors import OptionError
 if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer
 
-# Arguments that are functions of tensors there, and of arrays of one row here.
+# Arguments that are functions of tensors in Transformers, and of one row's arrays in the decoder.
 _TENSOR_FUNCTIONS = ("logits_processor", "stopping_criteria")
 
 
 class Streamer(Protocol):
-    """What is told of tokens as they come: first of the prompt [batch, seq], then of a token a row [batch]."""
+    """Receives the prompt [batch, seq], then one token per row [batch] at each step."""
 
     def put(self, value: Tensor) -> None: ...
 
@@ -36,10 +36,10 @@ class Streamer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class GenerateOutput:
-    """What `generate` returns with return_dict_in_generate=True.
+    """The result of `generate` with return_dict_in_generate=True.
 
     sequences: int64 [batch * num_return_sequences, longest]. sequences_scores: float32 [batch *
-    num_return_sequences], what beams were ranked by, where output_scores=True asks for them.
+    num_return_sequences], the scores that beams were ranked by, with output_scores=True.
     """
 
     sequences: Tensor
@@ -62,11 +62,11 @@ def generate(
     call = settle(_with_arrays(arguments), generation_config, config, ids.size(1))
     options = call.options
     if call.output_scores and options.num_beams == 1:
-        raise OptionError("output_scores=True is for beams, whose scores it returns; a record has those of each step")
+        raise OptionError("output_scores=True returns the scores of beams; use a record for the scores of each step")
     if options.do_sample and options.seed is None:
         options = options.replace(seed=int(torch.randint(2**62, (1,)).item()))
     if streamer is not None and options.num_beams > 1:
-        raise OptionError("a streamer is told of tokens as they are decided, which beams do only at the end")
+        raise OptionError("a streamer needs tokens as they are chosen; beam search chooses only at its end")
     prompts = _prompts(ids, attention_mask, arguments.get("pad_token_id"), options.eos_token_id)
     token_bytes = None if tokenizer is None else _token_bytes(tokenizer)
     task = decoding.prepare(engine, prompts, options, token_bytes=token_bytes, assistant=assistant)
@@ -78,8 +78,7 @@ def generate(
 
 
 def _output(ids: Tensor, results: Sequence[decoding.GeneratedSequence], call: GenerateCall) -> Tensor | GenerateOutput:
-    """Rows side by side, filled up on the right. A prompt whose search found fewer than asked for has rows of
-    padding in their place."""
+    """The sequences as rows, padded on the right. If a search found too few, the missing rows are all padding."""
     count = call.options.num_return_sequences
     by_prompt: list[list[decoding.GeneratedSequence]] = [[] for _ in range(ids.size(0))]
     for result in results:
@@ -100,7 +99,7 @@ def _output(ids: Tensor, results: Sequence[decoding.GeneratedSequence], call: Ge
 def _streamed(
     task: decoding.DecodingTask, ids: Tensor, streamer: Streamer, pad_token_id: int
 ) -> list[decoding.GeneratedSequence]:
-    """Decode, telling a streamer of each token a row, [batch]; rows that have ended get padding."""
+    """Decode, giving a streamer one token per row, [batch], at each step; finished rows get padding."""
     streamer.put(ids)
     run = decoding.start(task)
     rows = len(task.prompts) * task.options.num_return_sequences
@@ -115,11 +114,11 @@ def _streamed(
             for column in zip_longest(*chosen, fillvalue=pad_token_id):
                 streamer.put(torch.tensor(column))
     finally:
-        streamer.end()  # after an error too, so that whoever waits for the next piece goes on
+        streamer.end()  # after an error too, so that a thread that waits for the next piece goes on
 
 
 def _with_arrays(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with functions of tensors as functions of one row's arrays."""
+    """The arguments, with functions of tensors wrapped as functions of one row's arrays."""
     given = dict(arguments)
     wrappers: dict[str, Callable[[Any], Any]] = {"logits_processor": _processor, "stopping_criteria": _criterion}
     for name in _TENSOR_FUNCTIONS:
@@ -150,7 +149,7 @@ def _criterion(function: Any) -> Callable[[IntArray, FloatArray], bool]:
 
 
 def _token_bytes(tokenizer: Any) -> Callable[[int], bytes]:
-    """What ids stand for."""
+    """The bytes of each id."""
     if hasattr(tokenizer, "token_bytes"):
         token_bytes: Callable[[int], bytes] = tokenizer.token_bytes
         return token_bytes
@@ -173,7 +172,7 @@ def _prompts(
     else:
         mask = torch.ones_like(ids, dtype=torch.bool)
     for number, row in enumerate(mask):
-        # Once a row's tokens begin they go on to its end: the next token follows the last column.
+        # The next token follows the last column, so padding can only be on the left.
         if bool(row.any()) and not bool(row[int(row.int().argmax()) :].all()):
             raise OptionError(
                 f"row {number} is padded on the right or inside: generate needs padding on the left "

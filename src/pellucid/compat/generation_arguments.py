@@ -1,4 +1,4 @@
-"""Transformers' rules for `generate`'s arguments: its names, defaults and precedence, brought to our options."""
+"""Transformers' names, defaults and precedence of `generate`'s arguments, converted to `GenerationOptions`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from pellucid.config import GPT2Config, as_token_ids
 from pellucid.decoding.options import OPTION_NAMES, SAMPLING_OPTIONS, GenerationOptions, rules
 from pellucid.errors import ContextLengthError, OptionError
 
-# What Transformers 5.23 fills in where neither the call nor generation_config.json says anything. All its other
-# defaults are neutral.
+# Defaults of Transformers 5.23. All its other defaults have no effect.
 DEFAULT_NEW_TOKENS, DEFAULT_TOP_K = 20, 50
 
-# Options of Transformers that are not available here, and the values with which they ask for nothing, so that files
-# and calls that spell those out work.
+# Options of Transformers that are not supported, and their values without effect, which files and calls may have.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "encoder_repetition_penalty": (1.0,),
     "encoder_no_repeat_ngram_size": (0,),
@@ -35,7 +33,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "disable_compile": (True, False),
 }
 
-# Fields of a generation_config.json that say nothing about decoding.
+# Fields of a generation_config.json that do not concern decoding.
 BOOKKEEPING = ("transformers_version", "_from_model_config", "cache_implementation", "cache_config", "_commit_hash")
 
 _BEAM_OPTIONS = ("length_penalty", "early_stopping")
@@ -49,8 +47,8 @@ ARGUMENT_NAMES = frozenset(
 
 @dataclass(frozen=True)
 class GenerateCall:
-    """A call of `generate`, settled: the options for decoding, the id that fills short rows, and whether the
-    result is wrapped up, with scores."""
+    """The arguments of a call of `generate`: options for decoding, the id that pads short rows, and whether the result
+    is a `GenerateOutput`, with scores."""
 
     options: GenerationOptions
     pad_token_id: int
@@ -66,17 +64,16 @@ def settle(
 ) -> GenerateCall:
     """Merge a call's arguments over generation_config.json over the defaults, as Transformers 5.23 does.
 
-    prompt_length: the width of `input_ids`, padding included; `max_length` and `min_length` count from its left
-    edge.
+    prompt_length: the width of `input_ids`, padding included, which `max_length` and `min_length` include.
 
-    Sampling options count only with do_sample=True, and beams' options only with beams; without it they are
-    ignored, as there. Raises `OptionError` for an option that is unknown, or known there and not available here.
+    As in Transformers, sampling options are ignored without do_sample=True, and options of beam search without beams.
+    Raises `OptionError` for an option that is unknown or not supported.
     """
     stored = {name: value for name, value in generation_config.items() if name not in BOOKKEEPING}
     merged = {**stored, **{name: value for name, value in kwargs.items() if value is not None}}
     merged = {name: value for name, value in merged.items() if value is not None}
     eos = as_token_ids(merged.pop("eos_token_id", config.eos_token_id))
-    eos_token_ids = rules.token_ids("eos_token_id", [token for token in eos if token != -1])  # an old way to say "none"
+    eos_token_ids = rules.token_ids("eos_token_id", [token for token in eos if token != -1])  # -1 means none
     pad_token_id = merged.pop("pad_token_id", config.pad_token_id)
     merged.pop("bos_token_id", None)
     return_dict = bool(merged.pop("return_dict_in_generate", False))
@@ -84,7 +81,7 @@ def settle(
     lengths = _lengths(merged, config, prompt_length)
     values = {name: merged.pop(name) for name in list(merged) if name in OPTION_NAMES}
     _check_rest(merged)
-    _ignore_what_does_not_count(values, prompt_length)
+    _drop_ignored_options(values, prompt_length)
     options = GenerationOptions(**values, **lengths, eos_token_id=eos_token_ids, pad_token_id=pad_token_id)
     if pad_token_id is None:
         pad_token_id = eos_token_ids[0] if eos_token_ids else 0
@@ -92,19 +89,18 @@ def settle(
 
 
 def _lengths(merged: dict[str, Any], config: GPT2Config, prompt_length: int) -> dict[str, Any]:
-    """Limits on the whole width as limits on what is added: rows count from the width's left edge, whatever part of
-    it is padding. Of two minimums, min_new_tokens counts."""
+    """Limits on the whole length, padding included, as limits on new tokens. min_new_tokens overrides min_length."""
     lengths = {"max_new_tokens": _max_new_tokens(merged, config, prompt_length)}
     from_the_left = max(0, _COUNT("min_length", merged.pop("min_length", 0)) - prompt_length)
     least = _COUNT("min_new_tokens", merged.pop("min_new_tokens", from_the_left))
     if least:
-        # More than can be added forbids eos all along, which as many as can be added do too.
+        # A minimum above the maximum forbids eos throughout, as does a minimum equal to it.
         lengths["min_new_tokens"] = min(least, lengths["max_new_tokens"])
     return lengths
 
 
-def _ignore_what_does_not_count(values: dict[str, Any], prompt_length: int) -> None:
-    """Drop what Transformers ignores; what it would then do by default is set."""
+def _drop_ignored_options(values: dict[str, Any], prompt_length: int) -> None:
+    """Drop the options that Transformers ignores, and set its defaults in their place."""
     beams, sampling = values.get("num_beams", 1) != 1, bool(values.get("do_sample", False))
     values.setdefault("top_k", DEFAULT_TOP_K)
     contrastive = not beams and not sampling and values.get("penalty_alpha", 0) > 0 and values["top_k"] > 1
@@ -124,7 +120,7 @@ def _ignore_what_does_not_count(values: dict[str, Any], prompt_length: int) -> N
 
 
 def _max_new_tokens(merged: dict[str, Any], config: GPT2Config, prompt_length: int) -> int:
-    """max_new_tokens, wherever it is given, wins over max_length; else 20, as far as positions reach."""
+    """max_new_tokens, which overrides max_length; 20 by default, or as many as positions allow."""
     max_length, max_new_tokens = merged.pop("max_length", None), merged.pop("max_new_tokens", None)
     if max_new_tokens is not None:
         return _POSITIVE("max_new_tokens", max_new_tokens)

@@ -28,7 +28,7 @@ _DTYPE_NAMES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat
 
 
 class PreTrained(nn.Module):
-    """What both models can do besides their forward pass."""
+    """The methods that both models share, beside the forward pass."""
 
     config: GPT2Config
 
@@ -80,13 +80,13 @@ class PreTrained(nn.Module):
         )
 
     def _named_arrays(self) -> Iterator[tuple[str, np.ndarray[Any, np.dtype[np.float32]]]]:
-        # named_parameters gives a tied weight once, under the embedding's name.
+        # named_parameters yields a tied weight once, under the embedding's name.
         for name, parameter in self.named_parameters():
             yield name, parameter.detach().float().cpu().numpy()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As `torch.nn.Module.load_state_dict`, which this also is for the other forms that files have: names
-        with or without `transformer.`, stored causal masks, a tied head left out."""
+        """As `torch.nn.Module.load_state_dict`. It also takes the forms that files have: names with or without
+        `transformer.`, stored causal masks, no entry for a tied head."""
         has_head = isinstance(self, reference.GPT2LMHeadModel)
         own: dict[str, Any] = {}
         for key, tensor in state_dict.items():
@@ -184,21 +184,20 @@ class GPT2LMHeadModel(PreTrained, reference.GPT2LMHeadModel):
     ) -> Any:
         """Continue each row of `input_ids` [batch, seq], with the rules and defaults of Transformers 5.23.
 
-        attention_mask: [batch, seq], 0 where a row is padded on the left; a padded prompt is continued as it
-            would be alone. Left out, padding is told by `pad_token_id` where that is given and is no eos.
-        generation_config: a dict of options, or an object with `to_dict`, in place of generation_config.json.
-        streamer: told of tokens as they are decided, as Transformers' are.
-        tokenizer: the model's, for `stop_strings`.
+        attention_mask: [batch, seq], 0 for padding, which must be on the left. A padded prompt is continued as it would
+            be alone. By default, padding is where `input_ids` are `pad_token_id`, if that is given and not an eos.
+        generation_config: a dict of options, or an object with `to_dict`, instead of the model's own.
+        streamer: receives tokens as they are chosen, like Transformers' streamers.
+        tokenizer: the model's tokenizer, for `stop_strings`.
         assistant_model: a smaller model that drafts tokens.
-        engine: "torch" is this model; "native" the CPU engine, over a packed copy of its weights that is kept with
-            it and renewed when they change.
+        engine: "torch" is this model, the default; "native" is the CPU engine with a packed copy of the weights, which
+            is cached with the model and renewed when they change.
         options: those of `GenerationOptions`, and pad_token_id, return_dict_in_generate and output_scores.
             `logits_processor` and `stopping_criteria` are functions of tensors ([1, seq], [1, vocab]) here. Without a
-            seed, draws follow torch's global generator, so that `torch.manual_seed` makes them repeat.
+            seed, sampling draws its seed from torch's global generator, so `torch.manual_seed` makes it repeatable.
 
-        Returns int64 [batch * num_return_sequences, longest]: rows begin with `input_ids` as given and are filled
-        up with pad_token_id; or a `GenerateOutput` of it. Raises `OptionError` and `ContextLengthError` before any
-        work.
+        Returns int64 [batch * num_return_sequences, longest]: `input_ids`, the new tokens, and pad_token_id to the
+        end of each row; or a `GenerateOutput` with it. Raises `OptionError` and `ContextLengthError` before any work.
         """
         given = input_ids if input_ids is not None else inputs
         if given is None:

@@ -1,4 +1,4 @@
-"""The native engine for a model that is in torch: its own weights, packed when it is first asked for."""
+"""The native engine for a model in torch: its weights are packed at first use."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from pellucid.reference.model import GPT2LMHeadModel
 
 _PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
-# Where a model keeps its packed twin, and what its weights were then.
+# The attribute of a model that holds its engine, and the state of the weights that the engine was packed from.
 _PACKED = "_pellucid_native_engine"
 
 
 def native_engine(model: GPT2LMHeadModel) -> Engine:
-    """The engine over a model's weights as they are now, in their own precision.
+    """The engine for a model's current weights, in their own precision.
 
-    It is kept with the model, and made anew when a weight has changed. The packed weights are a second copy.
-    Raises `OptionError` where there is no native engine for the model.
+    It is cached with the model and rebuilt when a weight has changed. The packed weights are a second copy. Raises
+    `OptionError` for a model that the native engine cannot run.
     """
     if not native.is_built():
         raise OptionError('the native engine is not built; leave out engine="native"')
@@ -71,7 +71,7 @@ class _StoredWeights(ModelWeights):
 
 
 def _as_stored(tensor: Tensor) -> StoredArray:
-    """A tensor's own memory, without a copy; bfloat16, which numpy does not have, as its bits."""
+    """A view of a tensor's memory. bfloat16, which numpy lacks, is viewed as uint16."""
     if tensor.dtype == torch.bfloat16:
         bits: StoredArray = tensor.view(torch.int16).numpy().view(np.uint16)
         return bits

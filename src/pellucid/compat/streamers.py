@@ -1,4 +1,4 @@
-"""Streamers: told of tokens while `generate` runs, they show or hand on text in whole words. No torch here."""
+"""Streamers, which `generate` gives tokens as it decodes: they print or queue text in whole words. No torch here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 
 from pellucid.errors import OptionError
 
-# The CJK ideographs, each of which is read by itself: no space follows that could be waited for.
+# CJK ideographs. Text between them has no spaces, so each is shown at once.
 _IDEOGRAPHS = (
     range(0x4E00, 0xA000),
     range(0x3400, 0x4DC0),
@@ -28,7 +28,7 @@ class Ids(Protocol):
 
 
 class Decoder(Protocol):
-    """What of a tokenizer is used: Pellucid's or Transformers'."""
+    """The part of a tokenizer that is used, Pellucid's or Transformers'."""
 
     def decode(self, token_ids: list[int], **options: Any) -> Any: ...
 
@@ -36,25 +36,25 @@ class Decoder(Protocol):
 class TextStreamer:
     """Prints a continuation word by word.
 
-    skip_prompt: leave out the prompt, which `generate` puts first. decode_options: of `tokenizer.decode`, such as
-        skip_special_tokens=True.
+    skip_prompt: leave out the prompt, which `generate` puts first. decode_options: options of `tokenizer.decode`, such
+        as skip_special_tokens=True.
 
-    Text is held back to its last space, so that a word, and so a character, is never shown in part; a line's end and
-    an ideograph are shown at once. A subclass says in `on_finalized_text` what becomes of it.
+    Text after the last space is held back, so that only whole words are shown. Text up to a line feed or an ideograph
+    is shown at once. Subclasses override `on_finalized_text`.
     """
 
     def __init__(self, tokenizer: Decoder, skip_prompt: bool = False, **decode_options: Any) -> None:
         self.tokenizer = tokenizer
         self.skip_prompt = skip_prompt
         self.decode_options = decode_options
-        self._ids: list[int] = []  # of the line that is being written
-        self._shown = 0  # how much of the line's text
+        self._ids: list[int] = []  # ids of the current line
+        self._shown = 0  # characters of the line that were shown
         self._prompt_is_next = True
 
     def put(self, value: Ids) -> None:
-        """Take the prompt, [1, seq], and then tokens as they come, [1] or [1, count].
+        """Take the prompt, [1, seq], then each new token, [1], or several, [1, count].
 
-        Raises `OptionError` for more than one sequence, whose texts would run into each other.
+        Raises `OptionError` for more than one sequence.
         """
         ids = value.tolist()
         if ids and isinstance(ids[0], list):
@@ -76,13 +76,13 @@ class TextStreamer:
         self.on_finalized_text(piece)
 
     def end(self) -> None:
-        """Show what was held back; another sequence may follow."""
+        """Show the text that was held back. Another sequence may follow."""
         piece = self._text()[self._shown :] if self._ids else ""
         self._ids, self._shown, self._prompt_is_next = [], 0, True
         self.on_finalized_text(piece, stream_end=True)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Called with each piece, which may be empty; stream_end: it is the last."""
+        """Called with each piece, which may be empty. stream_end: whether it is the last."""
         print(text, flush=True, end="\n" if stream_end else "")
 
     def _text(self) -> str:
@@ -91,9 +91,9 @@ class TextStreamer:
 
 
 class TextIteratorStreamer(TextStreamer):
-    """An iterator over the pieces, for another thread than the one that `generate` runs in.
+    """An iterator over the pieces, for a thread other than the one that `generate` runs in.
 
-    timeout: seconds to wait for a piece before `queue.Empty` is raised; None waits for ever.
+    timeout: seconds to wait for a piece before `queue.Empty` is raised; by default no limit.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class TextIteratorStreamer(TextStreamer):
 
 
 class AsyncTextIteratorStreamer(TextStreamer):
-    """An asynchronous iterator over the pieces; made in a coroutine, while `generate` runs in another thread.
+    """An asynchronous iterator over the pieces, made in a coroutine. `generate` runs in another thread.
 
-    timeout: seconds to wait for a piece before `TimeoutError` is raised; None waits for ever.
+    timeout: seconds to wait for a piece before `TimeoutError` is raised; by default no limit.
     """
 
     def __init__(

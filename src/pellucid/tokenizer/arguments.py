@@ -35,7 +35,7 @@ def as_ids(value: Any) -> Any:
 
 
 def check_id(value: Any) -> int:
-    """The id as an int. Raises `TokenizerError` for what cannot be one."""
+    """The id as an int. Raises `TokenizerError` for anything that is not an id."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if not isinstance(value, int) or not 0 <= value < _ID_LIMIT:
@@ -44,7 +44,7 @@ def check_id(value: Any) -> int:
 
 
 def check_text(text: object, what: str) -> None:
-    """Raise `TokenizerError` for what is not text, and for text that is not Unicode."""
+    """Raise `TokenizerError` for anything but a string, and for a string with a lone surrogate."""
     if not isinstance(text, str):
         raise TokenizerError(f"{what} is a {type(text).__name__}, not a string")
     try:

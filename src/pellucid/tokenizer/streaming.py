@@ -1,4 +1,4 @@
-"""Decoding one id at a time, never half a character."""
+"""Decoding one id at a time, in whole characters."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import re
 from pellucid.tokenizer.arguments import check_id
 from pellucid.tokenizer.gpt2_tokenizer import GPT2Tokenizer
 
-# How vocabularies that are not byte-level spell a byte for which they have no token.
+# A token for a single byte in vocabularies with byte fallback.
 _BYTE_TOKEN = re.compile("<0x[0-9A-F]{2}>")
 
 
 class StreamDecoder:
-    """Turns ids into text as they come; each piece holds whole characters only.
+    """Decodes a sequence id by id, in pieces of whole characters.
 
-    The pieces, `flush()` included, concatenate to `tokenizer.decode(all_ids)`, bytes that are no UTF-8 included:
-    those become U+FFFD as soon as no continuation could make a character of them. With a byte-level vocabulary a
-    token costs its own bytes, whatever came before; with another one each push decodes the sequence again.
+    The pieces, with that of `flush()`, concatenate to `tokenizer.decode(all_ids)`. Bytes that are not UTF-8 become
+    U+FFFD as soon as no continuation can complete a character. A push takes constant time with a byte-level
+    vocabulary; with any other it decodes the whole sequence again.
     """
 
     def __init__(self, tokenizer: GPT2Tokenizer, skip_special_tokens: bool = False) -> None:
@@ -28,7 +28,7 @@ class StreamDecoder:
         self._emitted = ""
 
     def push(self, token_id: int) -> str:
-        """The text that this id completes: empty while a character is still missing bytes."""
+        """The text that this id completes; empty while bytes of a character are missing."""
         token_id = check_id(token_id)
         if token_id in self._skipped_ids:
             return ""
@@ -37,7 +37,7 @@ class StreamDecoder:
         return self._push_whole(token_id)
 
     def flush(self) -> str:
-        """What is left at the end of a sequence: U+FFFD for an unfinished character. Ready for the next sequence."""
+        """End the sequence: U+FFFD for an incomplete character, else nothing. Another sequence may follow."""
         if self._tokenizer.is_byte_level:
             return self._utf8.decode(b"", final=True)
         rest = self._decode_all()[len(self._emitted) :]
@@ -49,7 +49,7 @@ class StreamDecoder:
         if token is None:
             return ""
         self._ids.append(token_id)
-        # A run of tokens for single bytes is text only where the whole run is UTF-8, so its end is waited for.
+        # A run of byte tokens is decoded as a whole, so its text is not known before its end.
         if _BYTE_TOKEN.fullmatch(token):
             return ""
         text = self._decode_all()

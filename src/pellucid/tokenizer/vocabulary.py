@@ -1,4 +1,4 @@
-"""The tokens of a tokenizer: their ids, their bytes, and the special ones by name."""
+"""The vocabulary of a tokenizer: tokens, ids, bytes, and special tokens by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class _TokenName:
-    """`tokenizer.bos_token` and its like: the token's text, None where there is none."""
+    """Attribute for a special token, such as `tokenizer.bos_token`: its text, or None."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -35,7 +35,7 @@ class _TokenName:
 
 
 class _TokenIdName:
-    """`tokenizer.bos_token_id` and its like: the id of the token of that name, None where there is none."""
+    """Attribute for the id of a special token, such as `tokenizer.bos_token_id`: an int, or None."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name.removesuffix("_id")
@@ -58,7 +58,7 @@ class _TokenIdName:
 
 
 class Vocabulary:
-    """Tokens and ids of one tokenizer. Tokens are written in GPT-2's spelling of bytes (`"Ġ"` is a space)."""
+    """The tokens and ids of a tokenizer. Tokens are in GPT-2's spelling, one character a byte (`"Ġ"` is a space)."""
 
     bos_token = _TokenName()
     eos_token = _TokenName()
@@ -132,7 +132,7 @@ class Vocabulary:
         return self.get_vocab()
 
     def get_vocab(self) -> dict[str, int]:
-        """Every token and its id, in a dict of the caller's own."""
+        """The id of every token, as a new dict."""
         return self.backend_tokenizer.get_vocab(with_added_tokens=True)
 
     def get_added_vocab(self) -> dict[str, int]:
@@ -141,14 +141,14 @@ class Vocabulary:
 
     @property
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
-        """The added tokens by id: those found in text before anything else is."""
+        """The added tokens by id. Encoding finds them in a text before it splits the text."""
         return self.backend_tokenizer.get_added_tokens_decoder()
 
     # Special tokens
 
     @property
     def special_tokens_map(self) -> dict[str, str]:
-        """The named special tokens that there are: `{"bos_token": "<|endoftext|>", ...}`."""
+        """The special tokens by name: `{"bos_token": "<|endoftext|>", ...}`. Names without a token are left out."""
         usual = {name: self._special_tokens[name] for name in SPECIAL_TOKEN_NAMES if name in self._special_tokens}
         return usual | self._special_tokens
 
@@ -165,7 +165,7 @@ class Vocabulary:
 
     @property
     def all_special_tokens(self) -> list[str]:
-        """Every special token once, the named ones first."""
+        """All special tokens without duplicates, the named ones first."""
         return list(dict.fromkeys([*self.special_tokens_map.values(), *self._extra_special_tokens]))
 
     @property
@@ -175,7 +175,7 @@ class Vocabulary:
 
     @property
     def skipped_ids(self) -> frozenset[int]:
-        """The ids that decoding with `skip_special_tokens=True` leaves out."""
+        """The ids that `skip_special_tokens=True` leaves out of a decoded text."""
         return self._parts.backend.special_ids()
 
     def add_tokens(self, tokens: str | AddedToken | Sequence[str | AddedToken], special_tokens: bool = False) -> int:
@@ -254,7 +254,7 @@ class Vocabulary:
     def convert_ids_to_tokens(
         self, ids: int | Sequence[int] | ArrayLike, skip_special_tokens: bool = False
     ) -> str | list[str | None] | None:
-        """The token of an id, or of each; None for an id from `len(self)` on, as in Transformers."""
+        """The token of an id, or of each of several ids; None for an id without a token, as in Transformers."""
         converted = as_ids(ids)
         if isinstance(converted, int):
             return self._parts.backend.token(converted)
@@ -268,7 +268,7 @@ class Vocabulary:
     @overload
     def convert_tokens_to_ids(self, tokens: list[str] | tuple[str, ...]) -> list[int | None]: ...
     def convert_tokens_to_ids(self, tokens: str | list[str] | tuple[str, ...]) -> int | list[int | None] | None:
-        """The id of a token, or of each; for a token the vocabulary lacks the id of `unk_token`, None without one."""
+        """The id of a token, or of each of several. An unknown token has the id of `unk_token`, or None without one."""
         if isinstance(tokens, str):
             check_text(tokens, "the token")
             token_id = self.backend_tokenizer.token_to_id(tokens)
@@ -276,7 +276,7 @@ class Vocabulary:
         return [self.convert_tokens_to_ids(token) for token in tokens]
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """The text that these tokens spell."""
+        """The text of these tokens."""
         decoder = self.backend_tokenizer.decoder
         with library_call("decode tokens"):
             return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
@@ -286,9 +286,9 @@ class Vocabulary:
         return [token_id for token_id in ids if token_id is not None]
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes a token stands for; none for an id from `len(self)` on.
+        """The bytes of a token; empty for an id without a token.
 
-        The bytes of a sequence of ids, one after the other, are the UTF-8 of its text.
+        The bytes of the ids of a text, concatenated, are the UTF-8 of the text.
         """
         token = self._parts.backend.token(check_id(token_id))
         if token is None:
@@ -296,5 +296,5 @@ class Vocabulary:
         return spelt_bytes(token) if self.is_byte_level else token.encode()
 
     def display_token(self, token_id: int) -> str:
-        r"""A token for people to read: its text, with bytes that are only part of a character as `\xe2\x80`."""
+        r"""A token to display: its text, with bytes that are only part of a character as escapes (`\xe2\x80`)."""
         return self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
