@@ -41,7 +41,8 @@ def choose_engine(engine: str, precision: str, device: str) -> Literal["native",
     on_cpu = device == "cpu"
     if engine == "native" or (engine == "auto" and precision in _NATIVE_PRECISIONS):
         if not on_cpu:
-            raise OptionError(f"device is {device!r}, but {precision} runs on the native engine, which needs the CPU")
+            needed = f", which {precision} needs," if precision in _NATIVE_PRECISIONS else ""
+            raise OptionError(f"device is {device!r}, but the native engine{needed} runs on the CPU")
         if precision in _TORCH_PRECISIONS:
             raise OptionError(f"precision {precision} is for the torch engine; the native one has bfloat16")
         if not native.is_built():
