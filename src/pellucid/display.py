@@ -42,7 +42,7 @@ def html(value: Any) -> str | None:
 
 
 def plain(value: Any, width: int | None = None) -> str:
-    """What a terminal shows of a value, without colour. width: columns; default: the terminal's, 80 without one."""
+    """A value as plain text, without colour. width: in columns; default: the terminal's width, or 80."""
     from rich.console import Console
 
     # In a notebook, rich would display what it captures.
@@ -61,7 +61,7 @@ def plain(value: Any, width: int | None = None) -> str:
 
 
 def _renderer(registry: Any, value: Any) -> Callable[[Any], Any] | None:
-    """What is registered for a value's type; None if nothing is."""
+    """The renderer of a value's type; None if it has none."""
     load_renderers()
     found: Callable[[Any], Any] = registry.dispatch(type(value))
     return None if found is registry.dispatch(object) else found
@@ -84,7 +84,7 @@ class Displayed:
         return plain(self)
 
     def __repr__(self) -> str:
-        """The dataclass's fields, shortened; arrays are told by type and shape."""
+        """The dataclass's fields, shortened. An array is shown as its type and shape."""
         shown: list[str] = []
         for field in fields(self):  # type: ignore[arg-type]
             if field.repr:

@@ -1,7 +1,7 @@
-"""The protocol between decoding and a model: what an engine does, and in what form it answers.
+"""The engine protocol, between decoding and a model.
 
-A strategy asks an engine for logits and answers with tokens. It holds each sequence by a *slot*, a handle for the
-sequence's place in the engine's cache, and never sees keys, values, weights or devices.
+A strategy asks an engine for logits and chooses tokens. It refers to each sequence by a *slot*, a handle on the
+sequence's entry in the engine's key/value cache. It never sees keys, values, weights or devices.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pellucid.config import GPT2Config
 FloatArray = NDArray[np.float32]
 
 Slot: TypeAlias = Hashable
-"""A handle for a sequence in an engine's cache, opaque to callers. It keeps the engine alive, and drops the sequence
-when it is garbage collected."""
+"""An opaque handle on a sequence in an engine's cache. It keeps the engine alive. The sequence is dropped when the slot
+is garbage collected."""
 
 
 @dataclass(frozen=True, eq=False)
 class StepOutput:
-    """What one step gives back.
+    """The result of one step.
 
-    logits: float32 [rows, vocab]. One row a slot, for its last token; where all positions were asked for, one
-        row a token, slot after slot.
-    hidden: float32 [rows, n_embd], the states behind those logits (after the final layer norm), where asked for.
+    logits: float32 [rows, vocab]. One row per slot, for its last token. With `all_positions`, one row per token, in the
+        order of the slots.
+    hidden: float32 [rows, n_embd], the hidden states of these rows (after the final layer norm); None without `hidden`.
     """
 
     logits: FloatArray
@@ -36,42 +36,42 @@ class StepOutput:
 
 
 class Weights(Protocol):
-    """A model's weights: a configuration, and tensors by their names in a Hub file. A `Checkpoint` is one."""
+    """A model's weights: a configuration, and tensors by their names in a Hub file. `Checkpoint` implements it."""
 
     @property
     def config(self) -> GPT2Config: ...
 
     def take(self, name: str) -> FloatArray:
-        """The tensor, float32."""
+        """The tensor, as float32."""
 
 
 class Engine(Protocol):
-    """A GPT-2 that keeps the keys and values of several sequences and extends them step by step.
+    """A GPT-2 with a key/value cache for several sequences, which it extends step by step.
 
-    All methods but `drop` raise `KeyError` for a slot that was dropped, and all of them for another engine's slot.
+    Every method raises `KeyError` for another engine's slot, and every method but `drop` for a slot that was dropped.
     """
 
     @property
     def vocab_size(self) -> int:
-        """Width of the logits."""
+        """The width of the logits."""
 
     @property
     def n_positions(self) -> int:
-        """The longest a sequence can get."""
+        """The maximal length of a sequence."""
 
     @property
     def capacity(self) -> int | None:
-        """How many tokens the cache holds over all slots; None where only the machine's memory bounds it."""
+        """The number of tokens that fit in the cache over all slots; None if only the machine's memory limits it."""
 
     def weights(self) -> Weights:
-        """The weights as the engine multiplies with them."""
+        """The engine's weights, dequantized."""
 
     @property
     def open_slots(self) -> int:
-        """How many slots are open."""
+        """The number of open slots."""
 
     def open(self) -> Slot:
-        """Open a slot, which holds no tokens yet."""
+        """Open an empty slot."""
 
     def step(
         self,
@@ -81,22 +81,23 @@ class Engine(Protocol):
         all_positions: bool = False,
         hidden: bool = False,
     ) -> StepOutput:
-        """Append to each slot its tokens, at least one, and return the logits of what comes next.
+        """Append tokens to each slot and return the logits of the next token.
 
-        slots: distinct slots, at least one; tokens: for each of them the ids to append.
+        slots: distinct slots, at least one. tokens: the ids to append to each slot, at least one.
+        all_positions: return logits for every token, not only for each slot's last one. hidden: return hidden states.
 
-        Raises `ContextLengthError` before anything is appended when a slot would pass `n_positions`, and
-        `CacheFullError` when the cache has no room for the tokens of all slots.
+        Raises before anything is appended: `ContextLengthError` if a slot would exceed `n_positions`, `CacheFullError`
+        if the cache has no room for the tokens of all slots.
         """
 
     def length(self, slot: Slot) -> int:
-        """How many tokens the slot holds."""
+        """The number of tokens in the slot."""
 
     def truncate(self, slot: Slot, length: int) -> None:
-        """Forget all but the slot's first `length` tokens."""
+        """Keep only the slot's first `length` tokens."""
 
     def fork(self, slot: Slot) -> Slot:
-        """Open another slot that holds the same tokens."""
+        """Open another slot with the same tokens."""
 
     def drop(self, slot: Slot) -> None:
         """Close a slot and free its memory, without waiting for the slot to be garbage collected. Dropping it again

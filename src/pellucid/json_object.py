@@ -21,7 +21,7 @@ _MAX_DIGITS = 100
 def read_json_object(path: Path, error_type: type[PellucidError], *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """The JSON object in a file of at most `max_bytes`.
 
-    Raises `error_type`, naming the file, where it cannot be read or holds something else.
+    Raises `error_type`, with the path in the message, if the file cannot be read or is not a JSON object.
     """
     try:
         with open_regular(path) as file:
@@ -29,18 +29,18 @@ def read_json_object(path: Path, error_type: type[PellucidError], *, max_bytes: 
     except OSError as error:
         raise error_type(f"{path} cannot be read: {error.strerror}") from error
     if len(encoded) > max_bytes:
-        raise error_type(f"{path} is larger than {max_bytes:,} bytes, the most that is read of such a file")
+        raise error_type(f"{path} is larger than {max_bytes:,} bytes, the limit for such a file")
     try:
         contents = parse_json(encoded)
     except ValueError as error:
         raise error_type(f"{path} is not valid JSON: {error}") from error
     if not isinstance(contents, dict):
-        raise error_type(f"{path} must hold a JSON object, not a {type(contents).__name__}")
+        raise error_type(f"{path} must contain a JSON object, not a {type(contents).__name__}")
     return contents
 
 
 def parse_json(encoded: bytes) -> Any:
-    """What UTF-8 JSON text stands for.
+    """Parse UTF-8 JSON text.
 
     Raises `ValueError` for text that is not valid JSON, and for duplicate keys, NaN and infinities, integers of more
     than 100 digits, and nesting of more than 64 levels.

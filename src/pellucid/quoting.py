@@ -31,7 +31,7 @@ def quoted(value: Any) -> str:
 
 
 def clipped(text: str) -> str:
-    """A name without quotes: its beginning and its end where it has more than 120 characters."""
+    """A name without quotes. A name of more than 120 characters is shortened to its beginning and its end."""
     if len(text) > _MAX_CHARACTERS:
         half = _MAX_CHARACTERS // 2
         text = f"{text[:half]}...{text[-half:]}"

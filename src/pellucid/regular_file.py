@@ -26,7 +26,7 @@ def open_regular(path: Path) -> FileIO:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is something at a path, even if it cannot be opened: opening it then gives the reason."""
+    """Whether a path exists. True also if that is unknown for lack of permission: opening then gives the reason."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
