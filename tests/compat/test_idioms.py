@@ -197,3 +197,15 @@ def test_parameters_are_counted_as_in_transformers(pair: Callable[..., Pair]) ->
         model.transformer.wpe.requires_grad_(False)
     assert len({model.num_parameters() for model in models}) == 1
     assert len({model.num_parameters(only_trainable=True) for model in models}) == 1
+
+
+def test_a_text_is_not_taken_for_ids(pair: Callable[..., Pair]) -> None:
+    with pytest.raises(OptionError, match="encode it"):
+        pair()[0].generate("Once upon a time")
+
+
+def test_a_head_can_be_tied_again(pair: Callable[..., Pair]) -> None:
+    model, _ = pair()
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    model.tie_weights()
+    assert model.lm_head.weight is model.transformer.wte.weight

@@ -166,6 +166,10 @@ class GPT2LMHeadModel(PreTrained, reference.GPT2LMHeadModel):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.transformer.wte
 
+    def tie_weights(self) -> None:
+        """Make the head use the embedding's weight if the configuration ties them."""
+        tie_weights(self)
+
     def get_output_embeddings(self) -> nn.Linear:
         return self.lm_head
 
@@ -202,6 +206,8 @@ class GPT2LMHeadModel(PreTrained, reference.GPT2LMHeadModel):
         given = input_ids if input_ids is not None else inputs
         if given is None:
             raise OptionError("generate needs input_ids")
+        if isinstance(given, str):
+            raise OptionError('input_ids are a string; encode it: tokenizer(text, return_tensors="pt")')
         ids = torch.as_tensor(given).cpu()  # [batch, seq]
         if ids.dim() != 2 or ids.size(0) == 0:
             raise OptionError(f"input_ids must be [batch, seq]; they are {list(ids.shape)}")

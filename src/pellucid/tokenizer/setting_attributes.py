@@ -18,6 +18,9 @@ class TokenizerWithSettings(Vocabulary):
         self.padding_side = parts.padding_side
         self.truncation_side = parts.truncation_side
 
+    # True, as in Transformers for tokenizers that the `tokenizers` library runs.
+    is_fast = True
+
     @property
     def padding_side(self) -> Side:
         """The side on which shorter rows are padded."""
