@@ -18,8 +18,8 @@ import numpy as np
 
 from pellucid.checkpoint import Checkpoint, expected_shapes, open_checkpoint, write_checkpoint
 from pellucid.config import GPT2Config
-from pellucid.decoding.distribution import log_softmax
 from pellucid.engine import FloatArray
+from pellucid.logits import log_softmax
 from pellucid.native.engine import PRECISIONS, NativeEngine
 
 # Residual stream channels that are reported to be far larger than the rest in the 124M model.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from pellucid import decoding
 from pellucid.checkpoint import open_checkpoint
 from pellucid.config import as_token_ids
-from pellucid.decoding.distribution import check_finite, entropy, log_softmax
 from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions, rules
 from pellucid.decoding.sequence import check_fits, check_ids
@@ -21,6 +20,7 @@ from pellucid.engine_choice import EngineName, Precision, choose_engine, load_na
 from pellucid.errors import ContextLengthError, OptionError
 from pellucid.inspectable_model import InspectableModel
 from pellucid.loaded_model import Prompt, Prompts
+from pellucid.logits import check_finite, entropy, log_softmax
 
 if TYPE_CHECKING:
     from pellucid.decoding.options.keywords import DecodingOptions, OneSequenceOptions

@@ -86,8 +86,8 @@ class NextTokens:
     kind: ClassVar[str] = "next_tokens"
 
     def replay(self, lm: LanguageModel) -> Iterator[Check]:
-        from pellucid.decoding.distribution import softmax
         from pellucid.decoding.results import likeliest
+        from pellucid.logits import softmax
 
         for text, expected, logits in zip(self.texts, self.rows, _padded_logits(lm, self.texts), strict=True):
             probabilities = softmax(logits)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid.decoding.distribution import draw_several
+from pellucid.logits import draw_several
 
 from ..pairs import Pair
 from .option_sets import PAD, beam_options, processor_options, random_prompts, sampling_options

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid.decoding.distribution import softmax
 from pellucid.decoding.processors import Temperature
+from pellucid.logits import softmax
 
 from ..pairs import Pair, left_padded
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.decoding import processors as p
-from pellucid.decoding.distribution import draw, draw_several, entropy, kth_largest, largest, log_normaliser, softmax
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import build_pipeline, dense
 from pellucid.errors import DecodingError
+from pellucid.logits import draw, draw_several, entropy, kth_largest, largest, log_normaliser, softmax
 
 from .generated import logits_rows
 

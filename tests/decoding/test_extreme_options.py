@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from pellucid.decoding import finish, prepare, start
 from pellucid.decoding import processors as p
-from pellucid.decoding.distribution import softmax
 from pellucid.decoding.generations import generations
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
@@ -26,6 +25,7 @@ from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.records.replay import replay_task
 from pellucid.errors import DecodingError, OptionError
+from pellucid.logits import softmax
 
 from .engines import ScriptedEngine
 

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pellucid.decoding import decode, finish, prepare, start
-from pellucid.decoding.distribution import log_softmax
 from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.records.record import Record
@@ -21,6 +20,7 @@ from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.records.replay import replay_task
 from pellucid.decoding.records.values import TOP
 from pellucid.errors import ContextLengthError, DecodingError, OptionError, RecordError
+from pellucid.logits import log_softmax
 from pellucid.reference.engine import ReferenceEngine
 
 from ..pairs import Pair

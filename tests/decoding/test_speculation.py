@@ -144,8 +144,8 @@ def test_sampling_with_an_assistant_follows_the_models_distribution(
 
 def _joint(engine: ReferenceEngine, prompt: list[int], options: GenerationOptions) -> dict[tuple[int, ...], float]:
     """Probability of each pair of consecutive tokens."""
-    from pellucid.decoding.distribution import softmax
     from pellucid.decoding.pipeline import build_pipeline
+    from pellucid.logits import softmax
 
     def next_tokens(ids: list[int]) -> dict[int, float]:
         slot = engine.open()

@@ -15,9 +15,9 @@ from transformers.generation.utils import _speculative_sampling
 import pellucid
 from pellucid.decoding import decode
 from pellucid.decoding import processors as p
-from pellucid.decoding.distribution import draw, softmax
 from pellucid.decoding.drafting import accepts, residual
 from pellucid.decoding.options import GenerationOptions
+from pellucid.logits import draw, softmax
 
 from ..pairs import Pair, left_padded
 from .engines import ScriptedEngine

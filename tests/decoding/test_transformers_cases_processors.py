@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from pellucid.decoding import processors as p
-from pellucid.decoding.distribution import softmax
 from pellucid.decoding.history import TokenHistory
 from pellucid.errors import OptionError
+from pellucid.logits import softmax
 
 INF = float("inf")
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.decoding import processors as p
-from pellucid.decoding.distribution import log_softmax, softmax
 from pellucid.decoding.history import TokenHistory
+from pellucid.logits import log_softmax, softmax
 
 from .generated import VOCAB, logits_rows, processed, theirs
 

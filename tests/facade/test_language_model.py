@@ -15,7 +15,6 @@ import transformers
 import pellucid
 from pellucid import Generation, LanguageModel, Score
 from pellucid.checkpoint import open_checkpoint
-from pellucid.decoding.distribution import log_softmax
 from pellucid.errors import (
     ContextLengthError,
     DecodingError,
@@ -24,6 +23,7 @@ from pellucid.errors import (
     PicklingError,
     TokenizerError,
 )
+from pellucid.logits import log_softmax
 
 from ..decoding.engines import ScriptedEngine
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.decoding import distribution
+from pellucid import logits as arithmetic
 from pellucid.native import instruction_sets, is_built
 
 if not is_built():
@@ -69,15 +69,15 @@ def test_the_largest_are_found_with_all_that_equal_the_last(
 def test_decoding_finds_the_same_without_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = row(3, 50257, 3, -30)
     with_kernels = (
-        distribution.survey(logits).normaliser,
-        distribution.largest(logits, 50),
-        distribution.kth_largest(logits, 700),
+        arithmetic.survey(logits).normaliser,
+        arithmetic.largest(logits, 50),
+        arithmetic.kth_largest(logits, 700),
     )
-    monkeypatch.setattr(distribution, "logits_passes", lambda: None)
+    monkeypatch.setattr(arithmetic, "_native_passes", lambda: None)
     normaliser, places, kth = (
-        distribution.survey(logits).normaliser,
-        distribution.largest(logits, 50),
-        distribution.kth_largest(logits, 700),
+        arithmetic.survey(logits).normaliser,
+        arithmetic.largest(logits, 50),
+        arithmetic.kth_largest(logits, 700),
     )
     assert with_kernels[0] == pytest.approx(normaliser, abs=1e-5)
     np.testing.assert_array_equal(with_kernels[1], places)

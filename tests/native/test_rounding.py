@@ -13,7 +13,7 @@ import torch
 
 import pellucid
 from pellucid.checkpoint import open_checkpoint
-from pellucid.decoding.distribution import log_softmax
+from pellucid.logits import log_softmax
 from pellucid.native.engine import NativeEngine, Precision
 
 from ..pairs import Pair

@@ -24,6 +24,7 @@ LAYERS = [
     ["checkpoint"],
     ["engine", "display"],
     ["native", "reference"],
+    ["logits"],
     ["decoding"],
     ["training"],
     ["lens"],

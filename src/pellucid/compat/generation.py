@@ -14,10 +14,10 @@ from torch import Tensor
 from pellucid import decoding
 from pellucid.compat.generation_arguments import GenerateCall, settle
 from pellucid.config import GPT2Config
-from pellucid.decoding.distribution import IntArray
 from pellucid.decoding.options import rules
 from pellucid.engine import Engine, FloatArray
 from pellucid.errors import OptionError
+from pellucid.logits import IntArray
 
 if TYPE_CHECKING:
     from pellucid.tokenizer import GPT2Tokenizer

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.decoding.distribution import Survey, at_least_kth, draw, survey
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates, Pipeline, build_pipeline
 from pellucid.engine import FloatArray
 from pellucid.errors import DecodingError
+from pellucid.logits import Survey, at_least_kth, draw, survey
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pellucid.decoding.choosing import Choice, UsableLogits
-from pellucid.decoding.distribution import largest, softmax
 from pellucid.decoding.drafting import each_position
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.pipeline import Candidates
@@ -24,6 +23,7 @@ from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import Engine, FloatArray, Slot
 from pellucid.errors import ContextLengthError, DecodingError, OptionError
+from pellucid.logits import largest, softmax
 
 # Tokens of a prompt per step: all hidden states are needed, and each comes with logits [vocab].
 _PIECE = 128

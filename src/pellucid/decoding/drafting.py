@@ -10,12 +10,12 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pellucid.decoding.choosing import Chooser, select
-from pellucid.decoding.distribution import IntArray, softmax
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates, dense
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import Engine, FloatArray, Slot
+from pellucid.logits import IntArray, softmax
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pellucid.decoding.distribution import IntArray
+from pellucid.logits import IntArray
 
 
 class TokenHistory:

@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from pellucid.decoding import processors as p
-from pellucid.decoding.distribution import IntArray, Survey
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
 from pellucid.engine import FloatArray
 from pellucid.errors import DecodingError
+from pellucid.logits import IntArray, Survey
 
 
 @dataclass(frozen=True, eq=False, slots=True)

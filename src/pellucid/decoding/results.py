@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pellucid.decoding.distribution import largest, softmax
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.stopping import FinishReason
 from pellucid.display import Displayed
 from pellucid.engine import FloatArray
 from pellucid.errors import MissingExtraError
+from pellucid.logits import largest, softmax
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pellucid.decoding.choosing import Choice, select
-from pellucid.decoding.distribution import draw
 from pellucid.decoding.drafting import (
     NO_DRAFT,
     Draft,
@@ -26,6 +25,7 @@ from pellucid.decoding.sequence import ChosenToken, GeneratedSequence, Run
 from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import FloatArray, Slot
+from pellucid.logits import draw
 
 if TYPE_CHECKING:
     from pellucid.decoding.records.recording import RowRecorder

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import numpy as np
 
 from pellucid.decoding.choosing import Choice, build_chooser
-from pellucid.decoding.distribution import log_normaliser
 from pellucid.decoding.generations import generations, text_ids
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
@@ -32,6 +31,7 @@ from pellucid.decoding.task import prepare
 from pellucid.display import Displayed
 from pellucid.engine import Engine, FloatArray, Slot
 from pellucid.errors import ContextLengthError, OptionError, SessionError
+from pellucid.logits import log_normaliser
 from pellucid.tokenizer import GPT2Tokenizer
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pellucid.decoding.distribution import softmax
 from pellucid.decoding.processors import Temperature, TopK, TopP, Warper
 from pellucid.decoding.results import likeliest
 from pellucid.display import Displayed
 from pellucid.engine import FloatArray
+from pellucid.logits import softmax
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pellucid.config import GPT2Config
-from pellucid.decoding.distribution import entropy, log_softmax
 from pellucid.decoding.results import Prediction, Score, ScoredToken, likeliest, likely_tokens
 from pellucid.engine import FloatArray
 from pellucid.errors import OptionError
@@ -26,6 +25,7 @@ from pellucid.lens.results import (
     ResidualNorms,
     Tokens,
 )
+from pellucid.logits import entropy, log_softmax
 
 if TYPE_CHECKING:
     from pellucid.lens.trace import Trace

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pellucid.decoding.distribution import IntArray
 from pellucid.decoding.results import PredictedToken
 from pellucid.display import Displayed
 from pellucid.engine import FloatArray
+from pellucid.logits import IntArray
 
 # The text of each token, for display. None for a model without a tokenizer.
 Tokens = tuple[str | None, ...]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.decoding.distribution import IntArray
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.processors.processor import without
 from pellucid.engine import FloatArray
 from pellucid.errors import OptionError
+from pellucid.logits import IntArray
 from pellucid.quoting import quoted
 
 _LIMITS = np.finfo(np.float32)

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from pellucid.decoding.distribution import IntArray
 from pellucid.decoding.history import TokenHistory
 from pellucid.engine import FloatArray
 from pellucid.errors import OptionError
+from pellucid.logits import IntArray
 
 
 class Processor(Protocol):

@@ -10,10 +10,10 @@ from functools import cached_property
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from pellucid.decoding.distribution import IntArray
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.processors.processor import without
 from pellucid.engine import FloatArray
+from pellucid.logits import IntArray
 
 
 @dataclass(frozen=True)

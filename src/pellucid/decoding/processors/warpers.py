@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.decoding.distribution import (
+from pellucid.decoding.history import TokenHistory
+from pellucid.engine import FloatArray
+from pellucid.logits import (
     IntArray,
     at_least_kth,
     entropy,
@@ -23,8 +25,6 @@ from pellucid.decoding.distribution import (
     running_sum,
     softmax,
 )
-from pellucid.decoding.history import TokenHistory
-from pellucid.engine import FloatArray
 
 _LARGEST = float(np.finfo(np.float32).max)
 

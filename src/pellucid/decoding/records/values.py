@@ -11,9 +11,9 @@ from typing import Literal, Self
 
 import numpy as np
 
-from pellucid.decoding.distribution import IntArray, entropy, largest, log_normaliser
 from pellucid.decoding.stopping import FinishReason
 from pellucid.engine import FloatArray
+from pellucid.logits import IntArray, entropy, largest, log_normaliser
 
 TOP = 50
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pellucid.decoding.distribution import draw_several
 from pellucid.decoding.search.hypotheses import Beam, Candidate, Finished, FinishedHypotheses, normalised, run_searches
 from pellucid.decoding.search.hypothesis_search import HypothesisSearch
 from pellucid.decoding.sequence import Run
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import FloatArray
+from pellucid.logits import draw_several
 
 
 def run(task: DecodingTask) -> Run:

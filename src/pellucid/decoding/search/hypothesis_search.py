@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.decoding.distribution import largest
 from pellucid.decoding.pipeline import Candidates, Pipeline
 from pellucid.decoding.records.recording import TreeRecorder
 from pellucid.decoding.search.hypotheses import Beam, Candidate, Finished
 from pellucid.decoding.task import DecodingTask
 from pellucid.engine import FloatArray
+from pellucid.logits import largest
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,16 @@
-"""Arithmetic on logits: softmax and its logarithm, the largest of many, a draw.
+"""Arithmetic on logits: softmax and its logarithm, the k largest, a draw.
 
-Where a function takes one row, [n] is a whole vocabulary or only what is left of it.
+A row [n] is the whole vocabulary or the candidates that are left of it. The native kernels pass over long rows if the
+extension is built, else numpy does.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 
 from pellucid.engine import FloatArray
 from pellucid.errors import DecodingError
-from pellucid.native.logits import logits_passes
+from pellucid.native import ISA_VARIABLE, is_built
 
 if TYPE_CHECKING:
     from pellucid.native._native import LogitsPasses
@@ -99,8 +102,21 @@ def _not_finite(logits: FloatArray) -> DecodingError:
 
 
 def _passes_for(logits: FloatArray) -> LogitsPasses | None:
-    """The compiled passes, where they are built and the row is long enough to be worth the call."""
-    return logits_passes() if len(logits) >= _LONG and logits.flags.c_contiguous else None
+    """The native passes; None if they are not built, or if the row is too short to be worth the call."""
+    return _native_passes() if len(logits) >= _LONG and logits.flags.c_contiguous else None
+
+
+@cache
+def _native_passes() -> LogitsPasses | None:
+    """The kernels for this processor, or for the instruction set in PELLUCID_ISA; None if there are none."""
+    if not is_built():
+        return None
+    from pellucid.native._native import LogitsPasses
+
+    try:
+        return LogitsPasses(os.environ.get(ISA_VARIABLE, ""))
+    except ValueError:  # the engine raises the error about the unknown name
+        return None
 
 
 def kth_largest(values: FloatArray, k: int) -> np.float32:
