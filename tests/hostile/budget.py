@@ -1,4 +1,4 @@
-"""How much a run tries: little in the whole suite, more when it is asked for."""
+"""Number of examples per trial: few in the whole suite, more in `make hostile`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import os
 import hypothesis
 from hypothesis import HealthCheck, Phase
 
-# 1 is the part that belongs to the whole suite; `make hostile` takes more.
+# 1 in the whole suite; `make hostile` sets a larger factor.
 SCALE = int(os.environ.get("PELLUCID_HOSTILE_SCALE", "1"))
 
 
 def examples(count: int, *, shrink: bool = True) -> hypothesis.settings:
-    """Settings of a trial that draws `count` examples in the whole suite, and SCALE times as many otherwise.
+    """Hypothesis settings for `count` examples, times SCALE.
 
-    shrink: whether a failing example is made smaller, for which it is run many times.
+    shrink: minimize a failing example, which takes many runs.
 
-    In the whole suite the examples are the same in every run. A longer run draws them from the seed that
-    `--hypothesis-seed` gives, and keeps what fails in hypothesis's example database.
+    The whole suite uses the same examples in every run. A longer run draws them from the seed that
+    `--hypothesis-seed` gives, and stores failing examples in hypothesis's database.
     """
     return hypothesis.settings(
         max_examples=count * SCALE,

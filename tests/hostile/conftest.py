@@ -1,4 +1,4 @@
-"""Trials: their counts, the table at the end of a run, and the models they try."""
+"""Fixtures of the trials: counts, the table at the end of a run, and models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROPERTY = "hostile"
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Tally]]:
-    """Opens the tally of a trial by its name, which the table at the end of the run shows."""
+    """Returns a function that opens the tally of a trial by name, for the table at the end of the run."""
     opened: list[Tally] = []
 
     def open_tally(trial: str) -> Tally:

@@ -1,4 +1,4 @@
-"""Strategies that damage files: bytes anywhere, and JSON by its structure."""
+"""Hypothesis strategies that damage files: arbitrary bytes, or the structure of JSON."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-# Little-endian integers that overflow, wrap, or ask for more than there is.
+# Little-endian integers that overflow, wrap around, or declare more than the file holds.
 _EXTREMES = [n.to_bytes(8, "little") for n in (0, 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1, 10**10)]
 
 Edit = Callable[[bytes], bytes]
 
 
 def _places(size: int) -> st.SearchStrategy[int]:
-    """Offsets, the first bytes oftener than the rest: formats keep their headers there."""
+    """Offsets, more often in the first bytes, where formats have their headers."""
     return st.integers(0, min(size, 64)) | st.integers(0, min(size, 4096)) | st.integers(0, size)
 
 
@@ -50,14 +50,14 @@ def mutated_bytes(draw: st.DrawFn, original: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Literal:
-    """JSON text that stands as it is, whether or not JSON allows it."""
+    """JSON text that is written unchanged, even if it is not valid."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Object:
-    """An object whose keys may occur twice."""
+    """A JSON object in which keys may occur twice."""
 
     pairs: tuple[tuple[str, Any], ...]
 
@@ -82,7 +82,7 @@ _hostile = st.sampled_from(_LITERALS) | st.sampled_from(_VALUES) | st.sampled_fr
 
 @st.composite
 def _changed(draw: st.DrawFn, value: Any) -> Any:
-    """The value with one thing changed, somewhere in it."""
+    """The value with one change at some place in it."""
     if not isinstance(value, (dict, list)) or not value or draw(st.integers(0, 5)) == 0:
         return draw(_hostile)
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
@@ -100,7 +100,7 @@ def _changed(draw: st.DrawFn, value: Any) -> Any:
 
 
 def rendered(value: Any) -> str:
-    """JSON text of a value in which literals and objects stand."""
+    """JSON text of a value that may contain `Literal` and `Object`."""
     if isinstance(value, Literal):
         return value.text
     if isinstance(value, (dict, Object)):
@@ -113,7 +113,7 @@ def rendered(value: Any) -> str:
 
 @st.composite
 def mutated_json(draw: st.DrawFn, original: bytes) -> bytes:
-    """A JSON document with one or two values changed, removed, renamed or given twice; or its bytes damaged."""
+    """A JSON document with one or two values changed, removed, renamed or duplicated, or with damaged bytes."""
     if draw(st.integers(0, 4)) == 0:
         return draw(mutated_bytes(original))
     document = json.loads(original)
@@ -125,7 +125,7 @@ def mutated_json(draw: st.DrawFn, original: bytes) -> bytes:
 
 @st.composite
 def mutated_safetensors(draw: st.DrawFn, original: bytes) -> bytes:
-    """Damage anywhere, or a changed header of the right length."""
+    """A safetensors file with damage anywhere, or with a changed header and the right header length."""
     if draw(st.booleans()):
         return draw(mutated_bytes(original))
     length = int.from_bytes(original[:8], "little")
@@ -135,7 +135,7 @@ def mutated_safetensors(draw: st.DrawFn, original: bytes) -> bytes:
 
 @st.composite
 def mutated_zip(draw: st.DrawFn, original: bytes) -> bytes:
-    """Damage anywhere, or to one member of an archive that is otherwise in order."""
+    """A zip archive with damage anywhere, or with one damaged member in a valid archive."""
     if draw(st.booleans()):
         return draw(mutated_bytes(original))
     with zipfile.ZipFile(io.BytesIO(original)) as archive:

@@ -1,4 +1,4 @@
-"""Files that ask for more time or memory than they have bytes, and files that are no files."""
+"""Files that demand far more time or memory than their size justifies, and paths that are not regular files."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _replaced_by(file: str, make: Callable[[Path], object]) -> Spoil:
 
 
 def spoilers() -> Iterator[tuple[str, Spoil]]:
-    """Ways to spoil a folder with a model, by name."""
+    """Functions that damage a model folder, by name."""
     yield from (
         (function.__name__.replace("_", " "), function)
         for function in (

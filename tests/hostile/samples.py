@@ -1,4 +1,4 @@
-"""Small models in every format, and what a decode and a pass leave behind, for trials to damage and to run."""
+"""Small models in every format, and a record and a trace, for trials to damage and to run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NANOGPT_SIZES = ("n_layer", "n_head", "n_embd", "vocab_size")
 
 
 def small_model(**fields: Any) -> transformers.GPT2LMHeadModel:
-    """A random GPT-2 with weights large enough for uneven distributions."""
+    """A random GPT-2 with weights large enough for peaked distributions."""
     sizes = {"vocab_size": 330, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
     torch.manual_seed(0)
     ends = {"bos_token_id": 0, "eos_token_id": 0}
@@ -52,7 +52,7 @@ def write_hub_folder(folder: Path, **fields: Any) -> Path:
 
 
 def write_samples(folder: Path) -> Path:
-    """One folder a format, each holding a model; `record.json` and `trace.safetensors` beside them."""
+    """Write one folder per format with a model in it, and `record.json` and `trace.safetensors` beside them."""
     hub = write_hub_folder(folder / "hub")
     model = small_model()
     _write_sharded(folder / "sharded", hub, model)
@@ -78,7 +78,7 @@ def _write_sharded(folder: Path, hub: Path, model: transformers.GPT2LMHeadModel)
 
 
 def _write_nanogpt(folder: Path, model: transformers.GPT2LMHeadModel) -> None:
-    """nanoGPT's form: `nn.Linear`'s matrices, and the model's sizes beside the weights."""
+    """Write nanoGPT's format: matrices as in `nn.Linear`, and the sizes of the model beside the weights."""
     folder.mkdir()
     state = {
         name: tensor.T.contiguous() if name.endswith(_TRANSPOSED) else tensor

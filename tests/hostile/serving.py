@@ -1,4 +1,4 @@
-"""The worker's side of `worker.py`: runs the calls that arrive on stdin, one JSON object a line, and measures them."""
+"""The worker process of `worker.py`: runs and measures calls from stdin, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CPU_SECONDS = 10
 
 
 def serve(module: str, address_space: int) -> None:
-    """Answer calls of a module's functions until stdin ends. address_space: bytes that the process may map beyond
-    those it has mapped after importing the module; 0 for as many as it likes (a sanitizer maps terabytes)."""
+    """Answer calls of the functions of a module until stdin ends. address_space: bytes that the process may map after
+    importing the module; 0 for no limit (a sanitizer maps terabytes)."""
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # what a call prints belongs to the log
+    os.dup2(2, 1)  # the output of calls goes to the log
     functions = importlib.import_module(module)
     if address_space:
         allowed = _status("VmSize") + address_space
@@ -33,30 +33,30 @@ def serve(module: str, address_space: int) -> None:
 
 def _measured(function: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     _limit_cpu()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of memory begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of memory
     held, begun = _status("VmRSS"), time.process_time()
     kind, detail, value = "done", "", None
     try:
         value = function(**arguments)
     except PellucidError as error:
         kind, detail = "refused", f"{type(error).__name__}: {error}"
-    except AssertionError as error:  # what the trial itself found
+    except AssertionError as error:  # a failed check of the trial
         kind, detail = "wrong", f"{error}"
-    except BaseException as error:  # a panic of an extension in Rust is no Exception
+    except BaseException as error:  # a panic in a Rust extension is not an Exception
         kind, detail = type(error).__name__, f"{error}"
     seconds, memory = time.process_time() - begun, max(0, _status("VmHWM") - held)
     return {"kind": kind, "detail": detail, "value": value, "seconds": seconds, "memory": memory}
 
 
 def _limit_cpu() -> None:
-    """Let the kernel end a call that computes for too long, whatever it is doing."""
+    """Limit CPU time, so that the kernel ends a call that computes for too long."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime) + CPU_SECONDS + 2
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
 def _status(field: str) -> int:
-    """Bytes, from /proc."""
+    """A field of /proc/self/status, in bytes."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024
 

@@ -1,4 +1,4 @@
-"""What trials count, and the table of it."""
+"""Counts of outcomes, and the table of all trials."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-# Outcomes that are no failure: a call that did its work; one that refused it with a `PellucidError`; one that the
-# trial broke off, or ended on purpose.
+# Outcomes that are not failures: the call completed; it raised a `PellucidError`; the trial interrupted or ended it.
 DONE = "done"
 REFUSED = "refused"
 BROKEN_OFF = "broken off"
@@ -19,7 +18,7 @@ _NO_FAILURES = (DONE, REFUSED, BROKEN_OFF)
 
 @dataclass
 class Tally:
-    """Outcomes of one trial's calls, by kind. seconds: how long the trial took."""
+    """Numbers of outcomes in one trial, by kind. seconds: duration of the trial."""
 
     trial: str
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -30,13 +29,13 @@ class Tally:
         self.outcomes[kind] += times
 
     def closed(self) -> dict[str, Any]:
-        """The tally as plain values, which pytest can send from a worker process."""
+        """The tally as plain values, which pytest-xdist can send between processes."""
         seconds = time.perf_counter() - self._begun
         return {"trial": self.trial, "outcomes": dict(self.outcomes), "seconds": seconds}
 
 
 def merged(plain: Iterable[dict[str, Any]]) -> list[Tally]:
-    """One tally a trial, in the order in which the trials came."""
+    """One tally per trial, in the order of the trials."""
     tallies: dict[str, Tally] = {}
     for one in plain:
         tally = tallies.setdefault(one["trial"], Tally(one["trial"]))
@@ -46,7 +45,7 @@ def merged(plain: Iterable[dict[str, Any]]) -> list[Tally]:
 
 
 def table(tallies: Iterable[Tally]) -> list[str]:
-    """The lines of a Markdown table: trial, calls, those done, refused and broken off, failures by kind, seconds."""
+    """Lines of a Markdown table: trial, calls, calls done, refused and broken off, failures by kind, seconds."""
     lines = [
         "| trial | calls | done | refused | broken off | failures | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -1,4 +1,4 @@
-"""Damaged files of every format: a `PellucidError` or a model, in bounded time and memory."""
+"""Damaged files of every format give a `PellucidError` or a model, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ pytestmark = [pytest.mark.hostile, pytest.mark.xdist_group("hostile files")]
 
 Mutate = Callable[[bytes], st.SearchStrategy[bytes]]
 
-# What a process may take for itself, however small the model is.
+# Memory that a call may take, however small the model is.
 _OWN_MEMORY = 64 * MIB
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A file to damage. folder: the model that it is part of; opened: what is loaded, the folder where not given."""
+    """A file to damage. folder: the model that it is part of. opened: path to load, by default the folder."""
 
     folder: str
     file: str

@@ -1,4 +1,4 @@
-"""A call that Ctrl-C, want of memory or a function of the caller breaks off changes and keeps nothing."""
+"""A call that is broken off by Ctrl-C, a `MemoryError` or a callback changes nothing and leaks nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_session_goes_on_from_where_it_was(model: Path, worker: Worker, tally:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_call_after_a_broken_one_is_as_if_nothing_had_been(
+def test_a_call_after_a_broken_one_is_unaffected(
     engine: str, model: Path, worker: Worker, tally: Callable[[str], Tally]
 ) -> None:
     counted = tally("calls broken off between bytecodes")
@@ -80,7 +80,7 @@ def test_a_call_after_a_broken_one_is_as_if_nothing_had_been(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_call_after_a_signal_is_as_if_nothing_had_been(
+def test_a_call_after_an_interrupted_one_is_unaffected(
     engine: str, model: Path, worker: Worker, tally: Callable[[str], Tally]
 ) -> None:
     counted = tally("calls interrupted by a signal")
@@ -95,7 +95,7 @@ def test_a_call_after_a_signal_is_as_if_nothing_had_been(
     try_call()
 
 
-def test_a_callers_own_error_comes_out_and_harms_nothing(
+def test_the_error_of_a_callback_propagates_and_does_no_harm(
     model: Path, worker: Worker, tally: Callable[[str], Tally]
 ) -> None:
     counted = tally("functions and consumers that raise")

@@ -1,4 +1,4 @@
-"""Options of any value: an `OptionError` before any work, or tokens that the model has."""
+"""Options of any value give an `OptionError` before any work, or valid tokens."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.hostile
 _FUNCTIONS = {"stopping_criteria", "prefix_allowed_tokens_fn", "logits_processor"}
 _LENGTHS = {"max_new_tokens": 4, "max_length": 8}
 
-# JSON, which carries the options to the worker, has no infinities and no NaN in the standard, but in Python.
+# Options are sent to the worker as JSON. Python's json accepts infinities and NaN, which the standard excludes.
 _numbers = st.one_of(
     st.floats(0, 2),
     st.integers(0, 6),
@@ -48,7 +48,7 @@ _anything = st.one_of(
 
 
 def _likely(default: Any) -> st.SearchStrategy[Any]:
-    """Values of about the right kind, so that many options are taken."""
+    """Values of roughly the right type, so that many are accepted."""
     if isinstance(default, bool):
         return st.booleans()
     if isinstance(default, int):
@@ -72,7 +72,7 @@ def option_sets(draw: st.DrawFn) -> dict[str, Any]:
         options.setdefault("seed", 1)
     if draw(st.integers(0, 2)) == 0:
         options.setdefault("num_beams", draw(st.integers(2, 4)))
-    # A decode that is long because it was asked to be is no failure.
+    # A decode that is long because of its options is not a failure.
     if not set(_LENGTHS) & set(options):
         options["max_new_tokens"] = draw(st.integers(1, 4))
     return options

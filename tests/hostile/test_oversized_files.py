@@ -1,4 +1,4 @@
-"""Files that ask for more than they have: refused in bounded time and memory, with a message of bounded length."""
+"""Files that declare more than they hold are refused in bounded time and memory, with a short message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def worker(worker_of: WorkerOf) -> Worker:
 
 
 @pytest.mark.parametrize("spoil", list(SPOILERS.values()), ids=list(SPOILERS))
-def test_a_file_that_asks_for_too_much_is_refused(
+def test_an_oversized_file_is_refused(
     spoil: Spoil, model: Path, worker: Worker, tally: Callable[[str], Tally], tmp_path: Path
 ) -> None:
     folder = tmp_path / "hub"

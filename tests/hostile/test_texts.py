@@ -1,4 +1,4 @@
-"""Hostile texts: the ids of Transformers and back, and nothing on a terminal that steers it."""
+"""Hostile texts get the ids of Transformers, decode to themselves, and print no terminal control sequences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def worker(worker_of: WorkerOf) -> Worker:
     return worker_of("texts")
 
 
-def test_any_text_has_transformers_ids_and_comes_back(worker: Worker, tally: Callable[[str], Tally]) -> None:
+def test_any_text_has_transformers_ids_and_decodes_to_itself(worker: Worker, tally: Callable[[str], Tally]) -> None:
     counted = tally("texts through the tokenizer")
 
     @examples(200)
@@ -34,7 +34,9 @@ def test_any_text_has_transformers_ids_and_comes_back(worker: Worker, tally: Cal
     try_text()
 
 
-def test_long_texts_do_too(worker: Worker, tally: Callable[[str], Tally]) -> None:
+def test_long_texts_have_transformers_ids_and_decode_to_themselves(
+    worker: Worker, tally: Callable[[str], Tally]
+) -> None:
     counted = tally("texts through the tokenizer")
 
     @examples(3)
@@ -45,7 +47,9 @@ def test_long_texts_do_too(worker: Worker, tally: Callable[[str], Tally]) -> Non
     try_text()
 
 
-def test_no_command_lets_a_text_steer_the_terminal(model: Path, worker: Worker, tally: Callable[[str], Tally]) -> None:
+def test_no_command_prints_control_sequences_of_a_text(
+    model: Path, worker: Worker, tally: Callable[[str], Tally]
+) -> None:
     counted = tally("texts through the commands")
     commands = {
         "tokens": [],
@@ -64,7 +68,7 @@ def test_no_command_lets_a_text_steer_the_terminal(model: Path, worker: Worker, 
 
 
 @pytest.mark.parametrize("escape", ESCAPES, ids=ascii)
-def test_no_command_lets_a_path_steer_the_terminal(
+def test_no_command_prints_control_sequences_of_a_path(
     escape: str, model: Path, worker: Worker, tally: Callable[[str], Tally], tmp_path: Path
 ) -> None:
     counted = tally("paths through the commands")

@@ -1,4 +1,4 @@
-"""Any public call from any thread gives what it gives alone."""
+"""A public call gives the same result with and without concurrent calls from other threads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _compare(counted: Tally, outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_many_threads_get_what_one_gets(
+def test_many_threads_get_the_results_of_one(
     engine: str, model: Path, worker: Worker, tally: Callable[[str], Tally]
 ) -> None:
     counted = tally(f"threads, {engine} engine")
@@ -60,7 +60,7 @@ def test_many_threads_get_what_one_gets(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_many_threads_decode_what_one_decodes(
+def test_many_threads_decode_the_tokens_of_one(
     engine: str, model: Path, worker: Worker, tally: Callable[[str], Tally]
 ) -> None:
     counted = tally(f"threads, {engine} engine")

@@ -44,7 +44,7 @@ texts = st.text(st.characters(exclude_categories=[]), max_size=30) | st.lists(
     st.sampled_from(_PIECES) | st.text(max_size=4), max_size=12
 ).map("".join)
 
-# Words without an end, and runs that a splitting rule finds hard, as a piece and how often it is repeated.
+# Very long words, and runs that are hard for the pre-tokenizer: a piece and its number of repetitions.
 repeated = st.tuples(
     st.sampled_from([piece for piece in _PIECES if piece.isprintable()]) | st.text(min_size=1, max_size=3),
     st.sampled_from([100, 3_000, 30_000 * min(SCALE, 10)]),

@@ -1,4 +1,4 @@
-"""A process that makes calls for a trial, so that a crash or a hang is an outcome and not the end of the run."""
+"""A worker process that runs the calls of a trial, so that a crash or a hang is an outcome and does not end the run."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from .tally import DONE, REFUSED, Tally
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 
-# Wall-clock bounds are wide, since the machine may be busy: a call that waits for ever is meant. CPU time is what
-# bounds work.
+# The wall-clock limits are generous, because the machine may be busy: they detect calls that wait forever. The limit of
+# CPU time bounds the work.
 _START_SECONDS = 120
 _WAIT_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a call.
+    """Outcome of a call.
 
     kind: "done", "refused" with a `PellucidError`, or a kind of failure: the type of another exception, "hang",
         "slow", the name of a signal. detail: the message. value: what the call returned, through JSON.
-    seconds: CPU time. memory: bytes by which the peak passed what was held before.
+    seconds: CPU time. memory: bytes that the call added to the peak.
     """
 
     kind: str
@@ -49,9 +49,9 @@ class Outcome:
 
 
 class Worker:
-    """Calls functions of a module, in a process that is started when it is needed and replaced when it dies.
+    """Calls functions of a module in a process, which is started on demand and replaced if it dies.
 
-    address_space: bytes that it may map beyond its imports, as a net under calls that ask for too much.
+    address_space: bytes that it may map after its imports, as a limit for calls that demand too much.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Worker:
 
     @staticmethod
     def _answer(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
-        """One line, or None where the process ended or the time did."""
+        """One line of the answer, or None if the process ended or the time is up."""
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], seconds)
         return (process.stdout.readline() if ready else None) or None
 
     def _buried(self, process: subprocess.Popen[bytes]) -> Outcome:
-        """What a process died of; one that lives has hung."""
+        """Outcome for a process that died or hangs. A hanging process is killed."""
         self._process = None
         try:
             status = process.wait(timeout=1)
@@ -127,12 +127,12 @@ class Worker:
         self.close()
 
 
-# Gives the worker for a module of `calls`, started once.
+# Type of a function that gives the worker for a module of `calls`, which is started once.
 WorkerOf = Callable[[str], Worker]
 
 
 def judge(tally: Tally, outcome: Outcome, *, memory: int | None = None) -> Outcome:
-    """Count an outcome and fail where it is a failure. memory: how many bytes the call may take at its peak."""
+    """Count an outcome and fail the test if it is a failure. memory: highest peak of the call in bytes."""
     if memory is not None and outcome.memory > memory and not outcome.failed:
         outcome = Outcome("memory", f"{outcome.memory / MIB:.0f} MiB for {memory / MIB:.0f}: {outcome.detail}")
     tally.count(outcome.kind)

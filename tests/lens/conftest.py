@@ -1,4 +1,4 @@
-"""What the tests of seeing inside share: recorded cases, the demo model, a tiny random one."""
+"""Fixtures: recorded cases, the demo model, a tiny random model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .recorded import MODELS, Case
 
 @pytest.fixture(scope="session", params=MODELS)
 def case(request: pytest.FixtureRequest) -> Case:
-    """Each model that TransformerLens and Captum were recorded on."""
+    """Each model for which results of TransformerLens and Captum were recorded."""
     return Case.of(request.param)
 
 

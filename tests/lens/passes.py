@@ -1,4 +1,4 @@
-"""Passes of a model by hand, and what is left on it afterwards."""
+"""A forward pass of a model, and the number of hooks on it."""
 
 from __future__ import annotations
 

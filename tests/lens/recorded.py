@@ -1,4 +1,4 @@
-"""What TransformerLens and Captum were recorded to find; `transformer_lens/record.py` tells how."""
+"""Recorded results of TransformerLens and Captum; see `transformer_lens/record.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 
 @dataclass(frozen=True)
 class Case:
-    """A model with the texts it was recorded on, in ids, and every recorded array by its key."""
+    """A model, the recorded texts as ids, and every recorded array by key."""
 
     lm: LanguageModel
     clean: list[int]
@@ -49,11 +49,11 @@ class Case:
         return self.arrays[key]
 
     def under(self, prefix: str) -> dict[str, Array]:
-        """The arrays whose keys begin so, by what follows."""
+        """Arrays whose keys have the prefix, by the rest of the key."""
         return {key.removeprefix(prefix): value for key, value in self.arrays.items() if key.startswith(prefix)}
 
 
 def relative_difference(ours: Array, theirs: Array) -> float:
-    """The largest difference over the largest magnitude; both have one shape."""
+    """Largest absolute difference divided by the largest absolute value. Checks that shapes are equal."""
     assert ours.shape == theirs.shape, f"{ours.shape} is not {theirs.shape}"
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())

@@ -1,4 +1,4 @@
-"""Named activations and instruments equal TransformerLens's, nothing folded or centred, on two models."""
+"""Named activations and instruments equal those of TransformerLens on two models, with nothing folded or centred."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pellucid.lens.names import canonical
 from .recorded import Case, relative_difference
 
 TOLERANCE = 1e-4
-# Our name of a component that is swept, and theirs.
+# Component names of patching sweeps: ours, and TransformerLens's.
 SWEEPS = {
     "resid_pre": "resid_pre",
     "resid_mid": "resid_mid",
@@ -25,14 +25,14 @@ SWEEPS = {
 }
 
 
-def test_every_named_activation_is_theirs(case: Case) -> None:
+def test_every_named_activation_equals_transformer_lens(case: Case) -> None:
     trace = case.lm.trace(case.clean)
     recorded = case.under("activation/")
     assert len(recorded) > 25
     for name, theirs in recorded.items():
-        ours = trace[name]  # their spelling of the name
+        ours = trace[name]  # TransformerLens's spelling of the name
         assert ours is not None and canonical(name) in trace.names
-        if name.endswith("hook_attn_scores"):  # where a query sees no key, both have minus infinity
+        if name.endswith("hook_attn_scores"):  # masked entries are minus infinity in both
             seen = np.isfinite(theirs)
             assert (np.isfinite(ours) == seen).all()
             assert relative_difference(ours[seen], theirs[seen]) < TOLERANCE
@@ -40,12 +40,12 @@ def test_every_named_activation_is_theirs(case: Case) -> None:
             assert relative_difference(ours, theirs) < TOLERANCE, name
 
 
-def test_logits_are_theirs(case: Case) -> None:
+def test_logits_equal_transformer_lens(case: Case) -> None:
     ours = case.lm.trace(case.clean, "logits")["logits"]
     assert relative_difference(ours[..., :: case.every_id], case["logits"]) < TOLERANCE
 
 
-def test_the_logit_lens_reads_what_theirs_reads(case: Case) -> None:
+def test_the_logit_lens_equals_transformer_lens(case: Case) -> None:
     trace = case.lm.trace(case.clean)
     recorded = case["lens"]  # [n_layer + 1, seq, ids]
     assert len(recorded) == case.lm.config.n_layer + 1
@@ -55,7 +55,7 @@ def test_the_logit_lens_reads_what_theirs_reads(case: Case) -> None:
         assert np.abs(lens.target_logits - recorded[..., column]).max() < TOLERANCE * np.abs(recorded).max()
 
 
-def test_the_parts_of_a_logit_are_theirs(case: Case) -> None:
+def test_the_parts_of_a_logit_equal_transformer_lens(case: Case) -> None:
     ours = case.lm.trace(case.clean).logit_attribution(case.answer, against=case.other)
     theirs = case.under("attribution/")
     scale = max(float(np.abs(value).max()) for value in theirs.values())
@@ -74,7 +74,7 @@ def test_the_parts_of_a_logit_are_theirs(case: Case) -> None:
 
 
 @pytest.mark.parametrize("component", SWEEPS)
-def test_patching_sweeps_measure_what_theirs_do(case: Case, component: str) -> None:
+def test_patching_sweeps_equal_transformer_lens(case: Case, component: str) -> None:
     ours = case.lm.patch(case.clean, case.corrupted, (case.answer, case.other), component, batch_size=11)
     assert relative_difference(ours.values, case[f"patching/{SWEEPS[component]}"]) < TOLERANCE
     assert ours.axes == (
@@ -86,14 +86,14 @@ def test_patching_sweeps_measure_what_theirs_do(case: Case, component: str) -> N
 
 
 @pytest.mark.parametrize(("component", "theirs"), [("head", "out"), ("attn.pattern", "pattern")])
-def test_patching_heads_by_position_measures_what_theirs_does(case: Case, component: str, theirs: str) -> None:
+def test_patching_heads_by_position_equals_transformer_lens(case: Case, component: str, theirs: str) -> None:
     ours = case.lm.patch(case.clean, case.corrupted, (case.answer, case.other), component, by_position=True)
-    recorded = case[f"patching/attn_head_{theirs}_by_pos"]  # of z [layer, position, head]; of patterns heads first
+    recorded = case[f"patching/attn_head_{theirs}_by_pos"]  # z: [layer, position, head]; patterns have heads first
     recorded = recorded.transpose(0, 2, 1) if component == "attn.pattern" else recorded
     assert relative_difference(ours.values, recorded) < TOLERANCE
 
 
-def test_heads_score_as_theirs_do(case: Case) -> None:
+def test_head_scores_equal_transformer_lens(case: Case) -> None:
     trace = case.lm.trace(case.repetitive, "attn.pattern")
     ours = {
         "previous_token_head": trace.previous_token_scores(),
@@ -101,12 +101,12 @@ def test_heads_score_as_theirs_do(case: Case) -> None:
         "induction_head": trace.induction_scores(),
     }
     for name, scores in ours.items():
-        # Theirs is the mean over all positions, those included from which there is nowhere to look.
+        # TransformerLens averages over all positions, including those that have no earlier position to attend to.
         over_all = scores.scores * scores.counted / len(case.repetitive)
         assert relative_difference(over_all, case[f"heads/{name}"]) < TOLERANCE
 
 
-def test_integrated_gradients_are_captums(case: Case) -> None:
+def test_integrated_gradients_equal_captum(case: Case) -> None:
     for name, baseline in (("zero", None), ("token", case.baseline)):
         ours = case.lm.attribute(case.clean, case.answer, steps=case.steps, baseline=baseline)
         theirs = case[f"gradients/{name}"]

@@ -20,7 +20,7 @@ from .test_logit_instruments import twin
 TEXT = "The dog saw the cat and the dog ran"
 
 
-def test_patterns_and_norms_are_those_of_transformers(demo: LanguageModel) -> None:
+def test_patterns_and_norms_equal_transformers(demo: LanguageModel) -> None:
     trace = demo.trace(TEXT)
     theirs = twin(demo)
     theirs.set_attn_implementation("eager")
@@ -43,14 +43,14 @@ def test_patterns_and_norms_are_those_of_transformers(demo: LanguageModel) -> No
 
 
 @pytest.mark.parametrize("layer", ["L4H2", 1.0, [0, "1"], {"layer": 1}, 8, -1])
-def test_a_layer_that_is_no_number_of_one_is_an_option_error(demo: LanguageModel, layer: Any) -> None:
+def test_an_invalid_layer_is_an_option_error(demo: LanguageModel, layer: Any) -> None:
     trace = demo.trace([1, 2], "attn.pattern")
     with pytest.raises(OptionError, match=r"layer is .*0 to 7"):
         trace.attention(layer)
     assert trace.attention(np.int64(3)).layers == (3,)  # type: ignore[arg-type]
 
 
-def test_head_norms_are_those_of_transformer_lenss_results() -> None:
+def test_head_norms_equal_those_of_transformer_lens() -> None:
     case = Case.of("tiny")
     norms = case.lm.trace(case.clean, "attn.z").head_norms().norms
     for layer in range(2):
@@ -58,7 +58,7 @@ def test_head_norms_are_those_of_transformer_lenss_results() -> None:
         np.testing.assert_allclose(norms[layer], np.linalg.norm(result, axis=-1).T, rtol=1e-4)
 
 
-def test_a_head_that_looks_where_it_should_scores_one(tiny: LanguageModel) -> None:
+def test_a_head_with_the_ideal_pattern_scores_one(tiny: LanguageModel) -> None:
     ids = [5, 9, 30, 5, 9, 30, 5]
 
     def look(offset: int):  # type: ignore[no-untyped-def]
@@ -71,7 +71,7 @@ def test_a_head_that_looks_where_it_should_scores_one(tiny: LanguageModel) -> No
     for offset, method in ((1, "previous_token_scores"), (3, "duplicate_token_scores"), (2, "induction_scores")):
         with tiny.hooks({"blocks.1.attn.pattern": look(offset)}):
             scores = getattr(tiny.trace(ids, "attn.pattern"), method)()
-        # A repetition of three: the last positions look at several earlier ones, and this head at one of those.
+        # With three repetitions, a late position has several earlier occurrences, and this head attends to one of them.
         assert scores.scores[1, 1] == pytest.approx(1)
         assert (scores.scores >= 0).all() and (scores.scores <= 1 + 1e-6).all()
         best = scores.ranked(1)[0]
@@ -80,7 +80,7 @@ def test_a_head_that_looks_where_it_should_scores_one(tiny: LanguageModel) -> No
 
 
 @given(ids=st.lists(st.integers(0, 5), min_size=1, max_size=12))
-def test_places_are_what_their_definitions_say(ids: list[int]) -> None:
+def test_target_positions_match_their_definitions(ids: list[int]) -> None:
     for query in range(len(ids)):
         for key in range(len(ids)):
             earlier = [place for place in range(query) if ids[place] == ids[query]]
@@ -120,7 +120,7 @@ def test_scores_without_a_repetition_are_refused(tiny: LanguageModel) -> None:
         tiny.induction_scores(repeats=1)
 
 
-def test_a_step_of_a_decode_is_sent_to_the_whole(demo: LanguageModel) -> None:
+def test_a_step_of_a_decode_refers_to_the_whole_trace(demo: LanguageModel) -> None:
     found = demo.generate("Once upon a time, once upon", max_new_tokens=3, trace=["attn.pattern"]).trace
     with pytest.raises(TraceError, match="joined"):
         found[1].attention()

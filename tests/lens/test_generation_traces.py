@@ -1,4 +1,4 @@
-"""The trace of a generation holds what every step computed, which is what one pass over its tokens computes."""
+"""The trace of a generation holds the activations of every step, which equal those of one pass over all tokens."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_logits_of_a_step_are_those_its_token_was_chosen_from(demo: Language
     np.testing.assert_allclose(-normaliser, best, atol=1e-5)
 
 
-def test_only_what_is_asked_for_is_kept_and_each_step_has_its_own(demo: LanguageModel) -> None:
+def test_each_step_keeps_only_the_requested_activations(demo: LanguageModel) -> None:
     found = demo.generate([TEXT, "The"], max_new_tokens=4, trace=["attn.hook_pattern", "blocks.0.attn.k"])
     assert isinstance(found, list)
     for one in found:
@@ -95,7 +95,7 @@ def test_only_what_is_asked_for_is_kept_and_each_step_has_its_own(demo: Language
         assert not any(tensor.is_inference() for tensor in tensors)
 
 
-def test_a_trace_changes_nothing_and_is_only_there_where_it_was_asked_for(demo: LanguageModel) -> None:
+def test_a_trace_changes_no_token_and_exists_only_if_requested(demo: LanguageModel) -> None:
     engine = demo.engine
     plain = demo.generate(TEXT, max_new_tokens=5)
     traced = demo.generate(TEXT, max_new_tokens=5, trace="resid_post")
@@ -107,7 +107,7 @@ def test_a_trace_changes_nothing_and_is_only_there_where_it_was_asked_for(demo: 
 
 @pytest.mark.skipif(not native.is_built(), reason="a pure-Python build")
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_beside_the_native_engine_its_weights_are_traced(precision: Any) -> None:
+def test_with_the_native_engine_its_weights_are_traced(precision: Any) -> None:
     lm = pellucid.load("demo", precision=precision, threads=1)
     found = lm.generate(TEXT, max_new_tokens=4, trace="resid_post")
     assert isinstance(found, Generation)
@@ -127,7 +127,7 @@ def test_hooks_and_traces_of_a_generation_go_together(demo: LanguageModel) -> No
     assert not found.trace.whole("blocks.2.mlp.out").any() and found.trace.whole("blocks.1.mlp.out").any()
 
 
-def test_the_steps_joined_are_the_trace_of_the_text(demo: LanguageModel) -> None:
+def test_the_joined_steps_equal_the_trace_of_the_text(demo: LanguageModel) -> None:
     found = demo.generate(TEXT, max_new_tokens=5, trace=True)
     assert isinstance(found, Generation)
     joined = found.trace.joined()
@@ -138,7 +138,7 @@ def test_the_steps_joined_are_the_trace_of_the_text(demo: LanguageModel) -> None
         found.trace[1:].joined()
 
 
-def test_a_generations_trace_is_a_sequence_that_says_what_it_holds(demo: LanguageModel) -> None:
+def test_a_generations_trace_is_a_sequence_that_describes_itself(demo: LanguageModel) -> None:
     found = demo.generate(TEXT, max_new_tokens=3, trace=["resid_post", "logits"])
     assert isinstance(found, Generation)
     trace = found.trace
@@ -157,7 +157,7 @@ def test_a_generations_trace_is_a_sequence_that_says_what_it_holds(demo: Languag
     ],
     ids=str,
 )
-def test_what_cannot_be_traced_is_told_before_any_work(
+def test_untraceable_generations_are_errors_before_any_work(
     demo: LanguageModel, call: Mapping[str, Any], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
@@ -171,8 +171,10 @@ def test_a_decode_that_could_slide_but_need_not_is_traced(demo: LanguageModel) -
 
 @settings(max_examples=25)
 @given(data=st.data())
-def test_any_life_of_slots_leaves_the_readings_of_their_tokens(tiny: LanguageModel, data: st.DataObject) -> None:
-    """Whatever is appended, forked, cut and closed: a slot's trace is that of the tokens it holds."""
+def test_any_sequence_of_slot_operations_gives_the_trace_of_the_tokens(
+    tiny: LanguageModel, data: st.DataObject
+) -> None:
+    """After any sequence of append, fork, truncate and close, the trace of a slot is that of its tokens."""
     engine = TracingEngine(TracedModel(tiny.config, tiny.model), ["resid_post", "attn.pattern", "attn.k"])
     contents: dict[Slot, list[int]] = {}
     token = st.integers(0, tiny.config.vocab_size - 1)

@@ -1,4 +1,4 @@
-"""Hooks read activations and put others in their place, in all that a model does, and are gone after the block."""
+"""Hooks read and replace activations in every call of a model, and are removed after the block."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXT = "Once upon a time there was a little dog"
 
 
 def nothing(activation: Tensor, name: str) -> None:
-    """Leaves everything as it is."""
+    """A hook that changes nothing."""
 
 
 def doubled(activation: Tensor, name: str) -> Tensor:
@@ -49,12 +49,12 @@ def test_a_hook_sees_every_activation_once_a_pass_in_order(tiny: LanguageModel) 
         assert torch.equal(activation, expected.tensor(name))
 
     with tiny.hooks({"*": look}):
-        tiny.score([1, 2, 3, 4, 5])  # the last token is not read
-    # Within a block the order is that of a pass, but that the result of heads is known once they are projected.
+        tiny.score([1, 2, 3, 4, 5])  # the last token is not an input
+    # The order within a block is that of the pass, except that the head results follow the projection.
     assert seen == list(activation_names(tiny.config.n_layer))
 
 
-def test_a_hook_that_leaves_things_alone_changes_no_bit(demo: LanguageModel) -> None:
+def test_a_hook_that_returns_none_changes_no_bit(demo: LanguageModel) -> None:
     ids = torch.tensor([demo.tokenizer.encode(TEXT)])
     with torch.no_grad():
         expected = demo.model(ids).logits
@@ -86,8 +86,8 @@ def test_a_hook_is_gone_after_an_error(demo: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize("name", activation_names(3))
-def test_what_a_hook_returns_stands_in_the_activations_place(pair: Callable[..., Pair], name: str) -> None:
-    """A replacement is seen by a trace, and whatever comes later is computed from it."""
+def test_the_result_of_a_hook_replaces_the_activation(pair: Callable[..., Pair], name: str) -> None:
+    """A trace holds the replacement, and all later activations are computed from it."""
     model, _ = pair()
     ids = [5, 6, 7, 8, 9]
     plain = trace_pass(model, ids)
@@ -108,12 +108,12 @@ def test_what_a_hook_returns_stands_in_the_activations_place(pair: Callable[...,
     assert torch.equal(in_place.tensor("logits"), changed.tensor("logits"))
     names = activation_names(3)
     assert relative_difference(changed.tensor("logits"), plain.tensor("logits")) > 1e-4
-    for other in names[: names.index(name)]:  # what was computed before stays
+    for other in names[: names.index(name)]:  # earlier activations are unchanged
         assert torch.equal(changed.tensor(other), plain.tensor(other)), other
 
 
-def test_replaced_values_have_the_effect_that_the_weights_give_them(pair: Callable[..., Pair]) -> None:
-    """Each of these replacements equals a change that can be made without hooks."""
+def test_a_replacement_equals_the_same_change_of_the_model(pair: Callable[..., Pair]) -> None:
+    """Each replacement equals a change of the model without hooks."""
     model, _ = pair()
     ids = torch.tensor([[5, 6, 7, 8, 9]])
     config = model.config
@@ -144,7 +144,7 @@ def test_replaced_values_have_the_effect_that_the_weights_give_them(pair: Callab
         assert relative_difference(logits({f"blocks.1.attn.{name}": hook}), silenced) < 1e-5
     assert torch.equal(logits({"pos_embed": lambda a, n: positions}), moved)
     assert torch.equal(logits({"embed": lambda a, n: embeddings}), other_ids)
-    # A block whose two parts add nothing is as good as none, and so is a block behind which stands what was before.
+    # Zeroing both sublayers of a block equals skipping it, and so does replacing its output by its input.
     parts = logits({"blocks.1.attn.out": zeroed, "blocks.1.mlp.out": zeroed})
     kept: dict[str, Tensor] = {}
     keep_and_put: dict[str, Hook] = {
@@ -242,15 +242,13 @@ def elsewhere(activation: Tensor, name: str) -> Tensor:
     ids=["no tensor", "shape", "type", "device"],
 )
 @pytest.mark.parametrize("tail", ["resid_mid", "attn.q", "attn.scores", "attn.result", "mlp.out"])
-def test_a_hook_that_returns_what_cannot_stand_there_is_named(
-    tiny: LanguageModel, hook: Hook, said: str, tail: str
-) -> None:
+def test_a_hook_with_an_invalid_result_is_named(tiny: LanguageModel, hook: Hook, said: str, tail: str) -> None:
     with pytest.raises(HookError, match=said.format(tail=tail)), tiny.hooks({f"blocks.1.{tail}": hook}):
         tiny.predict([1, 2, 3])
     assert untouched(tiny.model)
 
 
-def test_hooks_that_cannot_run_are_refused_before_any_work(tiny: LanguageModel) -> None:
+def test_invalid_hooks_are_refused_before_any_work(tiny: LanguageModel) -> None:
     with pytest.raises(ActivationNameError, match="did you mean 'resid_post'"), tiny.hooks({"resid_pots": nothing}):
         pass
     wrong: Any = {"resid_post": nothing, "embed": "nothing"}
@@ -267,7 +265,7 @@ def lm(request: pytest.FixtureRequest) -> LanguageModel:
 
 
 def test_hooks_work_under_everything_a_model_does(lm: LanguageModel) -> None:
-    """A head that is silenced by a hook is silenced in every call, as in the model by hand."""
+    """A hook that zeroes a head does so in every call, as in the model without the head."""
     engine = lm.engine
     weight = lm.model.transformer.h[0].attn.c_proj.weight
     rows = slice(2 * lm.config.head_dim, 4 * lm.config.head_dim)
@@ -308,7 +306,7 @@ def test_hooks_work_under_everything_a_model_does(lm: LanguageModel) -> None:
     assert score.logprob != pytest.approx(lm.score(TEXT).logprob, rel=1e-3)  # type: ignore[union-attr]
 
 
-def test_a_hook_under_generate_is_given_what_each_step_reads(lm: LanguageModel) -> None:
+def test_a_hook_under_generate_receives_the_inputs_of_each_step(lm: LanguageModel) -> None:
     shapes: dict[str, list[list[int]]] = {}
 
     def look(activation: Tensor, name: str) -> None:
@@ -357,7 +355,7 @@ def test_a_tensor_that_a_hook_keeps_can_be_computed_with(lm: LanguageModel) -> N
     assert weight.grad is not None
 
 
-def test_a_session_that_was_open_before_goes_on_after_the_block(lm: LanguageModel) -> None:
+def test_a_session_opened_before_the_block_continues_after_it(lm: LanguageModel) -> None:
     session = lm.session(TEXT)
     expected = lm.generate(TEXT, max_new_tokens=5)
     with lm.hooks({"attn.z": nothing}):
@@ -376,7 +374,7 @@ def test_a_block_called_by_hand_runs_its_hooks(pair: Callable[..., Pair]) -> Non
     assert torch.equal(by_name, by_place)
 
 
-def test_gradients_go_through_what_a_hook_put_in_place(pair: Callable[..., Pair]) -> None:
+def test_gradients_flow_through_a_replacement(pair: Callable[..., Pair]) -> None:
     model, _ = pair()
     name = "blocks.1.mlp.post"
 

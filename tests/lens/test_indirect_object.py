@@ -1,4 +1,4 @@
-"""The example for indirect-object identification: its measurements hold together, and on GPT-2 it finds the circuit."""
+"""The example of indirect object identification: its results are consistent, and on GPT-2 it finds the circuit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_prompt_and_its_corrupted_form_differ_in_one_name(example: SimpleNames
         assert ids.count(demo.token_id(prompt.other)) == 2 and ids.count(demo.token_id(prompt.answer)) == 1
 
 
-def test_its_findings_hold_together_on_a_model_too_small_for_the_task(
+def test_its_results_are_consistent_on_a_model_too_small_for_the_task(
     example: SimpleNamespace, demo: LanguageModel
 ) -> None:
     found = example.explore(demo, count=2, strongest=2)
@@ -44,12 +44,12 @@ def test_its_findings_hold_together_on_a_model_too_small_for_the_task(
     )
     assert found.attribution.total == pytest.approx(float(answer - other), abs=1e-3)
     assert found.stream.clean == pytest.approx(float(answer - other), abs=1e-3)
-    assert found.stream.recovered[0].max() == pytest.approx(1, abs=1e-2)  # the name that was changed, put back
+    assert found.stream.recovered[0].max() == pytest.approx(1, abs=1e-2)  # at the changed name
     assert found.movers[0].value >= found.movers[1].value > found.against[0].value
     assert all(0 <= share <= 1 for pair in found.looks.values() for share in pair)
 
 
-def test_without_the_weights_it_says_what_is_missing(
+def test_missing_weights_are_reported(
     example: SimpleNamespace, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert example.main(["--model", str(tmp_path / "nowhere")]) == 1
@@ -63,7 +63,7 @@ def test_on_gpt2_it_finds_the_name_movers(example: SimpleNamespace) -> None:
         pytest.skip(f"gpt2's weights are not here: {error}")
     found = example.explore(lm, count=16, strongest=4)
     assert found.difference > 1 and found.right > 0.9
-    # Wang et al. (2022): 9.9, 9.6 and 10.0 move names, 10.7 and 11.10 work against them.
+    # Wang et al. (2022): name mover heads are 9.9, 9.6 and 10.0; negative name mover heads are 10.7 and 11.10.
     assert {(9, 9), (9, 6), (10, 0)} <= {(head.layer, head.head) for head in found.movers}
     assert {(10, 7), (11, 10)} <= {(head.layer, head.head) for head in found.against}
     assert found.ablated < found.difference

@@ -1,4 +1,4 @@
-"""The example for induction heads: they form in the model it trains, it finds them, and they carry the loss."""
+"""The example of induction heads: they form in the model that it trains, and ablating them raises the loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def example() -> SimpleNamespace:
     return SimpleNamespace(**runpy.run_path(str(EXAMPLE)))
 
 
-def test_only_what_stood_before_has_a_label(example: SimpleNamespace) -> None:
+def test_only_second_tokens_of_repeated_pairs_have_a_label(example: SimpleNamespace) -> None:
     for seed in range(20):
         ids, labels = example.pairs_that_come_back(random.Random(seed))
         assert len(ids) == len(labels) == example.TEXT_LENGTH
@@ -35,7 +35,9 @@ def test_only_what_stood_before_has_a_label(example: SimpleNamespace) -> None:
 
 
 @pytest.mark.xdist_group("induction_heads")
-def test_induction_heads_form_are_found_and_carry_the_loss(example: SimpleNamespace, tmp_path: Path) -> None:
+def test_induction_heads_form_and_are_found_and_their_ablation_raises_the_loss(
+    example: SimpleNamespace, tmp_path: Path
+) -> None:
     example.train().save_pretrained(tmp_path)
     found = example.explore(pellucid.load(tmp_path, engine="torch"))
     assert found.induction_heads and all(head.layer == 1 for head in found.induction_heads)
@@ -45,12 +47,12 @@ def test_induction_heads_form_are_found_and_carry_the_loss(example: SimpleNamesp
     of = {
         kind: max(loss for name, loss in losses.items() if kind in name) for kind in ("induction", "previous", "random")
     }
-    # Without either half of the circuit the second time is no more known than the first.
+    # Without either half of the circuit, the repetition is predicted no better than the first occurrence.
     assert of["induction"] > 3 and of["previous"] > 3
     assert of["random"] < 1
     example.show(found)
 
 
 def test_the_demo_model_has_none(example: SimpleNamespace, demo: LanguageModel) -> None:
-    """As the example says."""
+    """The text of the example says so."""
     assert demo.induction_scores(seq_len=30, rows=2).above(0.1) == ()

@@ -1,4 +1,4 @@
-"""Ablation, attribution to tokens and neurons: they equal what is computed by hand, and leave no trace."""
+"""Ablation, token attribution and neurons equal a direct computation, and leave no hooks behind."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ CLEAN = [5, 40, 12, 33, 7]
 # Ablation
 
 
-def test_zero_ablating_heads_is_transformers_head_mask(demo: LanguageModel) -> None:
-    """The reference model's head mask, which is tested against Transformers 4.49's, is another way to the same."""
+def test_zero_ablating_heads_equals_a_head_mask(demo: LanguageModel) -> None:
+    """The head mask of the reference model, which is tested against Transformers 4.49, has the same effect."""
     ids = demo.tokenizer.encode("Once upon a time there was a little girl")
     mask = torch.ones(8, 6)
     mask[2, 3] = mask[5, 0] = mask[5, 1] = 0
@@ -44,7 +44,7 @@ def test_zero_ablating_heads_is_transformers_head_mask(demo: LanguageModel) -> N
     assert found.components == ("blocks.2.attn.head.3", "blocks.5.attn.head.0", "blocks.5.attn.head.1")
 
 
-def test_zero_ablating_a_layer_takes_away_what_it_writes(tiny: LanguageModel) -> None:
+def test_zero_ablating_a_layer_removes_its_output(tiny: LanguageModel) -> None:
     trace = tiny.trace(CLEAN)
     model = tiny.model
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_zero_ablating_a_layer_takes_away_what_it_writes(tiny: LanguageModel) ->
     torch.testing.assert_close(ablated, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_mean_ablation_puts_the_references_mean_there(tiny: LanguageModel) -> None:
+def test_mean_ablation_uses_the_mean_over_the_reference_texts(tiny: LanguageModel) -> None:
     model, reference = tiny.model, [[1, 2, 3], [4, 5, 6, 7, 8]]
     traces = [tiny.trace(ids) for ids in reference]
     trace = tiny.trace(CLEAN)
@@ -78,7 +78,7 @@ def test_mean_ablation_puts_the_references_mean_there(tiny: LanguageModel) -> No
         torch.testing.assert_close(logits_of(tiny, CLEAN), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_ablation_holds_in_everything_the_model_does_and_ends_with_its_block() -> None:
+def test_ablation_affects_every_call_inside_its_block_only() -> None:
     import pellucid
 
     lm = pellucid.load("demo")
@@ -108,7 +108,7 @@ def test_components_are_read_from_all_their_spellings(tiny: LanguageModel) -> No
 
 
 @pytest.mark.parametrize("asked", ["L2H0", (0, 3), "blocks.0.resid_pre", "blocks.0.mlp.head.1", "embed", 3, [], [None]])
-def test_what_is_no_component_is_refused(tiny: LanguageModel, asked: object) -> None:
+def test_unknown_components_are_refused(tiny: LanguageModel, asked: object) -> None:
     with pytest.raises(OptionError), tiny.ablated(asked):
         pytest.fail("the block must not be entered")
 
@@ -129,7 +129,7 @@ def test_bad_ablations_are_refused(tiny: LanguageModel) -> None:
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ids=st.lists(st.integers(0, 66), min_size=1, max_size=8), data=st.data())
-def test_integrated_gradients_add_up_to_what_the_score_gains(
+def test_integrated_gradients_add_up_to_the_difference_of_the_scores(
     ids: list[int], data: st.DataObject, tiny: LanguageModel
 ) -> None:
     token = data.draw(st.integers(0, 66), "token")
@@ -182,8 +182,8 @@ def test_bad_attributions_are_refused(tiny: LanguageModel) -> None:
 # Neurons
 
 
-def test_a_neurons_tokens_are_what_its_output_weight_adds_to_the_logits(demo: LanguageModel) -> None:
-    layer, index = 7, 100  # in the last layer, so that nothing but norm and head comes after
+def test_the_tokens_of_a_neuron_follow_from_its_output_weights(demo: LanguageModel) -> None:
+    layer, index = 7, 100  # in the last layer, so that only the final norm and the head follow
     text = "The king gave the queen a"
     view = demo.neuron(layer, index, text, top=4)
     trace = demo.trace(text)
@@ -191,7 +191,7 @@ def test_a_neurons_tokens_are_what_its_output_weight_adds_to_the_logits(demo: La
     strongest = view.most_active(2)
     assert strongest[0].activation == view.activations.max()
     assert strongest[0].token == trace.tokens[strongest[0].position]
-    # One more unit of activation, the norm's scale held: the logits move by the weights, up to that scale.
+    # One unit of activation more, at a fixed scale of the norm: the logits change by the weights times that scale.
     norm = demo.model.transformer.ln_f
     stream = trace.tensor("blocks.7.resid_post")[0, -1]
     scale = (stream.var(unbiased=False) + norm.eps).sqrt()

@@ -1,4 +1,4 @@
-"""The logit lens and direct logit attribution: what they say of every layer, and that parts add up to the logit."""
+"""The logit lens and direct logit attribution: values of every layer, and parts that add up to the logit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_each_row_of_the_lens_is_a_layer_of_transformers_through_norm_and_head(d
     theirs = twin(demo)
     with torch.no_grad():
         hidden = theirs(torch.tensor([trace.ids]), output_hidden_states=True).hidden_states
-        # The last of these is after the final norm already.
+        # The last hidden state is already normalised.
         logits = [theirs.lm_head(theirs.transformer.ln_f(state))[0] for state in hidden[:-1]]
         logits.append(theirs.lm_head(hidden[-1])[0])
     assert lens.layers == ("embed", *map(str, range(8)))
@@ -49,7 +49,7 @@ def test_each_row_of_the_lens_is_a_layer_of_transformers_through_norm_and_head(d
         np.testing.assert_allclose(lens.entropy[row], entropy, rtol=1e-3, atol=1e-3)
 
 
-def test_the_lens_ends_in_what_the_model_predicts(demo: LanguageModel) -> None:
+def test_the_last_row_of_the_lens_is_the_prediction(demo: LanguageModel) -> None:
     lens = demo.trace(TEXT).logit_lens()
     prediction = demo.predict(TEXT, top=5)
     assert lens.top_ids[-1, -1].tolist() == [row.id for row in prediction]
@@ -58,7 +58,7 @@ def test_the_lens_ends_in_what_the_model_predicts(demo: LanguageModel) -> None:
     assert (lens.target_ranks[-1] == 0).all()
 
 
-def test_the_lens_follows_the_token_asked_for(demo: LanguageModel) -> None:
+def test_the_lens_follows_the_requested_token(demo: LanguageModel) -> None:
     trace = demo.trace(TEXT)
     followed = trace.logit_lens(" girl")
     girl = demo.token_id(" girl")
@@ -67,12 +67,12 @@ def test_the_lens_follows_the_token_asked_for(demo: LanguageModel) -> None:
     row = next(row for row in predicted if row.id == girl)
     assert followed.target_ranks[-1, -1] == row.rank
     assert followed.target_probabilities[-1, -1] == pytest.approx(row.probability, rel=1e-3)
-    following = trace.logit_lens([*trace.ids[1:], girl])  # each position's own next token
+    following = trace.logit_lens([*trace.ids[1:], girl])  # the next token of each position
     assert following.target_ids.tolist() == [*trace.ids[1:], girl]
     assert following.target_ranks[:, -1].tolist() == followed.target_ranks[:, -1].tolist()
 
 
-def test_the_lens_reads_long_texts_as_short_ones(tiny: LanguageModel) -> None:
+def test_the_lens_of_a_long_text_starts_with_that_of_its_prefix(tiny: LanguageModel) -> None:
     ids = [1 + i % 60 for i in range(48)]
     whole, short = tiny.trace(ids).logit_lens(), tiny.trace(ids[:5]).logit_lens()
     np.testing.assert_allclose(whole.top_logits[:, :5], short.top_logits, atol=1e-4)
@@ -107,7 +107,7 @@ def test_the_parts_of_the_demo_models_logits_add_up(text: str, data: st.DataObje
     assert found.total == pytest.approx(float(trace["logits"][0, position, token]), abs=1e-3)
 
 
-def test_a_part_is_what_the_logit_loses_without_it_while_the_scale_is_held(tiny: LanguageModel) -> None:
+def test_a_part_is_its_effect_on_the_logit_at_a_fixed_norm_scale(tiny: LanguageModel) -> None:
     ids = [3, 17, 40, 8]
     trace = tiny.trace(ids)
     found = trace.logit_attribution(11)
@@ -125,7 +125,7 @@ def test_a_part_is_what_the_logit_loses_without_it_while_the_scale_is_held(tiny:
         assert found.heads[0, number] == pytest.approx(lost, abs=1e-4)
 
 
-def test_attribution_takes_the_likeliest_token_unless_told(demo: LanguageModel) -> None:
+def test_attribution_is_of_the_most_likely_token_by_default(demo: LanguageModel) -> None:
     found = demo.trace(TEXT).logit_attribution()
     best = demo.predict(TEXT, top=1)[0]
     assert (found.target_id, found.target) == (best.id, best.token)
@@ -136,13 +136,13 @@ def test_attribution_takes_the_likeliest_token_unless_told(demo: LanguageModel) 
 
 @pytest.fixture(scope="module")
 def long_trace(demo: LanguageModel) -> Trace:
-    """Of a text that the lens and the attribution read in several parts."""
+    """Trace of a text that the lens and the attribution read in several chunks."""
     ids = np.random.default_rng(0).integers(0, demo.config.vocab_size, 300).tolist()
     trace: Trace = demo.trace(ids)
     return trace
 
 
-def test_a_long_text_is_read_in_parts_that_fit_together(demo: LanguageModel, long_trace: Trace) -> None:
+def test_a_long_text_is_read_in_chunks_without_gaps(demo: LanguageModel, long_trace: Trace) -> None:
     told: list[tuple[int, int]] = []
     lens = logit_lens(long_trace, top=3, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]

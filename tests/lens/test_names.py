@@ -1,4 +1,4 @@
-"""Activations are asked for by name, glob or what follows the block; what fits nothing is told with what is near."""
+"""Activations are selected by name, glob or the part after the block. Unknown names are errors with suggestions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pellucid.lens.names import (
 
 KNOWN = activation_names(3)
 
-# TransformerLens 2's hook points that have a name here, as `HookedTransformer.hook_dict` lists them.
+# Hook points of TransformerLens 2 that have a name here, as `HookedTransformer.hook_dict` lists them.
 HOOK_POINTS = {
     "hook_embed": "embed",
     "hook_pos_embed": "pos_embed",
@@ -129,7 +129,7 @@ def test_a_name_is_its_block_and_what_follows(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["blocks.00.mlp.pre", "blocks.1", "blocks.x.mlp.pre", "mlp.pre", "blocks.1.logits", ""]
 )
-def test_what_is_no_name_is_told_from_names(name: str) -> None:
+def test_invalid_names_are_distinguished_from_names(name: str) -> None:
     assert not is_name(name, 3)
 
 
@@ -143,5 +143,5 @@ def test_shapes_are_known_before_a_pass(tiny: LanguageModel) -> None:
         past = model(ids[:, :2]).past_key_values
         model(ids[:, 2:], past_key_values=past)
     expected = {name: shape_of(name, tiny.config, 1, 3, batch=2) for name in found}
-    assert found == {**expected, "pos_embed": (1, *expected["pos_embed"][1:])}  # positions are the same for all rows
+    assert found == {**expected, "pos_embed": (1, *expected["pos_embed"][1:])}  # shared by all rows
     assert shape_of("blocks.0.mlp.pre", GPT2Config(n_inner=50), 2) == (1, 2, 50)

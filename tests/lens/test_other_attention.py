@@ -1,4 +1,4 @@
-"""Where another attention stands in for the model's own, nothing that waits for scores or patterns waits in silence."""
+"""With a custom attention that does not compute scores and patterns, hooks and traces of these are errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDS = torch.tensor([[5, 40, 12, 33, 7]])
 
 @pytest.fixture
 def trained(tiny: LanguageModel) -> Iterator[GPT2LMHeadModel]:
-    """A model in training, with training's attention."""
+    """A model in training, with the attention that training uses."""
     model = copy.deepcopy(tiny.model).train()
     assert model.config.resid_pdrop > 0
     use_training_attention(model.transformer)
@@ -35,13 +35,13 @@ def halved(activation: Tensor, name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["blocks.0.attn.scores", "blocks.1.attn.pattern"])
-def test_a_hook_on_what_is_not_computed_is_named(trained: GPT2LMHeadModel, name: str) -> None:
+def test_a_hook_on_an_activation_that_is_not_computed_is_named(trained: GPT2LMHeadModel, name: str) -> None:
     with (
         hooked(trained, {name: halved}),
         pytest.raises(HookError, match=f"the hook halved on {name} cannot run: .*use"),
     ):
         trained(IDS)
-    trained(IDS)  # the hook is gone, and so is its error
+    trained(IDS)  # without the hook there is no error
     use_reference_attention(trained.eval().transformer)
     plain = trained(IDS).logits
     with hooked(trained, {name: halved}):
@@ -59,8 +59,8 @@ def test_a_hook_that_was_there_before_the_other_attention_is_named_as_well(tiny:
         model(IDS)
 
 
-def test_other_hooks_run_under_training_s_attention(trained: GPT2LMHeadModel) -> None:
-    torch.manual_seed(0)  # of the dropout
+def test_other_hooks_run_with_the_attention_of_training(trained: GPT2LMHeadModel) -> None:
+    torch.manual_seed(0)  # seeds dropout
     plain = trained(IDS).logits
     seen: list[str] = []
     hooks = ["attn.q", "attn.k", "attn.v", "attn.z", "attn.result", "attn.out", "mlp.out", "resid_post"]
@@ -72,7 +72,7 @@ def test_other_hooks_run_under_training_s_attention(trained: GPT2LMHeadModel) ->
 
 
 @pytest.mark.parametrize("gradients", [False, True])
-def test_a_trace_of_what_is_not_computed_is_refused(trained: GPT2LMHeadModel, gradients: bool) -> None:
+def test_a_trace_of_an_activation_that_is_not_computed_is_refused(trained: GPT2LMHeadModel, gradients: bool) -> None:
     trace_pass(trained, IDS[0].tolist(), ["attn.z", "logits"], gradients=gradients)
     with pytest.raises(TraceError, match=r"the pass does not compute blocks\.0\.attn\.scores: another attention"):
         trace_pass(trained, IDS[0].tolist(), gradients=gradients)

@@ -1,4 +1,4 @@
-"""Patching sweeps: every place equals a pass with that one activation replaced, whatever is left out of the passes."""
+"""Patching sweeps: each value equals a full pass with one activation replaced, although sweeps skip computation."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ COMPONENTS = ("resid_pre", "resid_mid", "resid_post", "attn.out", "mlp.out", *BY
 METRIC = patching.TokenMetric(-1, 23, 41, "a difference")
 
 
-def test_patching_everything_that_differs_gives_the_clean_answer(tiny: LanguageModel) -> None:
+def test_patching_the_differing_position_gives_the_clean_answer(tiny: LanguageModel) -> None:
     sweep = tiny.patch([5, 40, 12], [5, 40, 55], 23, "resid_post")
-    # The texts differ at the last position only; with its stream, the corrupted run is the clean one.
+    # The texts differ only at the last position: patching its residual stream gives the clean run.
     np.testing.assert_allclose(sweep.values[:, -1], sweep.clean, rtol=1e-4)
     np.testing.assert_allclose(sweep.values[:, :-1], sweep.corrupted, rtol=1e-4)
     np.testing.assert_allclose(sweep.recovered[:, -1], 1, atol=1e-3)
@@ -37,7 +37,7 @@ def test_patching_everything_that_differs_gives_the_clean_answer(tiny: LanguageM
 @pytest.mark.parametrize(
     "component", ["resid_pre", "resid_mid", "attn.out", "mlp.out", "attn.z", "attn.result", "attn.scores"]
 )
-def test_one_place_of_a_sweep_is_one_hook(tiny: LanguageModel, component: str) -> None:
+def test_one_value_of_a_sweep_equals_a_pass_with_one_hook(tiny: LanguageModel, component: str) -> None:
     sweep = tiny.patch(CLEAN, CORRUPTED, (23, 41), component, batch_size=3)
     source = tiny.trace(CLEAN).tensor(f"blocks.1.{component}")
 
@@ -66,7 +66,7 @@ def test_a_part_of_a_sweep_leaves_the_rest_out(tiny: LanguageModel) -> None:
     np.testing.assert_allclose(part.values[1, [0, 2]], whole.values[1, [0, 2]], atol=1e-5)
 
 
-def test_the_metric_is_the_two_predictions_unless_given(demo: LanguageModel) -> None:
+def test_the_default_metric_is_the_logit_difference_of_the_two_predictions(demo: LanguageModel) -> None:
     clean, corrupted = "The king gave the queen a", "The boy gave the girl a"
     sweep = demo.patch(clean, corrupted, layers=[0], indices=[1])
     first, second = (demo.predict(text, top=1)[0] for text in (clean, corrupted))
@@ -78,7 +78,7 @@ def test_the_metric_is_the_two_predictions_unless_given(demo: LanguageModel) -> 
 def test_a_metric_can_be_read_at_another_position(tiny: LanguageModel) -> None:
     sweep = tiny.patch(CLEAN, CORRUPTED, 3, "resid_pre", position=2)
     assert sweep.corrupted == pytest.approx(float(logits_of(tiny, CORRUPTED)[2, 3]), rel=1e-4)
-    np.testing.assert_allclose(sweep.values[:, 3:], sweep.corrupted, rtol=1e-4)  # what comes later does not reach it
+    np.testing.assert_allclose(sweep.values[:, 3:], sweep.corrupted, rtol=1e-4)  # later positions do not affect it
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_an_interrupted_sweep_leaves_no_hook(tiny: LanguageModel) -> None:
     assert runs == 3
 
 
-def test_progress_goes_to_stderr_where_it_is_asked_for(tiny: LanguageModel, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_printed_to_stderr_on_request(tiny: LanguageModel, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.patch(CLEAN, CORRUPTED, 3, batch_size=1)
     assert capsys.readouterr() == ("", "")
     tiny.patch(CLEAN, CORRUPTED, 3, batch_size=1, progress=True)
@@ -124,19 +124,19 @@ def test_progress_goes_to_stderr_where_it_is_asked_for(tiny: LanguageModel, caps
     assert out == "" and "patching resid_pre" in err
 
 
-# What the whole model would have found
+# Comparison with full passes
 
 
 @pytest.fixture(scope="module")
 def exact(tiny: LanguageModel) -> GPT2LMHeadModel:
-    """A model in double precision: what differs by more than rounding is seen."""
+    """A model in double precision, so that differences larger than rounding show."""
     return copy.deepcopy(tiny.model).double()
 
 
 def swept_by_hand(
     model: GPT2LMHeadModel, clean: Sequence[int], corrupted: Sequence[int], component: str, by_position: bool
 ) -> Any:
-    """A sweep of whole passes, each with one hook, in the order of `PatchingSweep`'s axes."""
+    """A sweep of full passes with one hook each, in the order of the axes of `PatchingSweep`."""
     head_first = component in ("attn.pattern", "attn.scores")
     positions: Sequence[Any] = range(len(clean)) if by_position or component not in BY_HEAD else [slice(None)]
     heads: Sequence[Any] = range(model.config.n_head) if component in BY_HEAD else [None]
@@ -164,9 +164,7 @@ SWEPT = [(component, False) for component in COMPONENTS] + [(component, True) fo
 
 @pytest.mark.parametrize(("component", "by_position"), SWEPT)
 @pytest.mark.parametrize("differs_at", [0, 2])
-def test_a_sweep_is_what_whole_passes_find(
-    exact: GPT2LMHeadModel, component: str, by_position: bool, differs_at: int
-) -> None:
+def test_a_sweep_equals_full_passes(exact: GPT2LMHeadModel, component: str, by_position: bool, differs_at: int) -> None:
     corrupted = [*CLEAN[:differs_at], 61, *CLEAN[differs_at + 1 : -1], 9]
     sweep = patching.patch(exact, CLEAN, corrupted, METRIC, component, by_position=by_position, batch_size=4)
     expected = swept_by_hand(exact, CLEAN, corrupted, component, by_position)
@@ -176,7 +174,7 @@ def test_a_sweep_is_what_whole_passes_find(
 
 
 def remembering() -> dict[str, Hook]:
-    """What block 1's heads gather is moved by what block 0's gathered in the same run."""
+    """Hooks that add z of block 0 to z of block 1 in the same run."""
     kept: list[torch.Tensor] = []
 
     def remember(z: torch.Tensor, _name: str) -> None:
@@ -214,7 +212,7 @@ def remembering_embeddings() -> dict[str, Hook]:
     ],
 )
 @pytest.mark.parametrize("component", ["resid_pre", "attn.z"])
-def test_hooks_in_force_are_in_every_run_of_a_sweep(
+def test_active_hooks_run_in_every_run_of_a_sweep(
     exact: GPT2LMHeadModel, hooks: Callable[[], dict[str, Hook]], component: str
 ) -> None:
     plain = patching.patch(exact, CLEAN, CORRUPTED, METRIC, component)
@@ -230,13 +228,13 @@ def test_a_hook_sees_the_rows_of_every_run_that_reaches_it(exact: GPT2LMHeadMode
     rows: list[int] = []
     with hooked(exact, {f"blocks.{layer}.mlp.out": lambda out, _name: rows.append(len(out))}):
         patching.patch(exact, CLEAN, CORRUPTED, METRIC, batch_size=4)
-    # Two runs to begin with; then one for each of two layers and five positions.
+    # Two initial runs, then one for each of two layers and five positions.
     assert sum(rows) == 2 + 10
 
 
 @pytest.fixture
 def blocks_run(exact: GPT2LMHeadModel, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """How many rows each block is given, call by call."""
+    """Number of rows that each call of a block receives."""
     seen: list[int] = []
     for layer, block in enumerate(exact.transformer.h):
         forward = block.forward
@@ -271,7 +269,7 @@ def test_a_sweep_of_heads_by_position_says_its_axes(tiny: LanguageModel) -> None
         tiny.patch(CLEAN, CORRUPTED, 3, "mlp.out", by_position=True)
 
 
-def test_texts_that_are_the_same_need_no_run_and_change_nothing(tiny: LanguageModel) -> None:
+def test_a_sweep_of_equal_texts_runs_no_patch_and_changes_nothing(tiny: LanguageModel) -> None:
     sweep = tiny.patch(CLEAN, CLEAN, 3)
     np.testing.assert_array_equal(sweep.values, np.float32(sweep.corrupted))
     assert sweep.clean == pytest.approx(sweep.corrupted)

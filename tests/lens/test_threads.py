@@ -1,4 +1,4 @@
-"""Traces, hooks and instruments in many threads and tasks give what they give alone, and disturb no other call."""
+"""Traces, hooks and instruments give the same results in many threads and tasks, and affect no other call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lm(request: pytest.FixtureRequest) -> LanguageModel:
 
 @pytest.fixture(autouse=True)
 def one_thread_of_torch() -> Iterator[None]:
-    """The threads of a test share few cores."""
+    """One torch thread, because the threads of a test share few cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -55,7 +55,7 @@ def likeliest(lm: LanguageModel, text: str) -> list[tuple[int, float]]:
     return [(row.id, row.logit) for row in lm.predict(text, top=3)]
 
 
-# Each is a call that is made from several threads at once.
+# Each is a call that several threads make at once.
 CALLS: dict[str, Callable[[LanguageModel, str], Any]] = {
     "trace": lambda lm, text: dict(lm.trace(text, ["attn.scores", "attn.result", "resid_post"])),
     "gradients": lambda lm, text: lm.trace(text, "mlp.out", gradients=True).gradient("blocks.2.mlp.out"),
@@ -84,7 +84,7 @@ def same(found: Any, expected: Any) -> bool:
     return bool(found == expected)
 
 
-def test_every_call_gives_in_many_threads_what_it_gives_alone(lm: LanguageModel) -> None:
+def test_every_call_gives_the_same_result_in_many_threads(lm: LanguageModel) -> None:
     work = [(name, text) for name in CALLS for text in TEXTS]
     alone = {(name, text): CALLS[name](lm, text) for name, text in work}
 
@@ -97,7 +97,7 @@ def test_every_call_gives_in_many_threads_what_it_gives_alone(lm: LanguageModel)
 
 
 def test_a_hook_does_not_run_in_another_thread(lm: LanguageModel) -> None:
-    """While one thread stands in a hook, another one's passes run without it."""
+    """While one thread is inside a hook, the passes of another thread run without it."""
     text, entered, go_on = TEXTS[0], threading.Event(), threading.Event()
     expected, traced = likeliest(lm, text), lm.trace(text, "logits")["logits"]
     threads: set[int] = set()
@@ -125,7 +125,7 @@ def test_a_hook_does_not_run_in_another_thread(lm: LanguageModel) -> None:
     assert len(threads) == 1
 
 
-def test_tasks_with_hooks_take_turns_without_meeting_each_others(lm: LanguageModel) -> None:
+def test_concurrent_tasks_run_only_their_own_hooks(lm: LanguageModel) -> None:
     text, factors = TEXTS[0], [None, 0.3, 0.5]
 
     def alone(factor: float | None) -> list[int]:
@@ -155,7 +155,7 @@ def test_tasks_with_hooks_take_turns_without_meeting_each_others(lm: LanguageMod
     assert asyncio.run(all_at_once()) == expected
 
 
-def test_a_task_that_is_made_in_a_block_has_its_hooks_and_a_thread_has_not(lm: LanguageModel) -> None:
+def test_a_task_created_in_a_block_inherits_its_hooks_and_a_thread_does_not(lm: LanguageModel) -> None:
     plain = likeliest(lm, TEXTS[0])
 
     async def predicted() -> list[tuple[int, float]]:
@@ -188,7 +188,7 @@ def test_a_stream_keeps_the_hooks_it_began_with(lm: LanguageModel) -> None:
     assert session.run(max_new_tokens=6).new_text == expected
 
 
-def test_a_hook_that_raises_leaves_nothing_in_any_thread(lm: LanguageModel) -> None:
+def test_a_hook_that_raises_is_removed_in_every_thread(lm: LanguageModel) -> None:
     expected = lm.trace(TEXTS[0], "logits")["logits"]
 
     def fails(activation: Tensor, name: str) -> None:
@@ -209,7 +209,7 @@ def test_a_hook_that_raises_leaves_nothing_in_any_thread(lm: LanguageModel) -> N
 
 
 def test_a_users_own_hooks_stay_and_run_once(lm: LanguageModel) -> None:
-    """Hooks of torch's that are on the model are run by traces and inside of blocks, and traces show their effect."""
+    """torch hooks on the model run in traces and inside blocks, and traces show their effect."""
     calls: list[str] = []
 
     def halve(_module: object, _inputs: object, out: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ def test_a_users_own_hooks_stay_and_run_once(lm: LanguageModel) -> None:
     assert np.array_equal(logits_of(lm, ids).numpy(), plain["logits"][0])
 
 
-def test_model_and_tokenizer_are_made_once_however_many_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_and_tokenizer_are_created_once_by_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     if not native.is_built():
         pytest.skip("a pure-Python build")
     lm = pellucid.load("demo", threads=1)

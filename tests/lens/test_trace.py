@@ -1,4 +1,4 @@
-"""A trace holds what the model computed: Transformers' hidden states and attentions, the model's logits bit for bit."""
+"""A trace holds Transformers' hidden states and attentions, and the logits of the model in every bit."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def assert_same_as_transformers(trace: Trace, theirs: transformers.GPT2LMHeadMod
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
-def test_hidden_states_and_attentions_are_transformers(pair: Callable[..., Pair], option: dict[str, Any]) -> None:
+def test_hidden_states_and_attentions_equal_transformers(pair: Callable[..., Pair], option: dict[str, Any]) -> None:
     ours, theirs = pair(**option)
     ids = torch.randint(ours.config.vocab_size, (17,), generator=torch.Generator().manual_seed(3)).tolist()
     assert_same_as_transformers(trace_pass(ours, ids), theirs)
 
 
-def test_the_demo_models_hidden_states_and_attentions_are_transformers(demo: LanguageModel) -> None:
+def test_the_demo_models_hidden_states_and_attentions_equal_transformers(demo: LanguageModel) -> None:
     fields = {key: value for key, value in demo.config.to_dict().items() if key != "model_type"}
     with torch.device("meta"):
         theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(**fields))
@@ -66,8 +66,8 @@ def test_the_demo_models_hidden_states_and_attentions_are_transformers(demo: Lan
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
-def test_the_parts_of_a_pass_make_each_other(pair: Callable[..., Pair], option: dict[str, Any]) -> None:
-    """What Transformers does not return is held to what it is computed from."""
+def test_activations_follow_from_each_other(pair: Callable[..., Pair], option: dict[str, Any]) -> None:
+    """Activations that Transformers does not return are compared with a recomputation from other activations."""
     model, _ = pair(**option)
     trace = trace_pass(model, [5, 6, 7, 8, 9, 10, 11])
     assert torch.equal(trace.tensor("embed") + trace.tensor("pos_embed"), trace.tensor("blocks.0.resid_pre"))
@@ -107,7 +107,7 @@ def test_a_traced_pass_has_the_models_logits_bit_for_bit(
         assert torch.equal(trace.tensor("logits"), demo.model(torch.tensor([trace.ids])).logits)
 
 
-def test_nothing_is_kept_that_was_not_asked_for(demo: LanguageModel) -> None:
+def test_only_requested_activations_are_kept(demo: LanguageModel) -> None:
     trace = demo.trace(TEXT, ["blocks.*.attn.pattern", "blocks.3.attn.k"])
     assert len(trace) == demo.config.n_layer + 1
     assert "blocks.3.attn.k" in trace and "blocks.3.attn.v" not in trace and "logits" not in trace
@@ -116,7 +116,7 @@ def test_nothing_is_kept_that_was_not_asked_for(demo: LanguageModel) -> None:
     assert trace.nbytes == sum(tensor.nbytes for tensor in held)
 
 
-def test_a_trace_leaves_no_mark_on_the_model(demo: LanguageModel) -> None:
+def test_a_trace_leaves_the_model_unchanged(demo: LanguageModel) -> None:
     before = {name: parameter.clone() for name, parameter in demo.model.named_parameters()}
     demo.trace(TEXT, gradients=True)
     for module in demo.model.modules():
@@ -141,7 +141,7 @@ def test_a_trace_is_a_mapping_from_names_to_arrays(demo: LanguageModel) -> None:
         demo.trace(TEXT, "blocks.*").stack("*")
 
 
-def test_a_trace_says_what_it_is_of(demo: LanguageModel) -> None:
+def test_a_trace_names_its_text_and_model(demo: LanguageModel) -> None:
     trace = demo.trace(TEXT)
     assert trace.ids == demo.tokenizer.encode(TEXT)
     assert "".join(piece or "" for piece in trace.tokens) == TEXT
@@ -153,7 +153,7 @@ def test_a_trace_says_what_it_is_of(demo: LanguageModel) -> None:
     assert "blocks.0..2,5,7.mlp.out" in partial
 
 
-def test_what_a_trace_does_not_hold_is_told_from_what_does_not_exist(demo: LanguageModel) -> None:
+def test_activations_that_were_not_traced_are_distinguished_from_unknown_names(demo: LanguageModel) -> None:
     trace = demo.trace(TEXT, "resid_post")
     with pytest.raises(ActivationNameError, match="does not hold 'blocks.0.mlp.out': ask for it in names"):
         trace["blocks.0.mlp.out"]
@@ -187,7 +187,7 @@ def test_an_empty_text_is_traced_from_the_bos(demo: LanguageModel) -> None:
     ],
     ids=["too long", "no such id", "a negative id", "no such name", "no tensor", "many numbers", "no way back"],
 )
-def test_what_cannot_be_traced_is_told(
+def test_untraceable_texts_are_errors(
     demo: LanguageModel, call: dict[str, Any], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
@@ -206,8 +206,8 @@ def test_the_gradient_is_of_the_likeliest_next_tokens_log_probability(demo: Lang
 
 
 @pytest.mark.parametrize("name", activation_names(3)[:-1])
-def test_a_gradient_is_how_the_value_changes_with_the_activation(pair: Callable[..., Pair], name: str) -> None:
-    """Each gradient against a central difference, made by putting a changed activation in its place by a hook."""
+def test_gradients_equal_central_differences(pair: Callable[..., Pair], name: str) -> None:
+    """Each gradient equals a central difference, for which a hook changes the activation."""
     model, _ = pair(scale_attn_by_inverse_layer_idx=True, initializer_range=0.1)
     model = model.double()
     ids = [5, 6, 7, 8, 9]
@@ -218,7 +218,7 @@ def test_a_gradient_is_how_the_value_changes_with_the_activation(pair: Callable[
     trace = trace_pass(model, ids, name, gradients=value)
     gradient = trace.gradient(name)
     direction = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    direction[torch.isneginf(trace.tensor(name))] = 0  # a score that is not looked at
+    direction[torch.isneginf(trace.tensor(name))] = 0  # masked scores
     found = []
     for step in (1e-5, -1e-5):
         with hooked(model, {name: lambda activation, _name, step=step: activation + step * direction}), torch.no_grad():
@@ -229,7 +229,7 @@ def test_a_gradient_is_how_the_value_changes_with_the_activation(pair: Callable[
     model.float()
 
 
-def test_gradients_are_there_also_for_frozen_weights(pair: Callable[..., Pair]) -> None:
+def test_gradients_exist_for_frozen_weights_too(pair: Callable[..., Pair]) -> None:
     model, _ = pair()
     expected = trace_pass(model, [1, 2, 3], gradients=True)
     found = trace_pass(model.requires_grad_(False), [1, 2, 3], gradients=True)
@@ -240,7 +240,7 @@ def test_gradients_are_there_also_for_frozen_weights(pair: Callable[..., Pair]) 
 
 @pytest.mark.skipif(not native.is_built(), reason="a pure-Python build")
 @pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
-def test_a_trace_beside_the_native_engine_has_its_weights_and_says_so(precision: Any) -> None:
+def test_a_trace_with_the_native_engine_uses_its_weights_and_says_so(precision: Any) -> None:
     lm = pellucid.load("demo", precision=precision, threads=1)
     trace = lm.trace(TEXT, ["logits"])
     assert trace.precision == precision and f"{precision} weights" in repr(trace)
@@ -251,7 +251,7 @@ def test_a_trace_beside_the_native_engine_has_its_weights_and_says_so(precision:
     exact = pellucid.load("demo", engine="torch").trace(TEXT, "logits")["logits"][0]
     if precision == "float32":
         assert difference < 1e-4
-    else:  # the engine rounds what it multiplies too; that is far less than what the weights' rounding does
+    else:  # the engine also rounds activations, which changes far less than rounding the weights
         assert difference < np.abs(exact - theirs).max() / np.abs(theirs).max()
 
 
@@ -263,7 +263,7 @@ def test_a_half_precision_models_trace_is_float32_in_numpy_and_its_own_in_torch(
     assert np.isneginf(trace["blocks.0.attn.scores"][0, 0, 0, 1:]).all()
 
 
-def test_activations_can_be_computed_with_outside_of_the_trace(demo: LanguageModel) -> None:
+def test_activations_can_be_used_outside_of_the_trace(demo: LanguageModel) -> None:
     stream = demo.trace(TEXT, "resid_post").tensor("blocks.3.resid_post")
     weight = torch.ones(demo.config.n_embd, requires_grad=True)
     (stream @ weight).sum().backward()

@@ -1,4 +1,4 @@
-"""A trace comes back from its file as it was; a file that is not whole, or not true, gives one clear error."""
+"""A trace is read back from its file unchanged. A damaged or inconsistent file is one clear error."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_step_of_a_generation_and_all_of_it_can_be_saved(demo: LanguageModel, 
         assert all(np.array_equal(loaded[name], trace[name]) for name in trace)
 
 
-def test_what_is_asked_for_is_read(demo: LanguageModel, tmp_path: Path) -> None:
+def test_only_requested_activations_are_read(demo: LanguageModel, tmp_path: Path) -> None:
     demo.trace(TEXT, gradients=True).save(tmp_path / "t.safetensors")
     trace = Trace.load(tmp_path / "t.safetensors", names=["resid_post", "blocks.0.attn.hook_q"])
     assert len(trace) == 9 and trace.gradient("blocks.0.attn.q").any()
@@ -64,7 +64,7 @@ def test_what_is_asked_for_is_read(demo: LanguageModel, tmp_path: Path) -> None:
         Trace.load(tmp_path / "t.safetensors", names="resid_pots")
 
 
-def test_what_needs_the_model_says_so(demo: LanguageModel, tiny: LanguageModel, tmp_path: Path) -> None:
+def test_methods_that_need_the_model_say_so(demo: LanguageModel, tiny: LanguageModel, tmp_path: Path) -> None:
     demo.trace(TEXT, "resid_post").save(tmp_path / "t.safetensors")
     trace = Trace.load(tmp_path / "t.safetensors")
     with pytest.raises(TraceError, match=r"Trace.load\(path, model="):
@@ -74,7 +74,7 @@ def test_what_needs_the_model_says_so(demo: LanguageModel, tiny: LanguageModel, 
         Trace.load(tmp_path / "t.safetensors", model=tiny)
 
 
-def test_a_trace_that_cannot_be_written_leaves_the_file_that_was_there(demo: LanguageModel, tmp_path: Path) -> None:
+def test_a_trace_that_cannot_be_written_leaves_the_previous_file(demo: LanguageModel, tmp_path: Path) -> None:
     trace = demo.trace(TEXT, "embed")
     with pytest.raises(PellucidError, match="cannot be written"):
         trace.save(tmp_path / "missing" / "t.safetensors")
@@ -100,7 +100,7 @@ def saved(tiny: LanguageModel, tmp_path: Path) -> Path:
 
 
 def lying(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
-    """Write a trace's file anew with something else in it: a whole safetensors file that is not true."""
+    """Rewrite the file of a trace with other content: a valid safetensors file that is inconsistent."""
     tensors: dict[str, Any] = load_file(path)
     size = int.from_bytes(path.read_bytes()[:8], "little")
     about = json.loads(json.loads(path.read_bytes()[8 : 8 + size])["__metadata__"]["pellucid_trace"])
@@ -137,7 +137,7 @@ def lying(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) 
         (lambda about, tensors: tensors.pop("gradient/logits"), "it has gradients, but none for logits"),
     ],
 )
-def test_a_file_that_is_not_true_is_told(saved: Path, change: Callable[[Any, Any], None], said: str) -> None:
+def test_an_inconsistent_file_is_an_error(saved: Path, change: Callable[[Any, Any], None], said: str) -> None:
     Trace.load(saved)
     lying(saved, change)
     with pytest.raises(TraceError, match=said) as caught:
@@ -145,7 +145,7 @@ def test_a_file_that_is_not_true_is_told(saved: Path, change: Callable[[Any, Any
     assert str(saved) in str(caught.value)
 
 
-def test_a_checkpoint_is_no_trace(tmp_path: Path) -> None:
+def test_a_checkpoint_is_not_a_trace(tmp_path: Path) -> None:
     save_file({"wte.weight": np.zeros((3, 4), np.float32)}, tmp_path / "model.safetensors")
     with pytest.raises(TraceError, match="is not a valid trace"):
         Trace.load(tmp_path / "model.safetensors")
@@ -155,7 +155,7 @@ def test_a_checkpoint_is_no_trace(tmp_path: Path) -> None:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_damage_is_one_clear_error_or_does_no_harm(saved: Path, data: st.DataObject) -> None:
+def test_any_damage_is_one_clear_error_or_harmless(saved: Path, data: st.DataObject) -> None:
     whole = saved.read_bytes()
     damaged = bytearray(whole)
     if data.draw(st.booleans()):

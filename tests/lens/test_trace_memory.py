@@ -1,4 +1,4 @@
-"""What a trace takes is known before it is taken, and a trace that takes too much is refused with its size."""
+"""The size of a trace is known before the pass, and a trace that is too large is refused with its size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXT = "Once upon a time there was a little dog"
 
 @settings(max_examples=30)
 @given(data=st.data())
-def test_a_trace_takes_as_much_as_was_said(pair: Callable[..., Pair], data: st.DataObject) -> None:
+def test_a_trace_takes_the_predicted_memory(pair: Callable[..., Pair], data: st.DataObject) -> None:
     model, _ = pair(n_inner=data.draw(st.sampled_from([None, 50])))
     names = data.draw(st.lists(st.sampled_from(activation_names(3)), max_size=8, unique=True))
     length = data.draw(st.integers(1, 30))
@@ -53,14 +53,14 @@ def test_too_large_a_trace_is_refused_with_its_size_before_any_work(demo: Langua
     assert demo.trace(TEXT, "resid_post", memory_limit=60_000).nbytes == 9 * 192 * 8 * 4
 
 
-def test_gradients_count_as_what_they_are_computed_from(demo: LanguageModel) -> None:
+def test_gradients_count_with_the_activations_they_need(demo: LanguageModel) -> None:
     plain = trace_bytes(demo.model, ["embed"], 9)
     assert trace_bytes(demo.model, ["embed"], 9, gradients=True) > 2 * plain + 9 * demo.config.vocab_size * 4
     with pytest.raises(TraceMemoryError):
         demo.trace(TEXT, "embed", gradients=True, memory_limit=2 * plain)
 
 
-def test_a_thousand_tokens_of_every_size_are_judged_without_being_run() -> None:
+def test_the_size_of_a_trace_of_a_thousand_tokens_is_computed_without_a_pass() -> None:
     with torch.device("meta"):
         model = GPT2LMHeadModel(GPT2Config(n_embd=1600, n_layer=48, n_head=25))
     with pytest.raises(TraceMemoryError, match=r"takes 16.27 GB, more than the memory_limit of 4.29 GB"):

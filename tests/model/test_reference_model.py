@@ -1,4 +1,4 @@
-"""The reference model computes what Transformers computes, whatever the configuration and however it is called."""
+"""The reference model equals Transformers for any configuration and any form of call."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_cached_steps_with_a_padding_mask_equal_uncached_ones(pair: Callable[...
     assert relative_difference(second.logits, whole[:, 4:]) < 1e-5
 
 
-def test_the_pass_by_hand_equals_the_models_own_bit_for_bit(pair: Callable[..., Pair]) -> None:
+def test_the_pass_step_by_step_equals_the_models_forward_in_every_bit(pair: Callable[..., Pair]) -> None:
     model = pair()[0].transformer
     ids, mask = left_padded([[5, 6, 7, 8, 9, 10], [11, 12, 13]], pad=0)
     with torch.no_grad():
@@ -142,7 +142,7 @@ def test_positions_are_numbered_from_zero_whatever_the_padding(pair: Callable[..
     assert relative_difference(padded, alone) > 1e-2
 
 
-def test_a_silenced_head_is_as_if_its_output_were_zero(pair: Callable[..., Pair]) -> None:
+def test_a_masked_head_equals_a_head_with_output_zero(pair: Callable[..., Pair]) -> None:
     ours, _ = pair()
     config = ours.config
     ids = torch.randint(config.vocab_size, (1, 9))
@@ -159,7 +159,7 @@ def test_a_silenced_head_is_as_if_its_output_were_zero(pair: Callable[..., Pair]
     assert relative_difference(got, expected) < 1e-5
 
 
-def test_embeddings_may_be_given_in_place_of_ids(pair: Callable[..., Pair]) -> None:
+def test_embeddings_may_be_given_instead_of_ids(pair: Callable[..., Pair]) -> None:
     ours, _ = pair()
     ids = torch.randint(ours.config.vocab_size, (2, 9))
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_dropout_works_in_training_mode_only(pair: Callable[..., Pair]) -> None:
         ours.eval()
 
 
-def test_outputs_are_at_hand_by_attribute_name_and_index(pair: Callable[..., Pair]) -> None:
+def test_outputs_are_available_by_attribute_name_and_index(pair: Callable[..., Pair]) -> None:
     ours, _ = pair()
     ids = torch.randint(ours.config.vocab_size, (1, 4))
     with torch.no_grad():
@@ -232,19 +232,19 @@ def test_a_gpu_gives_the_cpus_logits(pair: Callable[..., Pair], dtype: torch.dty
     assert relative_difference(got, expected) < (TOLERANCE if dtype == torch.float32 else 0.05)
 
 
-def test_new_weights_have_gpt2s_spread() -> None:
+def test_new_weights_have_gpt2s_standard_deviations() -> None:
     torch.manual_seed(0)
     config = GPT2Config(n_embd=128, n_layer=8, n_head=4, vocab_size=1000)
     model = GPT2Model(config)
     assert model.wte.weight.detach().std() == pytest.approx(0.02, rel=0.05)
     assert model.h[0].attn.c_attn.weight.detach().std() == pytest.approx(0.02, rel=0.05)
-    # Layers that write to the residual stream: 0.02 / sqrt(2 * n_layer) (GPT-2's paper, section 2.3).
+    # Layers that write to the residual stream: 0.02 / sqrt(2 * n_layer) (GPT-2 paper, section 2.3).
     assert model.h[3].mlp.c_proj.weight.detach().std() == pytest.approx(0.005, rel=0.05)
     assert float(model.ln_f.weight.detach().min()) == 1.0
 
 
 def _large_pair(config: GPT2Config) -> Pair:
-    """A pair of a real shape whose weights are made fast: one block of random numbers, laid out again and again."""
+    """A pair of a published shape. Its weights repeat one block of random numbers, which is fast to make."""
     from pellucid import GPT2LMHeadModel as Ours
 
     block = torch.randn(1_000_003, generator=torch.Generator().manual_seed(5)) * 0.02
@@ -278,7 +278,7 @@ def test_the_four_real_shapes_equal_transformers_in_logits_greedy_and_beams(name
         assert torch.equal(ours.generate(**call), theirs.generate(**call))
 
 
-def test_the_engine_answers_with_the_models_own_logits(pair: Callable[..., Pair]) -> None:
+def test_the_engine_returns_the_logits_of_the_model(pair: Callable[..., Pair]) -> None:
     ours, _ = pair()
     assert isinstance(ours, GPT2LMHeadModel)
     engine = ReferenceEngine(ours)

@@ -1,11 +1,11 @@
-"""What a person does with a file: load it and decode a little; read a record or a trace."""
+"""Calls on a file: load it and decode a few tokens, or read a record or a trace."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
 
-import torch  # noqa: F401  # so that its import counts for no call
+import torch  # noqa: F401  # imported here so that no call is charged for it
 from rich.console import Console
 
 import pellucid
@@ -16,7 +16,7 @@ TEXT = "the quick fox 日本"
 
 
 def load(path: str, engine: str = "native") -> None:
-    """A model that loads also decodes, and its tokenizer works."""
+    """Load a model, decode, and use its tokenizer."""
     lm = pellucid.load(path, engine=engine)  # type: ignore[arg-type]
     ids = lm.tokenizer.encode(TEXT) if Path(path).is_dir() and (Path(path) / "tokenizer_config.json").exists() else [1]
     lm.tokenizer.decode(ids) if len(ids) > 1 else None
@@ -24,7 +24,7 @@ def load(path: str, engine: str = "native") -> None:
 
 
 def read_record(path: str, model: str) -> None:
-    """A record that can be read can be shown, and replayed or refused."""
+    """Read a record, display it, and replay it unless that is refused."""
     record = Record.from_json(Path(path).read_text(encoding="utf-8", errors="surrogateescape"))
     Console(file=io.StringIO(), width=80).print(record)
     record.to_json()
@@ -32,7 +32,7 @@ def read_record(path: str, model: str) -> None:
 
 
 def read_trace(path: str) -> None:
-    """A trace that can be read gives its activations."""
+    """Read a trace and all of its activations."""
     trace = Trace.load(path)
     for name in trace:
         trace[name].sum()

@@ -1,4 +1,4 @@
-"""Calls that an interrupt, a `MemoryError` or a function of the caller's breaks off, and what holds afterwards."""
+"""Calls that are broken off by an interrupt, a `MemoryError` or a callback, and checks of the state afterwards."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _ERRORS = {"KeyboardInterrupt": KeyboardInterrupt, "MemoryError": MemoryError}
 
 
 class Bytecodes:
-    """A trace function that counts the bytecodes of Pellucid's own functions, and raises at one of them.
+    """A trace function that counts the bytecodes of Pellucid's functions, and raises an error at one of them.
 
-    at: which; None only counts. An interrupt may come between any two bytecodes.
+    at: number of that bytecode; None only counts. An interrupt may come between any two bytecodes.
     """
 
     def __init__(self, at: int | None = None, error: type[BaseException] = KeyboardInterrupt) -> None:
@@ -66,7 +66,7 @@ def bytecodes_of(call: Callable[[], object]) -> int:
 
 
 def broken_off(call: Callable[[], object], at: int, error: str) -> bool:
-    """Whether the error came out of the call."""
+    """True if the call raised the error."""
     try:
         with traced(Bytecodes(at, _ERRORS[error])):
             call()
@@ -81,7 +81,7 @@ _models: dict[tuple[str, str], LanguageModel] = {}
 def _model(model: str, engine: str) -> LanguageModel:
     if (model, engine) not in _models:
         _models[model, engine] = lm = pellucid.load(model, engine=engine, threads=1)  # type: ignore[arg-type]
-        for name in PUBLIC:  # whatever is made at a first use is made
+        for name in PUBLIC:  # creates everything that is made lazily
             PUBLIC[name](lm, 0)
     return _models[model, engine]
 
@@ -92,7 +92,7 @@ def _assert_no_slot_is_open(lm: LanguageModel, what: str) -> None:
 
 
 def call_broken_off(model: str, engine: str, name: str, variant: int, fraction: float, error: str) -> bool:
-    """Break a public call off at a fraction of its bytecodes: the next one is as if nothing had been."""
+    """Break a public call off at a fraction of its bytecodes, and check that the next call is unaffected."""
     lm = _model(model, engine)
     call = partial(PUBLIC[name], lm, variant)
     expected, total = call(), bytecodes_of(call)
@@ -104,7 +104,7 @@ def call_broken_off(model: str, engine: str, name: str, variant: int, fraction: 
 
 
 def call_interrupted(model: str, engine: str, name: str, variant: int, fraction: float) -> bool:
-    """As `call_broken_off`, by a signal that comes after a fraction of the time that the call takes."""
+    """Like `call_broken_off`, by a signal after a fraction of the duration of the call."""
     lm = _model(model, engine)
     call = partial(PUBLIC[name], lm, variant)
     begun = time.perf_counter()
@@ -149,8 +149,8 @@ OPERATIONS: dict[str, Callable[[Any, int], object]] = {
 def session_broken_off(
     model: str, engine: str, operations: Sequence[tuple[str, int, float | None, str]]
 ) -> dict[str, int]:
-    """Work on a session whose operations are broken off, at a fraction of their bytecodes: each was done or was not,
-    and the session's logits are those of a new session with its ids."""
+    """Break the operations of a session off at a fraction of their bytecodes. Check that each took effect entirely or
+    not at all, and that the logits are those of a new session with the same ids."""
     lm = _model(model, engine)
     counts = {"done": 0, "broken off": 0}
     with lm.session("the") as session:
@@ -188,11 +188,11 @@ def _assert_true_logits(lm: LanguageModel, session: Any, said: str, *, exactly: 
 
 
 class Refusal(Exception):
-    """What a caller's own function raises."""
+    """The error that a callback raises."""
 
 
 def _raises_at(count: int, value: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:
-    """A function that raises at its nth call, and before that returns a value of its arguments."""
+    """A callback that raises `Refusal` at its nth call, and returns a value computed from its arguments before that."""
     left = [count]
 
     def function(*arguments: Any) -> Any:
@@ -205,7 +205,7 @@ def _raises_at(count: int, value: Callable[[tuple[Any, ...]], Any]) -> Callable[
 
 
 def callback_raises(model: str, engine: str, kind: str, count: int, way: str, variant: int) -> bool:
-    """Decode with a function that raises at its nth call: its error comes out as it is, and harms nothing."""
+    """Decode with a callback that raises an error at its nth call; check that the error propagates and does no harm."""
     lm = _model(model, engine)
     ways: dict[str, dict[str, Any]] = {
         "greedy": {},
@@ -241,7 +241,7 @@ def _decode_with(lm: LanguageModel, kind: str, count: int, variant: int, options
     elif kind == "hook":
         with lm.hooks({"blocks.0.attn.z": _raises_at(count, lambda arguments: None)}):
             lm.generate(prompts, **options)
-    elif "num_beams" in options:  # what a search streams is its record
+    elif "num_beams" in options:  # a search streams its record
         _consume(lm.stream_record(prompts[0], **options), kind, count)
     else:
         _consume(lm.stream(prompts, **options), kind, count)

@@ -1,4 +1,4 @@
-"""Decodes with options that a trial draws."""
+"""Decoding with options that a trial draws."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMPT = [5, 9, 5, 7]
 
 @cache
 def _model(path: str, engine: str) -> tuple[LanguageModel, list[int]]:
-    """A model, and a list that has an entry for each of its engine's steps."""
+    """A model, and a list that gets an entry for each step of its engine."""
     lm = pellucid.load(path, engine=engine, threads=1)  # type: ignore[arg-type]
     steps: list[int] = []
     step = lm.engine.step
@@ -35,8 +35,8 @@ def _model(path: str, engine: str) -> tuple[LanguageModel, list[int]]:
 
 
 def decode(model: str, engine: str, options: dict[str, Any]) -> int:
-    """Tokens that the model has, log-probabilities that are numbers, a record that JSON holds; or an `OptionError`
-    before the first step. Returns how many tokens there are."""
+    """Decode; returns the number of tokens. Checks that ids are in the vocabulary, log-probabilities are finite and the
+    record fits JSON, or that the call raises an `OptionError` before the first step."""
     lm, steps = _model(model, engine)
     steps.clear()
     try:

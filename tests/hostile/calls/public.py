@@ -1,4 +1,4 @@
-"""The public calls of a model, each giving plain values that two runs can be compared by."""
+"""Public calls of a model. Each returns plain values, so that two runs can be compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from pellucid.language_model import LanguageModel
 
-# Several lengths, so that calls which run at the same time take different steps.
+# Several lengths, so that concurrent calls take different steps.
 TEXTS = ["the fox", "the quick brown dogs jump over", "fox 123 doesn't", "日本 naïve", "a"]
 
 
@@ -117,7 +117,7 @@ def encode(lm: LanguageModel, variant: int) -> Any:
     return [ids, lm.tokenizer.decode(ids), lm.tokenizer([text(variant)], padding=False)["input_ids"]]
 
 
-# Those that run on the reference model whatever the engine are slower, and many threads share it.
+# Calls that always run on the reference model are slower, and many threads share it.
 WITH_TORCH: dict[str, Callable[[LanguageModel, int], Any]] = {
     function.__name__: function
     for function in (trace, generation_trace, hooked_generate, hooked_stream, lens, attribution)

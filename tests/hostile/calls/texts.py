@@ -1,4 +1,4 @@
-"""Text through the tokenizer, beside Transformers' own, and through the commands onto a terminal."""
+"""Texts in the tokenizer, compared with that of Transformers, and in commands that print to a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pellucid.errors import TokenizerError
 from pellucid.tokenizer import GPT2Tokenizer
 
 transformers.logging.set_verbosity_error()
-os.environ.update(TERM="dumb", COLUMNS="80", HF_HUB_OFFLINE="1")  # a terminal that needs no escapes: none may come
+os.environ.update(TERM="dumb", COLUMNS="80", HF_HUB_OFFLINE="1")  # a terminal without escape sequences
 
 
 @cache
@@ -36,7 +36,7 @@ def _tokenizers() -> tuple[GPT2Tokenizer, Any]:
 
 
 def round_trip(text: str) -> int:
-    """The ids that Transformers gives, which decode to the text; what UTF-8 cannot hold is refused."""
+    """Check that ids equal those of Transformers and decode to the text. Text that UTF-8 cannot hold is refused."""
     ours, theirs = _tokenizers()
     try:
         text.encode()
@@ -55,7 +55,7 @@ def round_trip(text: str) -> int:
 
 
 def long_round_trip(piece: str, times: int) -> int:
-    """As `round_trip`, of a piece that is repeated; one pass, as these take long."""
+    """Like `round_trip`, for a repeated piece, in one pass, because long texts take long."""
     ours, theirs = _tokenizers()
     ids = ours.encode(piece * times)
     assert ids == theirs.encode(piece * times)
@@ -85,7 +85,7 @@ def _terminal() -> Iterator[tuple[_Terminal, _Terminal]]:
 
 
 def shown(arguments: list[str]) -> int:
-    """Run a command on a terminal: an exit status of its own, and nothing that steers the terminal."""
+    """Run a command on a terminal; check for a regular exit status and for output without control sequences."""
     with _terminal() as streams:
         try:
             app(arguments)
@@ -105,5 +105,5 @@ def shown(arguments: list[str]) -> int:
 
 
 def _steers(character: str) -> bool:
-    """Whether a terminal would act on a character: controls other than line ends and tabs."""
+    """True for control characters other than line ends and tabs."""
     return unicodedata.category(character) == "Cc" and character not in "\n\t"

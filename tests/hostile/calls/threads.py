@@ -1,4 +1,4 @@
-"""Many threads on one model, compared with one thread."""
+"""Calls from many threads on one model, compared with calls from one thread."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Call = tuple[str, int]
 
 
 def same(model: str, engine: str, precision: str, calls: Sequence[Call], threads: int) -> dict[str, Any]:
-    """Every thread makes all calls, each in an order of its own; returns how many there were, and which differed."""
+    """Every thread makes all calls, in different orders; returns the number of calls and those that differed."""
     load = partial(pellucid.load, model, engine=engine, precision=precision, threads=1)
     alone = load()
     expected = [PUBLIC[name](alone, variant) for name, variant in calls]
-    shared, barrier = load(), Barrier(threads)  # a model that nobody has used: what it makes lazily is made by many
+    shared, barrier = load(), Barrier(threads)  # an unused model: many threads race to create what it makes lazily
 
     def run(thread: int) -> list[str]:
         barrier.wait()
@@ -45,7 +45,7 @@ def same(model: str, engine: str, precision: str, calls: Sequence[Call], threads
         return wrong
 
     before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)  # threads take turns as often as they can
+    sys.setswitchinterval(1e-5)  # threads switch as often as possible
     try:
         with ThreadPoolExecutor(threads) as pool:
             wrong = [said for found in pool.map(run, range(threads)) for said in found]
@@ -55,7 +55,7 @@ def same(model: str, engine: str, precision: str, calls: Sequence[Call], threads
 
 
 def tasks(model: str, engine: str, calls: Sequence[Call]) -> dict[str, Any]:
-    """asyncio tasks that each open hooks of their own and decode while the others' are open."""
+    """asyncio tasks that each open hooks, and decode while the hooks of the others are open."""
     shared = pellucid.load(model, engine=engine, threads=1)  # type: ignore[arg-type]
 
     async def hooked(factor: int, variant: int, pause: bool) -> list[int]:

@@ -1,15 +1,15 @@
-"""Record what TransformerLens and Captum find in a tiny random GPT-2 and in the demo model.
+"""Record results of TransformerLens and Captum for a tiny random GPT-2 and for the demo model.
 
-TransformerLens's pins conflict with Transformers 5, so this script writes its files from an environment of its own:
+TransformerLens's pins conflict with Transformers 5, so this script runs in a separate environment:
 
     python -m venv oracle
     oracle/bin/pip install transformer-lens==2.18.0 captum==0.9.0 torch==2.13.0 "pyarrow<20"
     oracle/bin/python tests/lens/transformer_lens/record.py
 
 Both models are built from the checkpoints in this repository, without a hub:
-`tests/decoding/transformers_4_49/checkpoint` and `src/pellucid/assets/demo`. Nothing is folded or centred, but for the
-logit attributions: TransformerLens's `logit_attrs` leaves the final layer norm's weight out unless it is folded into
-the head, so they come from a copy of the model with `fold_ln=True` (and nothing else).
+`tests/decoding/transformers_4_49/checkpoint` and `src/pellucid/assets/demo`. Nothing is folded or centred, except for
+the logit attributions: TransformerLens's `logit_attrs` omits the weight of the final layer norm unless it is folded
+into the head, so they come from a copy of the model with `fold_ln=True` (and nothing else).
 
 For each model there is a safetensors file with every recorded array, and in `recorded.json` the texts (in ids), the
 tokens asked about, and the versions. Keys of the arrays:
@@ -46,7 +46,7 @@ from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_wei
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[2]
-# Texts of one length; the repetitive one has no token beside itself, where TransformerLens counts attention to it.
+# Texts of equal length. No two neighbours in the repetitive text are equal: TransformerLens counts such attention too.
 CASES: dict[str, dict[str, Any]] = {
     "tiny": {
         "checkpoint": "tests/decoding/transformers_4_49/checkpoint",
@@ -84,11 +84,11 @@ SWEEPS = (
     "attn_head_pattern_by_pos",
 )
 DETECTIONS = ("previous_token_head", "duplicate_token_head", "induction_head")
-EVERY_ID = 64  # which of the demo model's ids are recorded
+EVERY_ID = 64  # for the demo model, every 64th id is recorded
 
 
 def load(folder: Path) -> transformers.GPT2LMHeadModel:
-    """A checkpoint in Transformers, in float32."""
+    """Load a checkpoint in Transformers, in float32."""
     fields = json.loads((folder / "config.json").read_text())
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**fields, attn_implementation="eager"))
     weights = {
@@ -103,7 +103,7 @@ def load(folder: Path) -> transformers.GPT2LMHeadModel:
 
 
 def hooked(model: transformers.GPT2LMHeadModel) -> HookedTransformer:
-    """The same weights in TransformerLens, as they are."""
+    """The same weights in TransformerLens, with nothing folded or centred."""
     config = model.config
     cfg = HookedTransformerConfig(
         n_layers=config.n_layer,
@@ -129,7 +129,7 @@ def hooked(model: transformers.GPT2LMHeadModel) -> HookedTransformer:
 
 
 def folded(lens: HookedTransformer) -> HookedTransformer:
-    """A copy whose layer norms' weights and biases are in the layers that read them."""
+    """A copy in which weights and biases of layer norms are folded into the following layers."""
     copy = HookedTransformer(lens.cfg)
     copy.load_and_process_state_dict(
         {name: weight.clone() for name, weight in lens.state_dict().items()},
@@ -148,7 +148,7 @@ def record(case: dict[str, Any]) -> dict[str, Tensor]:
     small = lens.cfg.d_vocab < 1000
     ids = slice(None) if small else slice(None, None, EVERY_ID)
     logits, cache = lens.run_with_cache(clean)
-    # TransformerLens is recorded, so it must be the model that Transformers has.
+    # Check first that TransformerLens computes what Transformers computes.
     assert torch.allclose(logits, model(clean).logits, atol=1e-3)
 
     blocks = ("",) if small else ("blocks.0.", f"blocks.{lens.cfg.n_layers - 1}.")
@@ -166,7 +166,7 @@ def record(case: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def attribution(lens: HookedTransformer, clean: Tensor, case: dict[str, Any]) -> dict[str, Tensor]:
-    """The parts of the answer's logit less the other's, at the last position."""
+    """Parts of the logit difference between the two answers, at the last position."""
     _, cache = lens.run_with_cache(clean)
     stack, labels = cache.get_full_resid_decomposition(expand_neurons=False, return_labels=True, pos_slice=-1)
     values = cache.logit_attrs(stack, tokens=case["answer"], incorrect_tokens=case["other"], pos_slice=-1)[:, 0]
@@ -193,7 +193,7 @@ def sweeps(
 
 
 def detections(lens: HookedTransformer, case: dict[str, Any]) -> dict[str, Tensor]:
-    """What `detect_head` computes for each head; it itself wants a tokenizer."""
+    """Scores as in `detect_head`, which itself needs a tokenizer."""
     tokens = torch.tensor([case["repetitive"]])
     _, cache = lens.run_with_cache(tokens, remove_batch_dim=True)
     score = partial(
