@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pellucid.checkpoint import open_checkpoint
 from pellucid.engine import FloatArray
-from pellucid.native.engine import PRECISIONS, NativeEngine, Precision
+from pellucid.native.engine import PRECISIONS, NativeEngine, NativePrecision
 
 from ..pairs import Pair
 from ..slots import opened
@@ -21,7 +21,7 @@ PROMPT = [(7 * i) % 211 for i in range(45)]
 
 
 @pytest.fixture(params=PRECISIONS)
-def precision(request: pytest.FixtureRequest) -> Precision:
+def precision(request: pytest.FixtureRequest) -> NativePrecision:
     return request.param  # type: ignore[no-any-return]
 
 
@@ -35,7 +35,7 @@ def alone(engine: NativeEngine, ids: list[int]) -> FloatArray:
 
 
 def test_a_sequence_is_the_same_in_any_company(
-    pair: Callable[..., Pair], stored: Stored, precision: Precision, instruction_set: str
+    pair: Callable[..., Pair], stored: Stored, precision: NativePrecision, instruction_set: str
 ) -> None:
     checkpoint = stored(pair(n_embd=80, n_head=5)[0])
     engine = NativeEngine.load(checkpoint, precision=precision, threads=2)
@@ -51,7 +51,7 @@ def test_a_sequence_is_the_same_in_any_company(
 
 
 def test_a_prompt_is_the_same_in_any_pieces(
-    pair: Callable[..., Pair], stored: Stored, precision: Precision, instruction_set: str
+    pair: Callable[..., Pair], stored: Stored, precision: NativePrecision, instruction_set: str
 ) -> None:
     engine = NativeEngine.load(stored(pair(n_embd=80, n_head=5)[0]), precision=precision, threads=2)
     expected = alone(engine, PROMPT)
@@ -64,7 +64,7 @@ def test_a_prompt_is_the_same_in_any_pieces(
 
 
 def test_a_shared_beginning_is_the_same_as_an_own_one(
-    pair: Callable[..., Pair], stored: Stored, precision: Precision
+    pair: Callable[..., Pair], stored: Stored, precision: NativePrecision
 ) -> None:
     engine = NativeEngine.load(stored(pair()[0]), precision=precision, threads=2)
     expected, other = alone(engine, PROMPT), alone(engine, PROMPT[:21] + PROMPT[:24])
@@ -79,7 +79,7 @@ def test_a_shared_beginning_is_the_same_as_an_own_one(
         assert np.array_equal(logits[2], expected[position])
 
 
-def test_threads_do_not_change_a_bit(pair: Callable[..., Pair], stored: Stored, precision: Precision) -> None:
+def test_threads_do_not_change_a_bit(pair: Callable[..., Pair], stored: Stored, precision: NativePrecision) -> None:
     checkpoint = stored(pair(n_embd=80, n_head=5)[0])
     expected = alone(NativeEngine.load(checkpoint, precision=precision, threads=1), PROMPT)
     for threads in (2, 3, 8):
@@ -89,7 +89,7 @@ def test_threads_do_not_change_a_bit(pair: Callable[..., Pair], stored: Stored, 
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_prompt_longer_than_one_pass_is_the_same_as_in_steps(precision: Precision) -> None:
+def test_a_prompt_longer_than_one_pass_is_the_same_as_in_steps(precision: NativePrecision) -> None:
     engine = NativeEngine.load(open_checkpoint("demo"), precision=precision, threads=2)
     ids = [(31 * i) % 50257 for i in range(300)]
     whole, short, long = engine.open(), opened(engine, [9]), opened(engine, ids[:250])

@@ -16,7 +16,7 @@ from pellucid import native
 from pellucid.errors import CheckpointError, OptionError
 from pellucid.native import cores
 from pellucid.native.cores import usable_cores
-from pellucid.native.engine import NativeEngine, Precision
+from pellucid.native.engine import NativeEngine, NativePrecision
 
 from ..pairs import Pair
 from ..slots import opened
@@ -75,7 +75,7 @@ def test_a_cgroups_quota_limits_the_cores(
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_weights_that_a_precision_cannot_hold_are_refused(
-    pair: Callable[..., Pair], stored: Stored, precision: Precision, value: float
+    pair: Callable[..., Pair], stored: Stored, precision: NativePrecision, value: float
 ) -> None:
     model, _ = pair()
     with torch.no_grad():

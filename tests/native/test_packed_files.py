@@ -21,7 +21,7 @@ from pellucid.checkpoint.packed_layout import PACKED_FILE, aligned_empty, packed
 from pellucid.checkpoint.safetensors_file import read_safetensors
 from pellucid.errors import CheckpointError, OptionError
 from pellucid.native._native import matrix_bytes, pack
-from pellucid.native.engine import PRECISIONS, NativeEngine, Precision, make_runtime
+from pellucid.native.engine import PRECISIONS, NativeEngine, NativePrecision, make_runtime
 from pellucid.native.quantize import quantize
 
 from ..pairs import Pair
@@ -39,7 +39,7 @@ IDS = [1, 5, 2, 9, 14, 3, 3, 8]
     transposed=st.booleans(),
 )
 def test_a_matrix_unpacks_to_itself_but_for_rounding(
-    n_out: int, n_in: int, precision: Precision, seed: int, transposed: bool
+    n_out: int, n_in: int, precision: NativePrecision, seed: int, transposed: bool
 ) -> None:
     matrix = np.random.default_rng(seed).standard_normal((n_out, n_in), dtype=np.float32)
     packed = aligned_empty(packed_bytes(precision, n_out, n_in))
@@ -71,7 +71,7 @@ def test_a_matrix_unpacks_to_itself_but_for_rounding(
     transposed=st.booleans(),
 )
 def test_sixteen_bit_numbers_are_packed_as_the_float32_that_they_are(
-    n_out: int, n_in: int, precision: Precision, bits: str, seed: int, transposed: bool
+    n_out: int, n_in: int, precision: NativePrecision, bits: str, seed: int, transposed: bool
 ) -> None:
     codes = np.random.default_rng(seed).integers(0, 2**16, (n_out, n_in), dtype=np.uint16)  # subnormals among them
     stored: StoredArray = codes.view(np.float16) if bits == "float16" else codes
@@ -93,7 +93,7 @@ def test_numbers_of_another_width_are_refused() -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_quantized_model_is_the_one_quantized_at_load(
-    pair: Callable[..., Pair], stored: Stored, tmp_path: Path, precision: Precision, tied: bool
+    pair: Callable[..., Pair], stored: Stored, tmp_path: Path, precision: NativePrecision, tied: bool
 ) -> None:
     checkpoint = stored(pair(tie_word_embeddings=tied, n_embd=36, n_inner=51)[0])
     quantize(checkpoint, tmp_path / "packed", precision)
@@ -107,7 +107,7 @@ def test_a_quantized_model_is_the_one_quantized_at_load(
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_reference_reads_the_weights_that_the_engine_multiplies_with(
-    pair: Callable[..., Pair], stored: Stored, tmp_path: Path, precision: Precision
+    pair: Callable[..., Pair], stored: Stored, tmp_path: Path, precision: NativePrecision
 ) -> None:
     quantize(stored(pair(initializer_range=0.1)[0]), tmp_path / "packed", precision)
     model = pellucid.GPT2LMHeadModel.from_pretrained(tmp_path / "packed")

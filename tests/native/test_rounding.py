@@ -14,7 +14,7 @@ import torch
 import pellucid
 from pellucid.checkpoint import open_checkpoint
 from pellucid.logits import log_softmax
-from pellucid.native.engine import NativeEngine, Precision
+from pellucid.native.engine import NativeEngine, NativePrecision
 
 from ..pairs import Pair
 from .conftest import Stored, relative
@@ -31,7 +31,7 @@ TEXT = (
 @pytest.mark.parametrize(
     ("precision", "loss", "divergence"), [("bfloat16", 0.002, 1e-4), ("int8", 0.01, 2e-3), ("int4", 0.08, 0.05)]
 )
-def test_the_bundled_model_loses_little(precision: Precision, loss: float, divergence: float) -> None:
+def test_the_bundled_model_loses_little(precision: NativePrecision, loss: float, divergence: float) -> None:
     """docs/native-engine.md has perplexities of long texts."""
     checkpoint = open_checkpoint("demo")
     ids = checkpoint.tokenizer().encode(TEXT)
@@ -46,7 +46,7 @@ def test_the_bundled_model_loses_little(precision: Precision, loss: float, diver
 
 @pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 0.01), ("int8", 0.05), ("int4", 0.15)])
 def test_outlier_channels_do_not_drown_the_others(
-    pair: Callable[..., Pair], stored: Stored, instruction_set: str, precision: Precision, bound: float
+    pair: Callable[..., Pair], stored: Stored, instruction_set: str, precision: NativePrecision, bound: float
 ) -> None:
     model, _ = pair(n_embd=256, n_head=4, initializer_range=0.05)
     with torch.no_grad():  # two channels of the residual stream, four hundred times the others

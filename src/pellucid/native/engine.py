@@ -21,8 +21,8 @@ from pellucid.native.cores import usable_cores
 from pellucid.native.packing import PackedTensors, check_finite, pack_weights
 from pellucid.native.weights import UnpackedWeights
 
-Precision = Literal["float32", "bfloat16", "int8", "int4"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8", "int4")
+NativePrecision = Literal["float32", "bfloat16", "int8", "int4"]
+PRECISIONS: tuple[NativePrecision, ...] = ("float32", "bfloat16", "int8", "int4")
 
 # The cache holds this many sequences of full length unless told otherwise.
 _FULL_SEQUENCES = 16
@@ -40,7 +40,7 @@ class NativeEngine:
         self,
         config: GPT2Config,
         tensors: PackedTensors,
-        precision: Precision,
+        precision: NativePrecision,
         runtime: Runtime,
         *,
         capacity: int | None = None,
@@ -52,7 +52,7 @@ class NativeEngine:
         if capacity is not None and capacity < 1:
             raise OptionError(f"capacity is {capacity}; a cache holds at least 1 token")
         self.config = config
-        self.precision: Precision = precision
+        self.precision: NativePrecision = precision
         self.weight_bytes = sum(tensor.nbytes for tensor in tensors.values())
         self._tensors = tensors
         self._engine = Engine(
@@ -68,7 +68,7 @@ class NativeEngine:
         cls,
         checkpoint: Checkpoint,
         *,
-        precision: Precision | None = None,
+        precision: NativePrecision | None = None,
         threads: int | None = None,
         capacity: int | None = None,
         map: bool = True,
@@ -85,7 +85,7 @@ class NativeEngine:
         does not have, and for a capacity that the system has no address space for.
         """
         packed = checkpoint.packed
-        chosen: Precision = precision or (packed.precision if packed else "float32")  # type: ignore[assignment]
+        chosen: NativePrecision = precision or (packed.precision if packed else "float32")  # type: ignore[assignment]
         runtime = make_runtime(threads)
         if packed and packed.precision == chosen:
             tensors = packed.map() if map else packed.read()

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pellucid.checkpoint import Checkpoint, write_packed_checkpoint
 from pellucid.errors import CheckpointError, OptionError
-from pellucid.native.engine import PRECISIONS, Precision, make_runtime
+from pellucid.native.engine import PRECISIONS, NativePrecision, make_runtime
 from pellucid.native.packing import pack_each
 
 
 def quantize(
     checkpoint: Checkpoint,
     folder: str | Path,
-    precision: Precision = "int8",
+    precision: NativePrecision = "int8",
     *,
     overwrite: bool = False,
     threads: int | None = None,
