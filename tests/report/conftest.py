@@ -19,10 +19,10 @@ from pellucid.lens.overview import Overview
 from pellucid.reports import report_page, traced_overview
 from pellucid.tokenizer import GPT2Tokenizer
 
-# Names under which Chromium and its kin are installed.
+# Program names of Chromium and of browsers based on it.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-# A line end, characters of several bytes, a repeated word, and text that would end a script or steer a terminal.
+# A newline, multi-byte characters, a repeated word, the end of a script element, and a terminal escape sequence.
 SHORT = "the cat and the cat 日\n</script><b>\x1b[31m"
 LONG = " ".join(f"word{number % 17}" for number in range(130))
 
@@ -48,8 +48,11 @@ def lm(model_folder: Path) -> LanguageModel:
 
 @dataclass(frozen=True)
 class Oracle:
-    """What Transformers says of a text. attentions: [layer, head, query, key]; states: the stream before each block
-    and the last, normed, [layer, position, n_embd]; logits: [position, vocab]."""
+    """The results of Transformers for a text.
+
+    attentions: [layer, head, query, key]. states: the residual stream before each block, and the last hidden state,
+    after the final layer norm, [layer, position, n_embd]. logits: [position, vocab].
+    """
 
     attentions: np.ndarray[Any, Any]
     states: np.ndarray[Any, Any]
@@ -85,7 +88,7 @@ class Report:
 
 @pytest.fixture(scope="session")
 def report_of(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Report]:
-    """The report of a text, made once."""
+    """The report of a text, built once."""
     made: dict[str, Report] = {}
     folder = tmp_path_factory.mktemp("reports")
 
@@ -103,13 +106,13 @@ def report_of(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Headless Chromium, as the system has it."""
+    """The system's Chromium, headless."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)} is on the PATH")
     with playwright.sync_playwright() as runner:
-        # The sandbox needs rights that containers do not give; the pages are our own.
+        # The sandbox needs privileges that containers lack; the pages are trusted.
         launched = runner.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield launched
         launched.close()
@@ -117,7 +120,7 @@ def browser() -> Iterator[Any]:
 
 @dataclass
 class Opened:
-    """A page that stands open. said: what it wrote to the console, and its errors. asked: every address it wanted."""
+    """An open page. said: its console messages and errors. asked: every address that it requested."""
 
     page: Any
     said: list[str] = field(default_factory=list)
@@ -127,7 +130,7 @@ class Opened:
         return str(self.page.inner_text(selector))
 
     def picture(self, selector: str) -> str:
-        """A canvas as an image, to tell whether it changed."""
+        """The image of a canvas, to detect changes."""
         return str(self.page.evaluate("selector => document.querySelector(selector).toDataURL()", selector))
 
     def choose(self, position: int) -> None:

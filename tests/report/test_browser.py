@@ -1,4 +1,4 @@
-"""Reports opened in Chromium from disk, with the network off: what a reader sees, and what their choices change."""
+"""Reports in Chromium, opened from disk without network: the content, and the effect of the reader's choices."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ReportOf = Callable[[str], Report]
 OracleOf = Callable[[str], Oracle]
 OpenPage = Callable[..., Opened]
 
-# One browser for all of them.
+# All tests share one browser.
 pytestmark = pytest.mark.xdist_group("browser")
 
 
 def quiet(opened: Opened, path: Path) -> bool:
-    """Whether a page said nothing, and asked for nothing but itself."""
+    """Whether a page wrote no console messages and requested nothing but itself."""
     return not opened.said and set(opened.asked) == {path.as_uri()}
 
 
@@ -48,7 +48,7 @@ def test_a_report_opens_without_a_word_on_the_console_and_without_a_request(
 
 
 def test_a_hundred_tokens_in_the_smallest_published_shape_weigh_little(tmp_path: Path, open_page: OpenPage) -> None:
-    # As many layers and heads as GPT-2's 124M: what a page holds does not depend on how wide the model is.
+    # The layers and heads of GPT-2 124M. The model is narrow, since a page's content does not depend on the width.
     lm = pellucid.load(random_model(tmp_path / "model", n_embd=48, n_layer=12, n_head=12, n_positions=128))
     seen = traced_overview(lm, list(range(1000, 1100)))
     path = tmp_path / "report.html"
@@ -124,7 +124,7 @@ def check_list(opened: Opened, weights: Any) -> None:
 
 
 def tells(text: str, share: float) -> bool:
-    """Whether a text says how much a share is, rounded one way or the other."""
+    """Whether a text contains a share as a percentage, rounded up or down."""
     if text == "<0.01%":
         return share < 6e-5
     step = 10.0 ** -len(text.rstrip("%").partition(".")[2])
@@ -226,7 +226,7 @@ def test_the_sliders_leave_what_transformers_warpers_leave_of_all_logits(
     left = warped.softmax(-1)[0]
     kept = int(opened.text("#next-told").split(" of 50,257")[0].replace(",", ""))
     expected = int((left > 0).sum())
-    # Beyond the 256 largest, logits of other positions than the last are interpolated.
+    # For positions before the last, logits beyond the 256 largest are interpolated.
     rounding = 1 if position is None or expected <= 256 else 0.005 * expected
     assert abs(kept - expected) <= (rounding if "top_p" in options else 0)
     order = logits[0].argsort(descending=True, stable=True)[:20].tolist()

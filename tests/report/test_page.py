@@ -1,4 +1,4 @@
-"""A report's file: what is in it, and that it needs nothing else."""
+"""A report's file: its content, and that it needs no other file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def unpacked(packed: str, kind: str) -> Any:
 def test_nothing_is_fetched_and_the_page_forbids_it(report_of: ReportOf) -> None:
     page = report_of(SHORT).page
     assert "default-src 'none'" in page
-    # Outside of the data and of names of things, such as SVG's, no address stands in the page.
+    # Outside the data and XML namespaces such as SVG's, the page contains no address.
     assert not re.findall(r"(?:src|href)=[\"'](?!#|data:)", page)
     assert not re.findall(r"@import|url\((?!data:)", page)
     assert set(re.findall(r"https?://[^\s\"']+", page)) <= {"http://www.w3.org/2000/svg"}

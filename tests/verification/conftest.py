@@ -57,7 +57,7 @@ def _published(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def published(_published: dict[str, Any]) -> dict[str, Any]:
-    """The contents of a file of published results, for a test to do with as it likes."""
+    """The contents of a file of published results, which a test may change."""
     return copy.deepcopy(_published)
 
 

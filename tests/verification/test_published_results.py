@@ -1,4 +1,4 @@
-"""The published results that come with the package are whole and agree with themselves."""
+"""The published results in the package are complete and consistent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published results are reproduced by the weights they came from, and told from wrong ones one by one."""
+"""The original weights reproduce the published results, and each wrong result fails its own check."""
 
 from __future__ import annotations
 
