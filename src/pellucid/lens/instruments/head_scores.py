@@ -79,7 +79,7 @@ def _scores(trace: Trace, kind: HeadScoreKind) -> HeadScores:
 
 
 def _mean_attention(kind: HeadScoreKind, patterns: Iterable[FloatArray], keys: Mask) -> HeadScores:
-    """The mean attention to the masked keys, over the queries that have any.
+    """The mean attention to the keys in a mask, over the queries that have any.
 
     patterns: one per layer, [batch, n_head, query, key]. keys: [batch, query, key].
     """
