@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from pellucid import decoding
 from pellucid.checkpoint import open_checkpoint
 from pellucid.config import as_token_ids
-from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions, rules
+from pellucid.decoding.result_building import generations, stream_record
 from pellucid.decoding.sequence import check_fits, check_ids
 from pellucid.decoding.streaming import stream, stream_text
 from pellucid.decoding.task import DecodingTask

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from pellucid.decoding import finish, prepare, start
 from pellucid.decoding import processors as p
-from pellucid.decoding.generations import generations
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.records.replay import replay_task
+from pellucid.decoding.result_building import generations
 from pellucid.errors import DecodingError, OptionError
 from pellucid.logits import softmax
 

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 import pellucid.views  # noqa: F401  (registers the renderers)
 from pellucid.decoding import finish, prepare, start
-from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.records.values import ContrastiveCandidate, Distribution, Expansion, Hypothesis, TokenStep
+from pellucid.decoding.result_building import generations, stream_record
 from pellucid.errors import RecordError
 from pellucid.reference.engine import ReferenceEngine
 

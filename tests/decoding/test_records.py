@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pellucid.decoding import decode, finish, prepare, start
-from pellucid.decoding.generations import generations, stream_record
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.records.replay import replay_task
 from pellucid.decoding.records.values import TOP
+from pellucid.decoding.result_building import generations, stream_record
 from pellucid.errors import ContextLengthError, DecodingError, OptionError, RecordError
 from pellucid.logits import log_softmax
 from pellucid.reference.engine import ReferenceEngine

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import pellucid
 from pellucid.decoding import decode, prepare, stopping
-from pellucid.decoding.generations import generations
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
+from pellucid.decoding.result_building import generations
 from pellucid.decoding.stopping import StopStrings
 from pellucid.decoding.strategies import finish, start
 from pellucid.decoding.streaming import stream

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from pellucid import display
 from pellucid.decoding import finish, prepare, start
-from pellucid.decoding.generations import generations
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.recording import Recorder
 from pellucid.decoding.records.values import Distribution, Expansion, Hypothesis, TokenLogprob, TokenStep
+from pellucid.decoding.result_building import generations
 from pellucid.decoding.session import Session
 from pellucid.errors import OptionError
 from pellucid.reference.engine import ReferenceEngine

@@ -70,7 +70,7 @@ class Shortlist:
 
 
 @dataclass(eq=False)
-class Row:
+class ContrastiveRow:
     """A running sequence. The engine has read all of its tokens; `logits` [vocab] are those of the next one.
 
     slots: one between steps; one per candidate while candidates are compared.
@@ -97,13 +97,13 @@ def run(task: DecodingTask) -> Run:
 
 
 def _steps(task: DecodingTask) -> Run:
-    rows: list[Row] = []
-    finished: list[Row] = []
+    rows: list[ContrastiveRow] = []
+    finished: list[ContrastiveRow] = []
     try:
         for prompt, ids in enumerate(task.prompts):
             recorder = None if task.recorder is None else task.recorder.row(prompt, None)
             # The hidden states of the prompt are needed, so it is read again where a held slot has it.
-            rows.append(Row(prompt, [task.engine.open()], TokenHistory(ids, prompt), recorder))
+            rows.append(ContrastiveRow(prompt, [task.engine.open()], TokenHistory(ids, prompt), recorder))
         _read_prompts(task.engine, rows)
         while rows:
             shortlists = [_shortlist(task, row) for row in rows]
@@ -137,7 +137,7 @@ def _check(task: DecodingTask) -> None:
             )
 
 
-def _read_prompts(engine: Engine, rows: Sequence[Row]) -> None:
+def _read_prompts(engine: Engine, rows: Sequence[ContrastiveRow]) -> None:
     read = 0
     while reading := [row for row in rows if len(row.history) > read]:
         pieces = [row.history.ids[read : read + _PIECE].tolist() for row in reading]
@@ -158,7 +158,7 @@ def _normalised(states: FloatArray) -> FloatArray:
     return unit
 
 
-def _shortlist(task: DecodingTask, row: Row) -> Shortlist:
+def _shortlist(task: DecodingTask, row: ContrastiveRow) -> Shortlist:
     """The likeliest tokens; what the options exclude is none of them, even where fewer than top_k are left."""
     assert row.logits is not None and task.options.top_k is not None
     usable = task.chooser.usable(row.logits)
@@ -173,7 +173,7 @@ def _shortlist(task: DecodingTask, row: Row) -> Shortlist:
     return Shortlist(usable, candidates, [candidates.token(int(place)) for place in places], probabilities, watched)
 
 
-def _choose_all(task: DecodingTask, rows: Sequence[Row], shortlists: Sequence[Shortlist]) -> Step:
+def _choose_all(task: DecodingTask, rows: Sequence[ContrastiveRow], shortlists: Sequence[Shortlist]) -> Step:
     """Read every candidate of every row in one step of the engine, and let each row go on with its best."""
     engine = task.engine
     for row, shortlist in zip(rows, shortlists, strict=True):
@@ -198,8 +198,10 @@ def _choose_all(task: DecodingTask, rows: Sequence[Row], shortlists: Sequence[Sh
     return tuple(step)
 
 
-def _choose(task: DecodingTask, row: Row, shortlist: Shortlist, likeness: FloatArray) -> tuple[int, ChosenToken]:
-    """The place of the candidate with the best score, the likelier among equals, and the token it is."""
+def _choose(
+    task: DecodingTask, row: ContrastiveRow, shortlist: Shortlist, likeness: FloatArray
+) -> tuple[int, ChosenToken]:
+    """The index of the candidate with the best score, the likelier of equals, and its token."""
     alpha = task.options.penalty_alpha
     scores = (1 - alpha) * shortlist.probabilities - alpha * likeness
     best = int(scores.argmax())

@@ -9,7 +9,7 @@ from pellucid.decoding.history import TokenHistory
 from pellucid.engine import Engine, Slot, StepOutput
 
 
-class Place(Protocol):
+class SlottedSequence(Protocol):
     """A sequence and its slot."""
 
     slot: Slot
@@ -18,11 +18,11 @@ class Place(Protocol):
 
 def read(
     engine: Engine,
-    places: Sequence[Place],
+    sequences: Sequence[SlottedSequence],
     tokens: Sequence[Sequence[int]],
     *,
     slide: bool = False,
-    slid: Callable[[Place, int], None] | None = None,
+    slid: Callable[[SlottedSequence, int], None] | None = None,
     all_positions: bool = False,
     hidden: bool = False,
 ) -> StepOutput:
@@ -34,16 +34,16 @@ def read(
     """
     if slide:
         tokens = list(tokens)
-        for number, place in enumerate(places):
-            if engine.length(place.slot) + len(tokens[number]) > engine.n_positions:
-                kept = kept_ids(place.history.ids.tolist(), engine.n_positions)
-                engine.drop(place.slot)
-                place.slot, tokens[number] = engine.open(), kept[-1:]
+        for number, sequence in enumerate(sequences):
+            if engine.length(sequence.slot) + len(tokens[number]) > engine.n_positions:
+                kept = kept_ids(sequence.history.ids.tolist(), engine.n_positions)
+                engine.drop(sequence.slot)
+                sequence.slot, tokens[number] = engine.open(), kept[-1:]
                 if len(kept) > 1:
-                    engine.step([place.slot], [kept[:-1]])
+                    engine.step([sequence.slot], [kept[:-1]])
                 if slid is not None:
-                    slid(place, len(kept))
-    return engine.step([place.slot for place in places], tokens, all_positions=all_positions, hidden=hidden)
+                    slid(sequence, len(kept))
+    return engine.step([sequence.slot for sequence in sequences], tokens, all_positions=all_positions, hidden=hidden)
 
 
 def kept_ids(ids: list[int], n_positions: int) -> list[int]:

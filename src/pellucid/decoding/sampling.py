@@ -20,7 +20,7 @@ from pellucid.decoding.drafting import (
 )
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.pipeline import Candidates
-from pellucid.decoding.reading import Place, read
+from pellucid.decoding.reading import SlottedSequence, read
 from pellucid.decoding.sequence import ChosenToken, GeneratedSequence, Run
 from pellucid.decoding.stopping import FinishReason
 from pellucid.decoding.task import DecodingTask
@@ -108,9 +108,9 @@ def _read(task: DecodingTask, rows: Sequence[Row], tokens: Sequence[Sequence[int
     return read(task.engine, rows, tokens, slide=slide, slid=_slid, all_positions=drafted).logits
 
 
-def _slid(place: Place, kept: int) -> None:
-    if isinstance(place, Row) and place.recorder is not None:
-        place.recorder.slid(kept)
+def _slid(sequence: SlottedSequence, kept: int) -> None:
+    if isinstance(sequence, Row) and sequence.recorder is not None:
+        sequence.recorder.slid(kept)
 
 
 def _room(task: DecodingTask, row: Row) -> int:

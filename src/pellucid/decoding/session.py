@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import numpy as np
 
 from pellucid.decoding.choosing import Choice, build_chooser
-from pellucid.decoding.generations import generations, text_ids
 from pellucid.decoding.history import TokenHistory
 from pellucid.decoding.options import GenerationOptions
 from pellucid.decoding.pipeline import Candidates
@@ -24,6 +23,7 @@ from pellucid.decoding.records.option_json import plain_options
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.recording import ExpansionRecorder, Recorder, RowRecorder
 from pellucid.decoding.records.values import Distribution, Expansion, Source, TokenStep
+from pellucid.decoding.result_building import generations, text_ids
 from pellucid.decoding.results import Generation
 from pellucid.decoding.sequence import check_ids
 from pellucid.decoding.strategies import finish, start

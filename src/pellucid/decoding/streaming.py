@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import chain
 from typing import NamedTuple
 
-from pellucid.decoding.generations import new_text
+from pellucid.decoding.result_building import new_text
 from pellucid.decoding.sequence import GeneratedSequence
 from pellucid.decoding.strategies import start
 from pellucid.decoding.task import DecodingTask

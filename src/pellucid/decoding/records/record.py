@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from pellucid.decoding.options.rules import LARGEST_ID
-from pellucid.decoding.records.record_reading import Place, finish_reason, or_null, read_hypothesis, read_step
+from pellucid.decoding.records.record_reading import JsonNode, finish_reason, or_null, read_hypothesis, read_step
 from pellucid.decoding.records.record_writing import plain_hypothesis, plain_number, plain_step
 from pellucid.decoding.records.values import Expansion, Hypothesis, TokenStep
 from pellucid.decoding.stopping import FinishReason
@@ -140,7 +140,7 @@ class Record(Displayed):
             raise RecordError("this is no record: it is no JSON object with a schema")
         if plain["schema"] != SCHEMA:
             raise RecordError(f"the record's schema is {quoted(plain['schema'])}; this version reads {SCHEMA}")
-        record = cls(**_read_fields(Place(plain)))
+        record = cls(**_read_fields(JsonNode(plain)))
         _check_steps(record)
         _check_tree(record)
         _check_whole_distributions(record)
@@ -155,29 +155,29 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _read_fields(place: Place) -> dict[str, Any]:
+def _read_fields(node: JsonNode) -> dict[str, Any]:
     return {
-        "strategy": place["strategy"].one_of(Strategy),
-        "model": or_null(place["model"], Place.text),
-        "options": {name: place["options"][name].plain() for name in place["options"].fields()},
-        "draw_key": or_null(place["draw_key"], Place.key),
-        "prompt_ids": place["prompt_ids"].ids(),
-        "new_ids": place["new_ids"].ids(),
-        "logprob": place["logprob"].number(),
-        "finish_reason": or_null(place["finish_reason"], finish_reason),
-        "steps": tuple(read_step(item, number) for number, item in enumerate(place["steps"].items())),
-        "tree": tuple(read_hypothesis(item) for item in place["tree"].items()),
-        "returned": or_null(place["returned"], Place.whole),
-        "drafted": place["drafted"].whole(),
-        "accepted": place["accepted"].whole(),
-        "tokens": _read_tokens(place["tokens"]),
+        "strategy": node["strategy"].one_of(Strategy),
+        "model": or_null(node["model"], JsonNode.text),
+        "options": {name: node["options"][name].plain() for name in node["options"].fields()},
+        "draw_key": or_null(node["draw_key"], JsonNode.key),
+        "prompt_ids": node["prompt_ids"].ids(),
+        "new_ids": node["new_ids"].ids(),
+        "logprob": node["logprob"].number(),
+        "finish_reason": or_null(node["finish_reason"], finish_reason),
+        "steps": tuple(read_step(item, number) for number, item in enumerate(node["steps"].items())),
+        "tree": tuple(read_hypothesis(item) for item in node["tree"].items()),
+        "returned": or_null(node["returned"], JsonNode.whole),
+        "drafted": node["drafted"].whole(),
+        "accepted": node["accepted"].whole(),
+        "tokens": _read_tokens(node["tokens"]),
     }
 
 
-def _read_tokens(place: Place) -> dict[int, str]:
+def _read_tokens(node: JsonNode) -> dict[int, str]:
     tokens = {}
-    for token, text in place.fields().items():
-        at = Place(text, f"tokens.{clipped(token)}")
+    for token, text in node.fields().items():
+        at = JsonNode(text, f"tokens.{clipped(token)}")
         if not (token.isascii() and token.isdecimal() and len(token) <= 10 and int(token) <= LARGEST_ID):
             raise RecordError(f"the record's {at.name} is no token's: a token is named by its id")
         tokens[int(token)] = at.text()
@@ -194,17 +194,17 @@ def _check_steps(record: Record) -> None:
 
 
 def _check_tree(record: Record) -> None:
-    """A tree's nodes are numbered by place, and each stands after its parent, which it extends by a token."""
+    """A tree's nodes are numbered in order. Each comes after its parent, which it extends by a token."""
     tree = record.tree
-    for place, node in enumerate(tree):
-        if place == 0:
+    for index, node in enumerate(tree):
+        if index == 0:
             fits = node.parent is None and node.token is None and node.length == 0
         else:
-            fits = node.parent is not None and node.parent < place and node.token is not None
+            fits = node.parent is not None and node.parent < index and node.token is not None
             fits = fits and node.length == tree[node.parent or 0].length + 1
-        if node.id != place or not fits:
+        if node.id != index or not fits:
             raise RecordError(
-                f"the record's tree[{place}] does not fit into the tree: id {node.id}, parent {node.parent}, "
+                f"the record's tree[{index}] does not fit into the tree: id {node.id}, parent {node.parent}, "
                 f"token {node.token}, length {node.length}"
             )
     if record.returned is None:

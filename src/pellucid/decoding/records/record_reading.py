@@ -1,4 +1,4 @@
-"""Reading the JSON values of a record. Each value is checked where it stands, so that an error names its place.
+"""Reading the JSON values of a record. Each value is checked together with its path, which errors name.
 
 Fields of steps and hypotheses that are missing have their defaults; fields that are not known are left out.
 """
@@ -34,7 +34,7 @@ _ROUNDING = 1e-2
 
 
 @dataclass(frozen=True)
-class Place:
+class JsonNode:
     """A value in a record's JSON and its path. Its methods raise `RecordError` for a value of another type or range."""
 
     value: Any
@@ -46,21 +46,21 @@ class Place:
     def fields(self) -> dict[str, Any]:
         return self.value if isinstance(self.value, dict) else self.fail("an object")
 
-    def __getitem__(self, field: str) -> Place:
+    def __getitem__(self, field: str) -> JsonNode:
         found = self.find(field)
         if found is None:
             raise RecordError(f"the record's {self.name or 'top'} lacks {field!r}")
         return found
 
-    def find(self, field: str) -> Place | None:
+    def find(self, field: str) -> JsonNode | None:
         """A field that may be missing."""
         fields = self.fields()
-        return Place(fields[field], f"{self.name}.{field}".lstrip(".")) if field in fields else None
+        return JsonNode(fields[field], f"{self.name}.{field}".lstrip(".")) if field in fields else None
 
-    def items(self) -> list[Place]:
+    def items(self) -> list[JsonNode]:
         if not isinstance(self.value, list):
             self.fail("an array")
-        return [Place(item, f"{self.name}[{number}]") for number, item in enumerate(self.value)]
+        return [JsonNode(item, f"{self.name}[{number}]") for number, item in enumerate(self.value)]
 
     def whole(self, largest: int = LARGEST_COUNT) -> int:
         if type(self.value) is not int or self.value < 0:
@@ -111,96 +111,96 @@ class Place:
         return tuple(item.whole(LARGEST_SEED) for item in self.items())
 
 
-def or_null(place: Place, read: Any) -> Any:
-    return None if place.value is None else read(place)
+def or_null(node: JsonNode, read: Any) -> Any:
+    return None if node.value is None else read(node)
 
 
-def _if_there(place: Place | None, read: Any, default: Any = None) -> Any:
-    return default if place is None else read(place)
+def _if_there(node: JsonNode | None, read: Any, default: Any = None) -> Any:
+    return default if node is None else read(node)
 
 
-def finish_reason(place: Place) -> Any:
-    return place.one_of(FinishReason)
+def finish_reason(node: JsonNode) -> Any:
+    return node.one_of(FinishReason)
 
 
-def _logprob(place: Place) -> float:
-    return place.number(most=_ROUNDING)
+def _logprob(node: JsonNode) -> float:
+    return node.number(most=_ROUNDING)
 
 
-def _fraction(place: Place) -> float:
-    return place.number(0, 1 + _ROUNDING)
+def _fraction(node: JsonNode) -> float:
+    return node.number(0, 1 + _ROUNDING)
 
 
-def read_step(place: Place, number: int) -> TokenStep:
-    if place["step"].whole() != number:
-        place["step"].fail(f"{number}, its place")
-    candidates = place.find("candidates")
+def read_step(node: JsonNode, number: int) -> TokenStep:
+    if node["step"].whole() != number:
+        node["step"].fail(f"{number}, its node")
+    candidates = node.find("candidates")
     return TokenStep(
         step=number,
-        token=place["token"].token(),
-        logprob=_logprob(place["logprob"]),
-        rank=place["rank"].whole(),
-        probability=_fraction(place["probability"]),
-        source=place["source"].one_of(Source),
-        expansion=_expansion(place["expansion"]),
-        uniform=_if_there(place.find("uniform"), _fraction),
-        slid=_if_there(place.find("slid"), Place.whole),
-        rejected=_if_there(place.find("rejected"), Place.token),
+        token=node["token"].token(),
+        logprob=_logprob(node["logprob"]),
+        rank=node["rank"].whole(),
+        probability=_fraction(node["probability"]),
+        source=node["source"].one_of(Source),
+        expansion=_expansion(node["expansion"]),
+        uniform=_if_there(node.find("uniform"), _fraction),
+        slid=_if_there(node.find("slid"), JsonNode.whole),
+        rejected=_if_there(node.find("rejected"), JsonNode.token),
         candidates=() if candidates is None else tuple(map(_candidate, candidates.items())),
     )
 
 
-def _candidate(place: Place) -> ContrastiveCandidate:
+def _candidate(node: JsonNode) -> ContrastiveCandidate:
     return ContrastiveCandidate(
-        place["id"].token(), _fraction(place["probability"]), place["likeness"].number(), place["score"].number()
+        node["id"].token(), _fraction(node["probability"]), node["likeness"].number(), node["score"].number()
     )
 
 
-def read_hypothesis(place: Place) -> Hypothesis:
+def read_hypothesis(node: JsonNode) -> Hypothesis:
     return Hypothesis(
-        id=place["id"].whole(),
-        parent=or_null(place["parent"], Place.whole),
-        token=or_null(place["token"], Place.token),
-        length=place["length"].whole(),
-        score=place["score"].number(),
-        fate=place["fate"].one_of(Fate),
-        ended=_if_there(place.find("ended"), Place.whole),
-        final_score=_if_there(place.find("final_score"), Place.number),
-        finish_reason=_if_there(place.find("finish_reason"), finish_reason),
-        rank=_if_there(place.find("rank"), Place.whole),
-        group=_if_there(place.find("group"), Place.whole, 0),
-        slid=_if_there(place.find("slid"), Place.whole),
-        expansion=_if_there(place.find("expansion"), _expansion),
+        id=node["id"].whole(),
+        parent=or_null(node["parent"], JsonNode.whole),
+        token=or_null(node["token"], JsonNode.token),
+        length=node["length"].whole(),
+        score=node["score"].number(),
+        fate=node["fate"].one_of(Fate),
+        ended=_if_there(node.find("ended"), JsonNode.whole),
+        final_score=_if_there(node.find("final_score"), JsonNode.number),
+        finish_reason=_if_there(node.find("finish_reason"), finish_reason),
+        rank=_if_there(node.find("rank"), JsonNode.whole),
+        group=_if_there(node.find("group"), JsonNode.whole, 0),
+        slid=_if_there(node.find("slid"), JsonNode.whole),
+        expansion=_if_there(node.find("expansion"), _expansion),
     )
 
 
-def _expansion(place: Place) -> Expansion:
+def _expansion(node: JsonNode) -> Expansion:
     effects = tuple(
-        ProcessorEffect(item["label"].text(), _distribution(item["after"])) for item in place["processors"].items()
+        ProcessorEffect(item["label"].text(), _distribution(item["after"])) for item in node["processors"].items()
     )
-    return Expansion(_distribution(place["model"]), effects)
+    return Expansion(_distribution(node["model"]), effects)
 
 
-def _distribution(place: Place) -> Distribution:
+def _distribution(node: JsonNode) -> Distribution:
     top = []
-    for item in place["top"].items():
+    for item in node["top"].items():
         pair = item.items()
         if len(pair) != 2:
             item.fail("a pair of an id and a log-probability")
         top.append(TokenLogprob(pair[0].token(), _logprob(pair[1])))
-    kept = place["kept"]
+    kept = node["kept"]
     if kept.whole() < len(top):
         kept.fail(f"at least {len(top)}, as many as are listed")
-    return Distribution(kept.whole(), place["entropy"].number(), tuple(top), _if_there(place.find("full"), _full))
+    return Distribution(kept.whole(), node["entropy"].number(), tuple(top), _if_there(node.find("full"), _full))
 
 
-def _full(place: Place) -> bytes:
+def _full(node: JsonNode) -> bytes:
     try:
-        full = base64.b64decode(place.text(), validate=True)
+        full = base64.b64decode(node.text(), validate=True)
     except (binascii.Error, ValueError):
-        place.fail("base64")
+        node.fail("base64")
     if len(full) % 4 or np.isnan(np.frombuffer(full, dtype="<f4")).any():
-        place.fail("float32 numbers")
+        node.fail("float32 numbers")
     return full
 
 

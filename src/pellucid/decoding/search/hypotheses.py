@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from pellucid.decoding.history import TokenHistory
-from pellucid.decoding.reading import Place, read
+from pellucid.decoding.reading import SlottedSequence, read
 from pellucid.decoding.records.recording import TreeRecorder
 from pellucid.decoding.sequence import GeneratedSequence, Run
 from pellucid.decoding.stopping import FinishReason
@@ -117,9 +117,9 @@ def run_searches(task: DecodingTask, make: Callable[[DecodingTask, int, Beam], S
     ]
     searches = [make(task, prompt, root) for prompt, root in enumerate(roots)]
 
-    def slid(place: Place, kept: int) -> None:
-        if isinstance(place, Beam) and (tree := searches[place.search].tree) is not None:
-            tree.slid(place.node, kept)
+    def slid(sequence: SlottedSequence, kept: int) -> None:
+        if isinstance(sequence, Beam) and (tree := searches[sequence.search].tree) is not None:
+            tree.slid(sequence.node, kept)
 
     try:
         logits = read(engine, roots, [unread for _, unread in opened], slide=slide, slid=slid).logits
