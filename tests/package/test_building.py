@@ -1,4 +1,4 @@
-"""Installing from source: what becomes of a compilation that fails."""
+"""Installation from source when compilation fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [
 
 PROJECT = Path(__file__).parents[2]
 
-# Of the installation in a folder, rather than of this environment's own.
+# Installation into a folder, not into this environment.
 RUN = """
 import sys
 sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]

@@ -1,4 +1,4 @@
-"""The package itself: light imports, layers that import downwards only, the compiled extension."""
+"""Package structure: light imports, layers that import downwards only, the compiled extension."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pellucid import native
 
 SOURCE = Path(pellucid.__file__).parent
 
-# From the bottom up: a module may import its own layer and those before it.
+# From bottom to top: a module may import from its own layer and those below it.
 LAYERS = [
     ["errors", "extras", "json_object", "keywords", "lazy_names", "quoting", "regular_file", "whole_file"],
     ["config"],
@@ -101,7 +101,7 @@ def test_imports_run_downwards_through_the_layers() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Imports inside functions count; those for type checkers only do not run."""
+    """Imports inside functions count. Imports for type checkers do not."""
     modules = {
         path: ".".join(("pellucid", *path.relative_to(SOURCE).with_suffix("").parts)) for path in SOURCE.rglob("*.py")
     }
@@ -121,7 +121,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def _imports_of(path: Path) -> set[str]:
-    """The modules of the package, without its root, that a module imports when it runs."""
+    """Modules of the package, without its root, that a module imports at run time."""
     found: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(path.read_text())]
     while waiting:
@@ -162,7 +162,7 @@ def _named(node: ast.AST) -> list[str]:
 
 
 @pytest.mark.skipif(not native.is_built(), reason="a pure-Python build")
-def test_the_extension_tells_the_processors_features_as_the_system_does() -> None:
+def test_the_extension_detects_the_cpu_features_that_the_system_reports() -> None:
     features = native.cpu_features()
     assert len(features) == len(set(features))
     cpuinfo = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""Files that come from outside: JSON is strict and bounded, only regular files are read, messages quote in bounds."""
+"""Untrusted files: JSON is strict and bounded, only regular files are read, and messages quote bounded text."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_any_bytes_are_json_or_a_value_error(encoded: bytes, data: st.DataObject
         ("[" * 100_000, "nested too deeply"),
     ],
 )
-def test_json_that_python_would_take_is_refused_with_the_reason(text: str, message: str) -> None:
+def test_invalid_json_that_python_accepts_is_refused_with_the_reason(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_json(text.encode())
 
@@ -93,14 +93,14 @@ NOT_FILES = {
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without FIFOs")
 @pytest.mark.parametrize(("make", "message"), NOT_FILES.values(), ids=NOT_FILES)
-def test_what_is_no_regular_file_is_refused_without_waiting(make: Any, message: str, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_regular_file_is_refused_at_once(make: Any, message: str, tmp_path: Path) -> None:
     make(tmp_path / "x.json")
     with pytest.raises(ConfigError, match=rf"x\.json cannot be read: .*{message}"):
         read_json_object(tmp_path / "x.json", ConfigError)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
-def test_a_name_that_no_file_can_have_is_one_error(name: str, tmp_path: Path) -> None:
+def test_an_invalid_file_name_is_one_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_json_object(tmp_path / name, ConfigError)
 
@@ -117,7 +117,7 @@ def test_a_quoted_value_is_short_and_printable(value: Any) -> None:
     assert len(quoted(value)) < 20_000
 
 
-def test_huge_values_are_quoted_in_bounds() -> None:
+def test_huge_values_are_quoted_in_part() -> None:
     nested: list[Any] = []
     nested.append(nested)
     for value in ("x" * 10**6, [0] * 10**6, {str(i): i for i in range(10**5)}, 10**5000, nested):

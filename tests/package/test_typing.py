@@ -1,4 +1,4 @@
-"""Programs that use the library type-check strictly, and misspelt options do not."""
+"""Programs that use the library pass mypy --strict, and misspelt options are type errors."""
 
 from __future__ import annotations
 

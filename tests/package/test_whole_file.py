@@ -1,4 +1,4 @@
-"""A file that is being written appears whole or not at all."""
+"""Files are written atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pellucid.whole_file import whole_file
 
 
 class InterruptAtLine:
-    """Ctrl-C at the nth line that runs in the module, as a signal may come between any two of them."""
+    """Raises KeyboardInterrupt at the nth line that runs in the module, as a signal can."""
 
     def __init__(self, lines: int) -> None:
         self.lines = lines
@@ -33,7 +33,7 @@ class InterruptAtLine:
 
 
 def interrupted_at_line(path: Path, lines: int) -> bool:
-    """Whether the interrupt came before the work on the file began."""
+    """True if the interrupt came before the body of the `with` block began."""
     before = sys.gettrace()
     sys.settrace(InterruptAtLine(lines))
     try:
@@ -51,11 +51,11 @@ def test_an_interrupt_at_any_line_of_the_beginning_leaves_nothing_behind(tmp_pat
     while interrupted_at_line(tmp_path / "report.html", lines):
         assert os.listdir(tmp_path) == []
         lines += 1
-    assert lines > 10  # the file is made within these
+    assert lines > 10  # the temporary file is created within these lines
     assert os.listdir(tmp_path) == []
 
 
-def test_an_interrupt_of_the_work_keeps_the_file_that_was_there(tmp_path: Path) -> None:
+def test_an_interrupt_of_the_work_keeps_the_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "trace.safetensors"
     path.write_bytes(b"older")
     with pytest.raises(KeyboardInterrupt), whole_file(path) as file:
@@ -65,7 +65,7 @@ def test_an_interrupt_of_the_work_keeps_the_file_that_was_there(tmp_path: Path) 
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_a_completed_file_takes_the_place_and_the_permissions_of_the_older_one(tmp_path: Path) -> None:
+def test_a_completed_file_replaces_the_previous_one_and_keeps_its_permissions(tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     path.write_bytes(b"older")
     path.chmod(0o640)
@@ -86,13 +86,13 @@ def test_a_new_file_is_readable_as_the_umask_says(tmp_path: Path) -> None:
     assert (tmp_path / "new.json").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_folder_that_is_not_there_is_an_error_before_the_work(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_before_the_work(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "new.json"
     with pytest.raises(PellucidError, match=r"missing.new\.json cannot be written: No such file"), whole_file(path):
         pytest.fail("the work began")
 
 
-def test_a_path_that_cannot_be_one_is_an_error_before_the_work(tmp_path: Path) -> None:
+def test_an_invalid_path_is_an_error_before_the_work(tmp_path: Path) -> None:
     for path in (Path("~nobody-has-this-name/file"), tmp_path / ("x" * 300), tmp_path / "a\0b", tmp_path):
         with pytest.raises(PellucidError, match="cannot be written"), whole_file(path):
             pytest.fail("the work began")
@@ -106,7 +106,7 @@ def test_a_name_as_long_as_the_file_system_takes_is_written(tmp_path: Path) -> N
     assert path.read_bytes() == b"whole"
 
 
-def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, content: bytes) -> int:
         raise OSError(28, "No space left on device", str(path))
 
@@ -134,7 +134,7 @@ with whole_file(folder / "killed.json") as file, temporary(folder, folder=True) 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no locks that end with their process")
-def test_what_a_killed_process_left_is_removed_by_the_next_write_and_nothing_else_is(tmp_path: Path) -> None:
+def test_the_next_write_removes_only_the_temporary_files_of_killed_processes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path)], check=False)
     assert len(left := os.listdir(tmp_path)) == 2 and all(name.startswith(".") for name in left)
     (tmp_path / ".pellucid-notes").write_text("precious")

@@ -33,7 +33,7 @@ def quiet(opened: Opened, path: Path) -> bool:
 
 @pytest.mark.parametrize("text", ["a", SHORT, LONG], ids=["one token", "short", "long"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_report_opens_without_a_word_on_the_console_and_without_a_request(
+def test_a_report_opens_without_console_messages_and_requests(
     report_of: ReportOf, open_page: OpenPage, text: str, scheme: str
 ) -> None:
     path = report_of(text).path
@@ -47,7 +47,9 @@ def test_a_report_opens_without_a_word_on_the_console_and_without_a_request(
     assert quiet(opened, path)
 
 
-def test_a_hundred_tokens_in_the_smallest_published_shape_weigh_little(tmp_path: Path, open_page: OpenPage) -> None:
+def test_a_report_of_a_hundred_tokens_in_the_smallest_published_shape_is_small(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
     # The layers and heads of GPT-2 124M. The model is narrow, since a page's content does not depend on the width.
     lm = pellucid.load(random_model(tmp_path / "model", n_embd=48, n_layer=12, n_head=12, n_positions=128))
     seen = traced_overview(lm, list(range(1000, 1100)))
@@ -60,7 +62,7 @@ def test_a_hundred_tokens_in_the_smallest_published_shape_weigh_little(tmp_path:
     assert quiet(opened, path)
 
 
-def test_choosing_a_token_turns_the_whole_page_to_it(report_of: ReportOf, open_page: OpenPage) -> None:
+def test_choosing_a_token_updates_the_whole_page(report_of: ReportOf, open_page: OpenPage) -> None:
     opened = open_page(report_of(SHORT).path)
     places = (
         "#text-told", "#walk-blocks", "#walk-predicted", "#walk-values", "#attention-told", "#attention-list",
@@ -101,7 +103,7 @@ def test_the_keyboard_reaches_tokens_and_heads(report_of: ReportOf, open_page: O
 
 
 @pytest.mark.parametrize("layer, head, position", [(0, 0, 11), (1, 3, 7), (1, 2, 0)])
-def test_where_a_head_looks_is_what_transformers_computes(
+def test_the_attention_of_a_head_equals_transformers(
     report_of: ReportOf, oracle: OracleOf, open_page: OpenPage, layer: int, head: int, position: int
 ) -> None:
     report, weights = report_of(SHORT), oracle(SHORT).attentions[layer, head]
@@ -141,7 +143,7 @@ def test_choosing_a_head_draws_another_map(report_of: ReportOf, open_page: OpenP
     assert len(drawn) == 8
 
 
-def test_a_click_on_a_small_head_chooses_it_and_the_pointer_tells_of_it(
+def test_a_click_on_a_small_head_chooses_it_and_its_tooltip_describes_it(
     report_of: ReportOf, open_page: OpenPage
 ) -> None:
     opened = open_page(report_of(SHORT).path)
@@ -163,7 +165,7 @@ def test_tokens_are_coloured_by_what_is_chosen(report_of: ReportOf, open_page: O
     assert all(colours[0] == "" and all(colours[1:]) for colours in seen)  # nothing stands before the first
 
 
-def test_the_lens_says_what_the_final_norm_and_the_head_make_of_each_layer(
+def test_the_lens_equals_final_norm_and_head_on_each_layer(
     report_of: ReportOf, oracle: OracleOf, open_page: OpenPage, lm: Any
 ) -> None:
     expected = oracle(SHORT)
@@ -204,7 +206,7 @@ def test_the_parts_of_the_logit_add_up_to_what_the_model_computes(
         {"temperature": 1.5, "top_k_at": 120, "top_p": 0.35},
     ],
 )
-def test_the_sliders_leave_what_transformers_warpers_leave_of_all_logits(
+def test_the_sliders_keep_the_tokens_that_transformers_warpers_keep(
     report_of: ReportOf, oracle: OracleOf, open_page: OpenPage, options: dict[str, float], position: int | None
 ) -> None:
     at = -1 if position is None else position
@@ -249,7 +251,7 @@ def test_temperature_0_is_greedy_and_the_button_takes_it_back(report_of: ReportO
     assert opened.text("#next-told").startswith("50,257 of 50,257 tokens are left")
 
 
-def test_a_long_text_says_what_was_left_out_where_it_shows(report_of: ReportOf, open_page: OpenPage) -> None:
+def test_a_long_text_says_what_is_omitted(report_of: ReportOf, open_page: OpenPage) -> None:
     report = report_of(LONG)
     last = len(report.seen.ids) - 1
     opened = open_page(report.path)
@@ -273,7 +275,7 @@ def test_a_place_in_the_list_shows_its_token_in_a_text_that_scrolls(report_of: R
     assert box["y"] <= token["y"] <= box["y"] + box["height"] - token["height"]
 
 
-def test_the_map_of_a_long_text_tells_the_strongest_weight_under_the_pointer(
+def test_the_map_of_a_long_text_shows_the_largest_weight_under_the_pointer(
     report_of: ReportOf, oracle: OracleOf, open_page: OpenPage
 ) -> None:
     report, weights = report_of(LONG), oracle(LONG).attentions
@@ -292,7 +294,9 @@ def test_the_map_of_a_long_text_tells_the_strongest_weight_under_the_pointer(
     assert abs(int(shown[0].split()[0]) - query) <= -(-length // 260)
 
 
-def test_the_page_follows_the_systems_look_until_it_is_told_otherwise(report_of: ReportOf, open_page: OpenPage) -> None:
+def test_the_page_follows_the_systems_colour_scheme_until_one_is_chosen(
+    report_of: ReportOf, open_page: OpenPage
+) -> None:
     opened = open_page(report_of(SHORT).path, color_scheme="light")
     before = opened.picture("#attention-map canvas")
     opened.page.emulate_media(color_scheme="dark")
@@ -319,7 +323,7 @@ def test_the_page_is_never_wider_than_its_window(
 
 
 @pytest.mark.parametrize("position", [0, 4, 11])
-def test_the_walk_of_a_token_has_the_passes_own_numbers(
+def test_the_walk_of_a_token_has_the_numbers_of_the_pass(
     report_of: ReportOf, oracle: OracleOf, open_page: OpenPage, position: int
 ) -> None:
     report, expected = report_of(SHORT), oracle(SHORT)
@@ -366,7 +370,7 @@ def test_known_heads_show_the_chosen_tokens_attention(
     assert tells(share, float(mean.max()))
 
 
-def test_decoding_goes_on_from_the_chosen_token(report_of: ReportOf, open_page: OpenPage, lm: Any) -> None:
+def test_decoding_continues_from_the_chosen_token(report_of: ReportOf, open_page: OpenPage, lm: Any) -> None:
     report = report_of(SHORT)
     opened = open_page(report.path)
     for position in (2, 7):
@@ -412,7 +416,9 @@ def test_the_last_columns_label_is_within_the_map(report_of: ReportOf, open_page
     assert not opened.page.evaluate(script)  # nothing is drawn at the right edge
 
 
-def test_without_scripts_the_text_the_walk_and_the_decodes_are_there(report_of: ReportOf, open_page: OpenPage) -> None:
+def test_without_scripts_the_page_shows_the_text_the_walk_and_the_decodes(
+    report_of: ReportOf, open_page: OpenPage
+) -> None:
     report = report_of(SHORT)
     opened = open_page(report.path, java_script_enabled=False)
     assert "Scripts are off" in opened.text("main")

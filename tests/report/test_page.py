@@ -47,7 +47,7 @@ def test_nothing_is_fetched_and_the_page_forbids_it(report_of: ReportOf) -> None
     assert set(re.findall(r"https?://[^\s\"']+", page)) <= {"http://www.w3.org/2000/svg"}
 
 
-def test_every_view_is_there(report_of: ReportOf) -> None:
+def test_the_page_has_every_view(report_of: ReportOf) -> None:
     page = report_of(SHORT).page
     parts = re.findall(r'<section id="(\w+)">', page)
     assert parts == [
@@ -84,7 +84,7 @@ def test_byte_fragments_are_bytes_and_control_characters_are_written_out(report_
     )
 
 
-def test_the_numbers_in_it_are_those_of_transformers(report_of: ReportOf, oracle: OracleOf) -> None:
+def test_the_numbers_equal_transformers(report_of: ReportOf, oracle: OracleOf) -> None:
     report, expected = report_of(SHORT), oracle(SHORT)
     data = contents(report.page)
     logits = unpacked(data["logits"], "<f4")
@@ -100,7 +100,7 @@ def test_the_numbers_in_it_are_those_of_transformers(report_of: ReportOf, oracle
     assert data["probability"][0] is None
 
 
-def test_whole_patterns_end_at_200_tokens_and_the_page_says_so(report_of: ReportOf, lm: LanguageModel) -> None:
+def test_full_patterns_are_kept_up_to_200_tokens_and_the_page_says_so(report_of: ReportOf, lm: LanguageModel) -> None:
     ids = lm.tokenizer.encode(LONG)
     whole, longer = (report_of(lm.tokenizer.decode(ids[:length])) for length in (200, 201))
     assert [len(report.seen.ids) for report in (whole, longer)] == [200, 201]
@@ -147,7 +147,7 @@ def test_long_texts_keep_each_rows_strongest_16_weights(report_of: ReportOf, ora
 
 
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1), st.booleans())
-def test_the_strongest_entries_of_a_row_are_never_ones_it_cannot_see(length: int, seed: int, ties: bool) -> None:
+def test_the_strongest_entries_of_a_row_are_never_masked(length: int, seed: int, ties: bool) -> None:
     generator = np.random.default_rng(seed)
     pattern = np.tril(generator.random((length, length), dtype=np.float32))
     if ties:
@@ -165,7 +165,7 @@ def test_the_strongest_entries_of_a_row_are_never_ones_it_cannot_see(length: int
     assert start == len(positions) == len(weights)
 
 
-def test_the_walk_has_the_passes_own_numbers(report_of: ReportOf, oracle: OracleOf) -> None:
+def test_the_walk_has_the_numbers_of_the_pass(report_of: ReportOf, oracle: OracleOf) -> None:
     report, expected = report_of(SHORT), oracle(SHORT)
     for state, name in zip(expected.states[:-1], ("blocks.0.resid_pre", "blocks.0.resid_post"), strict=True):
         sample = report.seen.sample(name)
@@ -187,7 +187,7 @@ def test_the_model_is_drawn_with_the_shapes_of_this_pass(report_of: ReportOf) ->
     assert "2 × block" in model
 
 
-def test_the_decodes_go_on_from_the_text(report_of: ReportOf, lm: LanguageModel) -> None:
+def test_the_decodes_continue_the_text(report_of: ReportOf, lm: LanguageModel) -> None:
     page = unescape(report_of(SHORT).page)
     beams = lm.generate(SHORT, max_new_tokens=8, num_beams=3, record=True)
     assert (
@@ -223,6 +223,6 @@ def test_a_report_is_written_whole_or_not_at_all(lm: LanguageModel, tmp_path: Pa
         lm.report([0] * 2000, tmp_path / "none" / "report.html")  # told before the text is looked at
 
 
-def test_an_overview_that_keeps_nothing_is_refused(lm: LanguageModel) -> None:
+def test_an_overview_of_zero_entries_is_refused(lm: LanguageModel) -> None:
     with pytest.raises(OptionError, match="top is 0"):
         traced_overview(lm, "a", top=0)

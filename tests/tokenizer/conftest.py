@@ -1,4 +1,4 @@
-"""The bundled tokenizer, the same files in Transformers, and small vocabularies trained on the spot."""
+"""Fixtures: the bundled tokenizer, the same files in Transformers, and small trained vocabularies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MakeFolder = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """OpenAI's vocabulary under the names that a Hub folder gives it."""
+    """A folder with OpenAI's vocabulary under the file names of the Hub."""
     folder = tmp_path_factory.mktemp("gpt2")
     shutil.copy(ASSETS / "encoder.json", folder / "vocab.json")
     shutil.copy(ASSETS / "vocab.bpe", folder / "merges.txt")
@@ -34,26 +34,26 @@ def gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tokenizer() -> GPT2Tokenizer:
-    """A bundled tokenizer of the test's own."""
+    """A new bundled tokenizer, which the test may change."""
     return GPT2Tokenizer.bundled()
 
 
 @pytest.fixture(scope="session")
 def bundled() -> GPT2Tokenizer:
-    """A bundled tokenizer that no test changes."""
+    """A shared bundled tokenizer, which no test changes."""
     return GPT2Tokenizer.bundled()
 
 
 @pytest.fixture(scope="session")
 def theirs(gpt2_folder: Path) -> Any:
-    """Transformers' tokenizer of the same files, which no test changes."""
+    """Transformers' tokenizer with the same files, shared, which no test changes."""
     transformers = pytest.importorskip("transformers")
     return transformers.AutoTokenizer.from_pretrained(gpt2_folder)
 
 
 @pytest.fixture(scope="session")
 def train() -> Train:
-    """Trains a byte-level BPE of a few hundred tokens."""
+    """Returns a function that trains a byte-level BPE of a few hundred tokens."""
 
     def build(special_tokens: tuple[str, ...] = ("<|endoftext|>",), add_prefix_space: bool = False) -> Any:
         small = tokenizers.Tokenizer(models.BPE())
@@ -73,7 +73,7 @@ def train() -> Train:
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
-    """Writes a checkpoint folder: any JSON files, a tokenizer as `tokenizer.json`, or as vocabulary and merges."""
+    """Returns a function that writes a folder: JSON files, and `tokenizer.json` or a vocabulary and merges."""
 
     def build(
         small: tokenizers.Tokenizer | None = None, split: bool = False, **files: dict[str, Any] | list[Any]

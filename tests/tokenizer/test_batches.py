@@ -1,4 +1,4 @@
-"""Calling the tokenizer: padding, truncation, tensors, and how the result behaves."""
+"""Calls of the tokenizer: padding, truncation, tensors, and the result object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pellucid.tokenizer import GPT2Tokenizer
 from .texts import texts
 
 WALKTHROUGH_TEXTS = ["long long ago, I was a boy, I love", "gpt2.drawio"]
-# What In [8] of the reference walkthrough prints.
+# Output of cell In [8] of the reference walkthrough.
 WALKTHROUGH_OUTPUT = """\
 {'input_ids': tensor([[ 6511,   890,  2084,    11,   314,   373,   257,  2933,    11,   314,
           1842],
@@ -68,12 +68,12 @@ def test_padding_and_truncation_are_those_of_transformers(
 ) -> None:
     cuts = truncation in (True, "longest_first", "only_first")
     if multiple and cuts and padding not in (False, "do_not_pad"):
-        max_length *= multiple  # Transformers takes no other length here
+        max_length *= multiple  # Transformers accepts only multiples here
     outputs = []
     for tokenizer in padding_pair:
         tokenizer.padding_side, tokenizer.truncation_side = sides
         options = {"padding": padding, "truncation": truncation, "pad_to_multiple_of": multiple}
-        # Both warn that padding=True alone has no use for a length.
+        # Both warn that padding=True ignores max_length.
         if padding not in (True, "longest") or cuts:
             options["max_length"] = max_length
         outputs.append(dict(tokenizer(batch, **options)))
@@ -143,9 +143,7 @@ def test_a_ragged_tensor_is_an_error_that_names_the_remedy(bundled: GPT2Tokenize
         ("pad_to_multiple_of", {"padding": True, "pad_to_multiple_of": 0}),
     ],
 )
-def test_an_option_that_means_nothing_is_an_error(
-    tokenizer: GPT2Tokenizer, named: str, options: dict[str, Any]
-) -> None:
+def test_an_invalid_option_is_an_error(tokenizer: GPT2Tokenizer, named: str, options: dict[str, Any]) -> None:
     tokenizer.pad_token = tokenizer.eos_token
     with pytest.raises(TokenizerError, match=f"{named} is {options[named]!r}"):
         tokenizer(["a"], **options)
@@ -163,14 +161,14 @@ def test_truncation_without_a_length_cuts_to_what_the_model_takes(tokenizer: GPT
     assert tokenizer("a b c d e", truncation=True).input_ids == tokenizer.encode("a b c")
 
 
-def test_a_length_that_is_not_used_is_warned_about(tokenizer: GPT2Tokenizer) -> None:
+def test_an_unused_length_gives_a_warning(tokenizer: GPT2Tokenizer) -> None:
     tokenizer.pad_token = tokenizer.eos_token
     with pytest.warns(UserWarning, match="max_length has no effect"):
         assert tokenizer(["a b c", "d"], padding=True, max_length=2).input_ids == [[64, 275, 269], [67, 50256, 50256]]
 
 
 def run_python(code: str) -> Any:
-    """The JSON value that a fresh interpreter prints."""
+    """Run code in a fresh interpreter; returns the JSON value that it prints."""
     return json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
@@ -186,6 +184,6 @@ def test_tokenizing_imports_neither_torch_nor_numpy() -> None:
 def test_tensors_without_torch_are_an_error_that_names_the_extra(
     bundled: GPT2Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)  # what an import finds where torch is not installed
+    monkeypatch.setitem(sys.modules, "torch", None)  # imports fail as if torch were not installed
     with pytest.raises(MissingExtraError, match=r'return_tensors="pt" needs .* pip install "pellucid\[torch\]"'):
         bundled("a", return_tensors="pt")

@@ -1,4 +1,4 @@
-"""Byte pairs, which serve until the library is needed: the same tokens, ids and texts as Transformers has."""
+"""The pure-Python BPE, used until the tokenizers library is needed: tokens, ids and texts equal Transformers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_plain_token_is_encoded_as_transformers_does(byte_pairs: BytePairs
 
 
 @pytest.mark.parametrize("text", ["naïve", "a<|endoftext|>b", "x" * 65, " " * 65])
-def test_other_texts_are_left_to_the_library(byte_pairs: BytePairs, text: str) -> None:
+def test_other_texts_are_encoded_by_the_library(byte_pairs: BytePairs, text: str) -> None:
     assert byte_pairs.encode(text) is None
     assert GPT2Tokenizer.bundled().decode(GPT2Tokenizer.bundled().encode(text)) == text
 
@@ -86,7 +86,7 @@ print("tokenizers" in sys.modules)
     assert printed.split() == ["False", "True"]
 
 
-def test_a_token_that_is_added_is_found_in_plain_text_from_then_on(tokenizer: GPT2Tokenizer) -> None:
+def test_an_added_token_is_found_in_plain_text(tokenizer: GPT2Tokenizer) -> None:
     assert len(tokenizer.encode("a<pad>b")) > 3
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
     assert tokenizer.encode("a<pad>b") == [64, 50257, 65]
@@ -104,7 +104,7 @@ def test_texts_keep_their_ids_when_the_library_takes_over(tokenizer: GPT2Tokeniz
     assert GPT2Tokenizer.bundled().decode(ids * 800) == text * 800
 
 
-def test_a_copy_of_a_tokenizer_that_has_not_needed_the_library_works_by_itself(tokenizer: GPT2Tokenizer) -> None:
+def test_a_copy_of_a_tokenizer_without_the_library_is_independent(tokenizer: GPT2Tokenizer) -> None:
     copied = pickle.loads(pickle.dumps(tokenizer))
     copied.add_tokens("<new>")
     assert copied.encode("a<new>") == [64, 50257]

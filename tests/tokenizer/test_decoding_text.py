@@ -1,4 +1,4 @@
-"""Ids to text: whole sequences as Transformers has them, and one id at a time."""
+"""Ids to text: whole sequences as in Transformers, and streaming one id at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pellucid.tokenizer import GPT2Tokenizer, StreamDecoder
 
 from .texts import texts
 
-# Ids 0 to 255 are single bytes, which make invalid UTF-8 likely; 50257 to 50303 have no token.
+# Ids 0 to 255 are single bytes, which often form invalid UTF-8; 50257 to 50303 have no token.
 id_lists = st.lists(st.integers(0, 255) | st.integers(0, 50303) | st.just(50256), max_size=40)
 
 
@@ -43,7 +43,7 @@ def test_streamed_pieces_join_to_the_decoded_text(bundled: GPT2Tokenizer, ids: l
 
 @settings(deadline=None)
 @given(text=texts)
-def test_every_streamed_piece_of_a_text_is_whole_characters(bundled: GPT2Tokenizer, text: str) -> None:
+def test_every_streamed_piece_has_whole_characters(bundled: GPT2Tokenizer, text: str) -> None:
     pieces = stream(bundled, bundled.encode(text))
     assert "".join(pieces).count("\ufffd") == text.count("\ufffd")
     assert "".join(pieces) == text
@@ -83,14 +83,14 @@ def test_added_tokens_stream_as_they_decode(pieces: list[str], with_added_tokens
 
 @pytest.fixture(scope="module")
 def with_added_tokens() -> GPT2Tokenizer:
-    """Tokens spelt in characters of their own, a space and ideographs, not in GPT-2's spelling of bytes."""
+    """Added tokens of plain characters (a space, ideographs), not in GPT-2's byte encoding."""
     tokenizer = GPT2Tokenizer.bundled()
     assert tokenizer.add_tokens(["two words", "日本", "<x>"]) == 3
     return tokenizer
 
 
 def other_vocabularies() -> dict[str, tokenizers.Tokenizer]:
-    """Tokenizers of other kinds, as a small model's `tokenizer.json` may hold."""
+    """Tokenizers of other types, as the `tokenizer.json` of a small model may contain."""
     corpus = ["the quick brown fox jumps over. don't 日本 ab ba"] * 5
     words = tokenizers.Tokenizer(models.WordLevel(unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -119,7 +119,7 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @settings(deadline=None)
 @given(data=st.data(), text=texts)
-def test_a_vocabulary_that_is_not_byte_level_is_taken_as_its_file_has_it(other: Any, data: Any, text: str) -> None:
+def test_a_vocabulary_that_is_not_byte_level_is_used_as_in_its_file(other: Any, data: Any, text: str) -> None:
     backend, tokenizer = other
     assert tokenizer.encode(text) == backend.encode(text).ids
     ids = data.draw(st.lists(st.integers(0, len(tokenizer) + 1), max_size=12))
@@ -176,7 +176,7 @@ def test_ids_without_a_token_decode_to_nothing(bundled: GPT2Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("ids", [-1, [64, -1], 2**32, [1.5], "a", None, [[1], 2], torch.tensor([0.5])])
-def test_what_is_not_an_id_is_an_error(bundled: GPT2Tokenizer, ids: Any) -> None:
+def test_an_invalid_id_is_an_error(bundled: GPT2Tokenizer, ids: Any) -> None:
     with pytest.raises(TokenizerError, match="not a token id|mixed"):
         bundled.decode(ids)
 

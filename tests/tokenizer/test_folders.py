@@ -1,4 +1,4 @@
-"""Tokenizers on disk: every form a folder has, settings, saving, and damage."""
+"""Tokenizers on disk: all file layouts, settings, saving, and damaged files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def token(content: str, **flags: bool) -> dict[str, Any]:
 
 
 def assert_same(ours: GPT2Tokenizer, theirs: Any) -> None:
-    """Equal in everything that reading a folder decides."""
+    """Assert equality of everything that is read from a folder."""
     for text in TEXTS:
         for special in (True, False):
             assert ours.encode(text, add_special_tokens=special) == theirs.encode(text, add_special_tokens=special)
@@ -76,7 +76,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "extra special tokens in two files": {
         "tokenizer_config": {"extra_special_tokens": ["<a>"]},
-        "special_tokens_map": {"additional_special_tokens": ["<b>"]},  # not heard beside the settings' own
+        "special_tokens_map": {"additional_special_tokens": ["<b>"]},  # overridden by the list above
     },
     "a special token listed as an ordinary one": {
         "tokenizer_config": {"added_tokens_decoder": {"330": token("<a>", special=False)}, "pad_token": "<a>"},
@@ -99,7 +99,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             },
             "additional_special_tokens": ["<a>", "<pad>"],
         },
-        "special_tokens_map": {"bos_token": "<s>"},  # not heard beside such a list
+        "special_tokens_map": {"bos_token": "<s>"},  # ignored beside such a list
     },
 }
 
@@ -180,7 +180,7 @@ def test_a_class_named_only_in_config_json_counts(train: Train, make_folder: Mak
 def test_the_hub_files_older_form_of_tokenizer_json_is_read(
     bundled: GPT2Tokenizer, gpt2_folder: Path, tmp_path: Path
 ) -> None:
-    """Merges as strings, a model without its type, and the end of text marked as normalized, as published for GPT-2."""
+    """As published for GPT-2: merges as strings, a model without type, and <|endoftext|> marked as normalized."""
     document = json.loads(bundled.backend_tokenizer.to_str())
     del document["model"]["type"]
     document["model"]["merges"] = [" ".join(pair) for pair in document["model"]["merges"]]
@@ -196,7 +196,7 @@ def test_openais_own_files_are_read(bundled: GPT2Tokenizer) -> None:
     assert [tokenizer.encode(text) for text in TEXTS] == [bundled.encode(text) for text in TEXTS]
 
 
-def test_tokenizer_json_goes_before_vocabulary_and_merges(train: Train, make_folder: MakeFolder) -> None:
+def test_tokenizer_json_takes_precedence_over_vocabulary_and_merges(train: Train, make_folder: MakeFolder) -> None:
     folder = make_folder(train())
     shutil.copy(ASSETS / "encoder.json", folder / "vocab.json")
     shutil.copy(ASSETS / "vocab.bpe", folder / "merges.txt")
@@ -300,7 +300,7 @@ def test_saving_where_nothing_can_be_written_is_one_error(bundled: GPT2Tokenizer
         bundled.save_pretrained(tmp_path / "file" / "folder")
 
 
-def test_saving_replaces_an_older_tokenizer_whole(
+def test_saving_replaces_all_files_of_an_older_tokenizer(
     bundled: GPT2Tokenizer, train: Train, make_folder: MakeFolder
 ) -> None:
     folder = make_folder(train(), special_tokens_map={"pad_token": "<pad>"}, added_tokens={"<old>": 999})

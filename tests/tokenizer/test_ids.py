@@ -1,4 +1,4 @@
-"""Text to ids: those of Transformers for the same files, on every Unicode string."""
+"""Text to ids: equal to Transformers with the same files, for any Unicode string."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_lone_surrogate_is_one_clear_error(bundled: GPT2Tokenizer, surrogate: 
 
 
 @pytest.mark.parametrize("text", [None, 5, b"bytes", ["a", None], [["a"]], {"a": 1}])
-def test_what_is_not_text_is_an_error(bundled: GPT2Tokenizer, text: Any) -> None:
+def test_a_value_that_is_not_text_is_an_error(bundled: GPT2Tokenizer, text: Any) -> None:
     with pytest.raises(TokenizerError, match="string"):
         bundled(text)
 

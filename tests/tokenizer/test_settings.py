@@ -1,4 +1,4 @@
-"""Settings given where a tokenizer is loaded, or set on it: as in Transformers, or an error that says what to do."""
+"""Settings given when a tokenizer is loaded, or set later: as in Transformers, or an error that says what to do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pellucid.tokenizer import GPT2Tokenizer
 from .conftest import MakeFolder, Train
 from .texts import texts
 
-# Texts in which every setting below shows.
+# Texts on which every setting below has an effect.
 PROBES = ["the fox", " the", "", "\n", "a <|endoftext|> <s> b", "<a><img> x<|endoftext|>", "日本 <a>  "]
 
 SETTINGS: list[dict[str, Any]] = [
@@ -61,7 +61,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
 
 @pytest.fixture(params=["vocab.json", "tokenizer.json"])
 def folder(request: pytest.FixtureRequest, train: Train, make_folder: MakeFolder) -> Path:
-    """The same tokenizer as vocabulary and merges, and as a `tokenizer.json` that adds bos."""
+    """A tokenizer as vocabulary and merges, or as a `tokenizer.json` that adds bos."""
     small = train()
     if request.param == "tokenizer.json":
         small.post_processor = processors.TemplateProcessing(
@@ -83,7 +83,7 @@ def test_a_setting_works_as_in_transformers_and_survives_saving(
     again = AutoTokenizer.from_pretrained(saved)
     assert_same(ours, again)
     assert (again.add_bos_token, again.add_eos_token) == (ours.add_bos_token, ours.add_eos_token)
-    if ours.num_special_tokens_to_add() == ours.add_bos_token + ours.add_eos_token:  # else only tokenizer.json says it
+    if ours.num_special_tokens_to_add() == ours.add_bos_token + ours.add_eos_token:  # not set by tokenizer.json alone
         (saved / "tokenizer.json").unlink()
         assert_same(ours, AutoTokenizer.from_pretrained(saved))
 
@@ -209,7 +209,7 @@ def test_a_prefix_space_cannot_be_set_later(tokenizer: GPT2Tokenizer) -> None:
         tokenizer.add_prefix_space = True  # type: ignore[misc]
 
 
-def test_tokens_with_names_of_their_own_are_attributes(gpt2_folder: Path) -> None:
+def test_named_special_tokens_are_attributes(gpt2_folder: Path) -> None:
     options: dict[str, Any] = {"extra_special_tokens": {"image_token": "<img>"}}
     for tokenizer in (
         GPT2Tokenizer.from_folder(gpt2_folder, **options),
@@ -264,7 +264,7 @@ def test_an_option_of_a_call_that_would_be_ignored_is_an_error(
     assert not list(tmp_path.iterdir())
 
 
-def test_options_that_ask_for_nothing_are_taken(bundled: GPT2Tokenizer, tmp_path: Path) -> None:
+def test_options_without_effect_are_accepted(bundled: GPT2Tokenizer, tmp_path: Path) -> None:
     neutral: dict[str, Any] = {"text_pair": None, "stride": 0, "return_length": False, "verbose": False}
     assert bundled("a", **neutral) == bundled("a")
     assert bundled.encode("a", **neutral) == [64]
@@ -290,7 +290,7 @@ def test_a_tokenizer_is_not_made_from_paths() -> None:
         GPT2Tokenizer("vocab.json")  # type: ignore[arg-type]
 
 
-def test_saved_settings_are_what_a_file_may_hold(tmp_path: Path) -> None:
+def test_saved_settings_are_valid_in_a_file(tmp_path: Path) -> None:
     GPT2Tokenizer.bundled(add_bos_token=True, add_prefix_space=True).save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert (saved["add_bos_token"], saved["add_eos_token"], saved["add_prefix_space"]) == (True, False, True)

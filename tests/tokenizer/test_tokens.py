@@ -133,13 +133,13 @@ def test_added_special_tokens_get_the_ids_they_get_in_transformers(tokenizer: GP
     assert tokenizer.all_special_ids == other.all_special_ids
 
 
-def test_a_special_token_of_no_known_name_is_an_error(tokenizer: GPT2Tokenizer) -> None:
+def test_an_unknown_name_of_a_special_token_is_an_error(tokenizer: GPT2Tokenizer) -> None:
     with pytest.raises(TokenizerError, match="names no special token"):
         tokenizer.add_special_tokens({"padding": "[PAD]"})
 
 
 @pytest.mark.parametrize("name", ["padding_side", "truncation_side"])
-def test_a_side_that_is_none_is_an_error(tokenizer: GPT2Tokenizer, name: str) -> None:
+def test_an_invalid_side_is_an_error(tokenizer: GPT2Tokenizer, name: str) -> None:
     with pytest.raises(TokenizerError, match=f"{name} is 'middle'"):
         setattr(tokenizer, name, "middle")
 

@@ -1,4 +1,4 @@
-"""Text to try a tokenizer with: any Unicode, and what byte-level BPE and its splitting rule find hard."""
+"""Texts for tokenizer tests: any Unicode, and text that is hard for byte-level BPE and its pre-tokenizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From files of text to documents and ids."""
+"""Preparation of the corpus: text files to documents and ids."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_headings_are_recognised(block: str) -> None:
 
 
 @pytest.mark.parametrize("block", ["I went home.", '"STOP!"', "Part of it was gone.", "NO!", "Book in hand, he slept."])
-def test_short_paragraphs_are_no_headings(block: str) -> None:
+def test_short_paragraphs_are_not_headings(block: str) -> None:
     assert not is_heading(block)
 
 
@@ -103,7 +103,7 @@ def test_a_tale_loses_its_title_only_if_it_has_one() -> None:
     assert without_title("The nuts are ripe.\n\nLet us go.") == "The nuts are ripe.\n\nLet us go."
 
 
-def test_the_same_words_in_other_signs_and_case_are_the_same_shingles() -> None:
+def test_shingles_ignore_punctuation_and_case() -> None:
     assert shingles("‘Don’t go,’ said the Fox, and the hen did not go.") == shingles(
         "'DON'T GO' said the fox -- and the hen did not go!"
     )

@@ -1,4 +1,4 @@
-"""The training loss is the loss over the full vocabulary."""
+"""The training loss equals the loss over the full vocabulary."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_sampled_softmax_has_the_full_denominator_on_average() -> None:
     assert abs(torch.stack(estimates).mean() - expected) < 4 * spread
 
 
-def test_candidates_hold_what_is_needed_once_and_know_where() -> None:
+def test_candidates_hold_each_needed_row_once_with_its_index() -> None:
     vocabulary = vocabulary_of(live=400, vocab_size=1000)
     needed = torch.tensor([[399, 5], [77, 399]])
     candidates = vocabulary.candidates(needed, frequent=10, sampled=20, generator=torch.Generator())
@@ -83,7 +83,7 @@ def test_candidates_hold_what_is_needed_once_and_know_where() -> None:
     assert candidates.log_multiplicity[shared] == pytest.approx(math.log(600))
 
 
-def test_ids_and_rows_correspond_commonest_first() -> None:
+def test_rows_are_ids_in_order_of_frequency() -> None:
     counts = np.array([0, 5, 0, 9, 1])
     vocabulary = CompactVocabulary.from_counts(counts)
     assert vocabulary.live_ids.tolist() == [3, 1, 4]

@@ -1,4 +1,4 @@
-"""Muon moves every direction of a matrix alike."""
+"""Muon: updates have nearly equal singular values."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from pellucid.training.optimizer import Muon, build_optimizers, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 24), (2, 24, 96), (2, 96, 24)])
-def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int, int]) -> None:
+def test_singular_values_become_nearly_one_and_singular_vectors_stay(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
     left, _, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
-    values = torch.linspace(0.1, 1.0, left.size(-1))  # what training meets: a spread of a factor of ten
+    values = torch.linspace(0.1, 1.0, left.size(-1))  # singular values within a factor of ten, as in training
     matrices = left @ values.diag() @ right
     result = orthogonalize(matrices).float()
     values = torch.linalg.svdvals(result)
-    assert values.min() > 0.6 and values.max() < 1.3  # the quintic's range
+    assert values.min() > 0.6 and values.max() < 1.3  # the range of the quintic iteration
     nearest = left @ right  # the polar factor
     cosine = (result * nearest).sum() / (result.norm() * nearest.norm())
     assert cosine > 0.95
 
 
-def test_a_step_moves_a_matrix_by_the_learning_rate_in_every_direction() -> None:
+def test_a_step_has_the_learning_rate_as_size_in_every_direction() -> None:
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.zeros(16, 64))
     weight.grad = torch.randn(16, 64) * 1e-3
     Muon([weight], lr=0.1).step()
     values = torch.linalg.svdvals(weight.detach())
-    assert values.min() > 0.1 and values.max() < 0.3  # 0.1 * sqrt(64 / 16), within the quintic's range
+    assert values.min() > 0.1 and values.max() < 0.3  # 0.1 * sqrt(64 / 16), within the range of the quintic iteration
     assert (weight.detach() * weight.grad).sum() < 0
 
 
-def test_query_key_and_value_are_moved_each_by_themselves() -> None:
+def test_query_key_and_value_are_updated_separately() -> None:
     torch.manual_seed(0)
     gradient = torch.randn(16, 48)
     together, alone = torch.nn.Parameter(torch.zeros(16, 48)), torch.nn.Parameter(torch.zeros(16, 16))

@@ -1,4 +1,4 @@
-"""A tiny run learns, stops and goes on, and its model is a checkpoint like any other."""
+"""A tiny training run learns, stops and resumes, and writes an ordinary checkpoint."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TINY = Recipe(
 
 
 def sets_of(seed: int = 0) -> dict[str, TokenSet]:
-    """Three sets of documents that count upwards in steps of 1, 2 and 3 and end with id 100."""
+    """Three sets of documents, whose ids count up in steps of 1, 2 and 3 and end with id 100."""
     random = np.random.default_rng(seed)
     sets = {}
     for stride, name in enumerate(MIXTURE, start=1):
@@ -54,7 +54,7 @@ def test_the_loss_falls() -> None:
 
 
 def test_a_step_is_the_gradient_step_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In float32, with every row counted, against autograd through the plain model over the full vocabulary."""
+    """Float32 gradients, with every row in the loss, equal autograd through the plain model on the full vocabulary."""
     recipe = Recipe(**{**vars(TINY), "frequent_rows": 101, "unknown_input": 0.0})
     training = Pretraining(recipe, sets_of(), threads=2)
     batch = sample_batch(training.sets, recipe, 0.1, np.random.default_rng(5))
@@ -75,7 +75,7 @@ def test_a_step_is_the_gradient_step_of_the_whole_batch(monkeypatch: pytest.Monk
         if name == "wte.weight":
             live = torch.from_numpy(training.vocabulary.live_ids)
             ours, other = ours[:-1], other[live]
-        assert (ours - other).norm() <= 0.05 * other.norm() + 1e-6, name  # bfloat16's rounding
+        assert (ours - other).norm() <= 0.05 * other.norm() + 1e-6, name  # tolerance: rounding of bfloat16
 
 
 def test_training_attention_is_the_reference_attention() -> None:
@@ -110,7 +110,7 @@ def test_a_run_ends_by_the_clock_and_leaves_log_checkpoint_and_model(tmp_path: P
     assert log[-1]["step"] == steps and "held_out" in log[-1]
 
     again = Pretraining(TINY, sets_of())
-    run(again, validation, tmp_path, seconds=1.0)  # the time is spent
+    run(again, validation, tmp_path, seconds=1.0)  # the time limit is reached at once
     assert again.step_count == steps
 
     export(model_from_checkpoint(tmp_path / "checkpoint.pt", averaged=False), tmp_path / "model", "float32")
@@ -177,10 +177,10 @@ def test_aligned_windows_begin_where_a_document_does() -> None:
     batch = sample_batch(sets, recipe, 0.0, np.random.default_rng(0))
     assert batch.shape == (16, 17)
     starts = {tuple(tokens.ids[s : s + 17]) for tokens in sets.values() for s in tokens.starts}
-    assert sum(tuple(window) in starts for window in batch) >= len(batch) - 1  # none begins after the last start
+    assert sum(tuple(window) in starts for window in batch) >= len(batch) - 1  # windows begin at document starts
 
 
-def test_a_setting_the_recipe_does_not_have_is_named() -> None:
+def test_an_unknown_setting_is_named() -> None:
     assert recipe_with(["n_layer=3", "dropout=0.1"]) == Recipe(n_layer=3, dropout=0.1)
     with pytest.raises(OptionError, match="n_layers"):
         recipe_with(["n_layers=3"])

@@ -26,7 +26,7 @@ def facts_of(kind: type) -> list[Any]:
     return [fact for fact in published_results("gpt2").facts if isinstance(fact, kind)]
 
 
-def test_there_are_results_for_gpt2_alone() -> None:
+def test_published_results_exist_for_gpt2_only() -> None:
     assert published_names() == ("gpt2",)
     with pytest.raises(OptionError, match="only for gpt2"):
         published_results("gpt3")
@@ -36,7 +36,7 @@ def test_every_fact_has_a_source() -> None:
     assert all(len(fact.source) > 10 for fact in published_results("gpt2").facts)
 
 
-def test_the_parameter_count_is_the_configurations() -> None:
+def test_the_parameter_count_is_that_of_the_configuration() -> None:
     (count,) = facts_of(ParameterCount)
     assert count.expected == PRESETS["gpt2"].parameter_count == 124_439_808
 
@@ -82,13 +82,13 @@ def test_token_batches_are_long_enough_and_of_the_vocabulary() -> None:
         assert all(0 <= token < 50257 for token in fact.tokens)
 
 
-def test_losses_are_between_certainty_and_ignorance() -> None:
+def test_losses_are_between_zero_and_that_of_a_uniform_distribution() -> None:
     losses = [fact.expected for fact in facts_of(Loss)] + [loss for t in facts_of(Training) for loss in t.expected]
     assert len(losses) == 3 + 10
     assert all(0 < loss < math.log(50257) for loss in losses)
 
 
-def test_recorded_logits_are_ten_at_each_end() -> None:
+def test_ten_logits_are_recorded_at_each_end() -> None:
     (rows,) = facts_of(LogitRows)
     ends = (rows.first_row_first, rows.last_row_last, rows.next_row_first, rows.next_row_last)
     assert [len(end) for end in ends] == [10, 10, 10, 10]

@@ -1,4 +1,4 @@
-"""Reads views back: what an HTML fragment is made of and says, and what a terminal is given."""
+"""Parsers for views: elements and text of an HTML fragment, and output for a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-# What would leave its place on a page or steer a terminal, if views let it; and what stands for bytes that were lost.
+# Text that could break a page or control a terminal, and the replacement character of lost bytes.
 STEERING = {"\ufffd", "\x1b", "\u202e", "\r", "\x00", "\x07", "\x9b"}
 
 _EMPTY = {"br", "img", "hr"}
@@ -18,7 +18,7 @@ _HARMLESS = {"div", "p", "span", "b", "i", "table", "thead", "tbody", "tr", "th"
 
 
 class Page(HTMLParser):
-    """The elements of a fragment, which must be balanced."""
+    """Parser of a fragment; its elements must be balanced."""
 
     def __init__(self, fragment: str) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
     @property
     def titles(self) -> list[str]:
-        """What the pointer finds."""
+        """The tooltips."""
         return [attributes["title"] or "" for _, attributes in self.elements if "title" in attributes]
 
     @property
@@ -54,7 +54,7 @@ class Page(HTMLParser):
 
 
 def self_contained(fragment: str | None) -> Page:
-    """The fragment's page, which runs nothing, fetches nothing, and has only elements that views are made of."""
+    """The parsed fragment. Checks that it runs no code, fetches nothing, and has only the elements of views."""
     assert fragment is not None
     page = Page(fragment)
     assert {tag for tag, _ in page.elements} <= _HARMLESS
@@ -67,7 +67,7 @@ def self_contained(fragment: str | None) -> Page:
 
 
 def printed(renderable: Any, width: int = 80) -> str:
-    """What a terminal without colours shows."""
+    """Output for a terminal without colours."""
     console = Console(file=io.StringIO(), width=width, color_system=None, markup=False, highlight=False, emoji=False)
     console.print(renderable)
     assert isinstance(console.file, io.StringIO)
@@ -75,7 +75,7 @@ def printed(renderable: Any, width: int = 80) -> str:
 
 
 def on_the_page(renderable: Any, width: int = 80) -> str:
-    """The same, of which no line is wider than the terminal, and nothing steers it."""
+    """Like `printed`. Checks that no line is wider than the terminal and that there are no control characters."""
     from rich.cells import cell_len
 
     text = printed(renderable, width)

@@ -1,4 +1,4 @@
-"""Results of instruments over tokens of any kind, made of numbers of the right shapes and ranges."""
+"""Synthetic results of instruments for given tokens: numbers of the right shapes and ranges."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def patterns(tokens: Tokens, layers: int = LAYERS, heads: int = HEADS, seed: int
 
 
 def a_lens(tokens: Tokens, seed: int = 0, top: int = 3, target: int | None = None) -> LogitLens:
-    """A lens whose likeliest tokens are taken from the text's own. target: default: the last layer's prediction."""
+    """A lens whose most likely tokens are tokens of the text. target: defaults to the prediction of the last layer."""
     generator = np.random.default_rng(seed)
     count, rows = len(tokens), LAYERS + 1
     shape = (rows, count)
@@ -90,7 +90,7 @@ def an_attribution(tokens: Tokens, seed: int = 0) -> LogitAttribution:
 
 
 def results(tokens: Tokens, seed: int = 0) -> dict[str, Any]:
-    """One of each, over these tokens, whose ids are their positions."""
+    """One result of each type for these tokens, whose ids are their positions."""
     generator = np.random.default_rng(seed)
     ids, shown, count = tuple(range(len(tokens))), tuple(tokens), len(tokens)
 

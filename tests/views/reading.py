@@ -1,4 +1,4 @@
-"""Reads a figure back: the texts in it, and whether a person can read them."""
+"""Texts of a figure, and a check that they are legible."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from matplotlib.text import Text
 
 
 def texts(figure: Figure) -> list[str]:
-    """Every text that is drawn."""
+    """Every visible text."""
     return [artist.get_text() for artist in _drawn(figure)]
 
 
 def assert_readable(figure: Figure, smallest: float = 6.0) -> None:
-    """Every text lies within the figure, is at least `smallest` points large, and overlaps no other."""
+    """Assert that every text is inside the figure, at least `smallest` points large, and overlaps no other text."""
     canvas: Any = figure.canvas
     canvas.draw()
     placed = [(artist.get_text(), artist.get_window_extent(canvas.get_renderer())) for artist in _drawn(figure)]

@@ -1,4 +1,4 @@
-"""The picture of an architecture says what the live model is, for any model."""
+"""The diagram of an architecture matches the live model, for any model."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_survey_finds_the_shapes_that_flow_through_transformers(
         assert part.parameter_count == sum(weight.numel() for weight in module.parameters())
         if name in flowing:
             assert part.outputs[0] == flowing[name], name
-    # Transformers' softmax is a function and no module.
+    # The softmax of Transformers is a function, not a module.
     alike = {part.name for part in architecture if not part.name.endswith(".attn.softmax")}
     assert alike == {name for name, _ in theirs.named_modules()}
     assert architecture.tied is theirs.config.tie_word_embeddings

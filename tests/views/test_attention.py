@@ -1,4 +1,4 @@
-"""Pictures of attention show every weight, or say which they leave out."""
+"""Views of attention show every weight, or say which ones they omit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def words(count: int) -> list[str]:
 
 @settings(deadline=None, max_examples=25)
 @given(tokens=TOKENS, seed=st.integers(0, 99))
-def test_one_head_s_page_tells_every_weight(tokens: list[str | None], seed: int) -> None:
+def test_the_page_of_one_head_has_every_weight(tokens: list[str | None], seed: int) -> None:
     found = patterns(tokens, 1, 1, seed)
     page = self_contained(display.html(found))
     for query, row in enumerate(found.of(0, 0)):
@@ -45,7 +45,7 @@ def test_one_head_in_a_terminal_has_its_weights_as_numbers() -> None:
 
 @pytest.mark.parametrize("count", [30, 60, 150, 260])
 @pytest.mark.parametrize("width", [50, 80, 120])
-def test_a_long_text_keeps_its_latest_tokens_and_says_what_goes_to_the_others(count: int, width: int) -> None:
+def test_a_long_text_keeps_its_latest_tokens_and_sums_the_attention_to_others(count: int, width: int) -> None:
     found = patterns(words(count), 1, 1)
     text = on_the_page(found, width)
     rows = [int(number) for number in re.findall(r"^(\d+) 'w", text, re.M)]
@@ -83,7 +83,7 @@ def test_several_heads_fit_the_page_with_their_names(layers: int, heads: int, co
     assert ("each mark is the largest of" in text) is (count > 36)
 
 
-def test_a_row_of_a_small_picture_tells_what_it_looks_at_most() -> None:
+def test_a_row_of_a_small_picture_names_its_largest_weight() -> None:
     tokens = words(5)
     found = patterns(tokens, 2, 2)
     page = self_contained(display.html(found))
@@ -97,7 +97,7 @@ def test_a_row_of_a_small_picture_tells_what_it_looks_at_most() -> None:
 
 
 @pytest.mark.parametrize("count", [WHOLE, WHOLE + 1, 300])
-def test_patterns_are_whole_up_to_a_length_and_beyond_it_each_row_s_strongest(count: int) -> None:
+def test_patterns_are_full_up_to_a_length_and_then_the_largest_weights_per_row(count: int) -> None:
     found = patterns(words(count), 1, 1)
     pattern = found.of(0, 0)
     drawn = drawn_pattern(pattern)
@@ -113,7 +113,7 @@ def test_patterns_are_whole_up_to_a_length_and_beyond_it_each_row_s_strongest(co
 
 
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (1, 6), (4, 4)])
-def test_the_texts_of_a_figure_can_be_read(layers: int, heads: int) -> None:
+def test_the_texts_of_a_figure_are_legible(layers: int, heads: int) -> None:
     assert_readable(attention_figure(patterns(words(12), layers, heads)))
 
 

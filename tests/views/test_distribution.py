@@ -1,4 +1,4 @@
-"""The picture of a shaped distribution shows what Transformers' own warpers make of the same logits."""
+"""The figure of a warped distribution equals the output of Transformers' warpers on the same logits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WARPERS: dict[type, Any] = {
 
 
 def warped(logits: np.ndarray[Any, Any], processors: tuple[Warper, ...]) -> torch.Tensor:
-    """Probabilities [vocab] by Transformers' warpers and torch's softmax."""
+    """Probabilities [vocab] from Transformers' warpers and torch's softmax."""
     rows = torch.from_numpy(np.asarray(logits, dtype=np.float32))[None]
     for processor in processors:
         rows = WARPERS[type(processor)](processor)(None, rows)
@@ -42,7 +42,7 @@ def tokenizer() -> GPT2Tokenizer:
 
 @pytest.fixture(scope="module")
 def logits() -> np.ndarray[Any, Any]:
-    """A next-token distribution as peaked as a language model's, over GPT-2's vocabulary."""
+    """Logits over GPT-2's vocabulary, as peaked as those of a language model."""
     generator = np.random.default_rng(3)
     return (generator.permutation(-1.3 * np.log(np.arange(50257) + 2.0))).astype(np.float32)
 
@@ -89,7 +89,7 @@ def test_the_walkthroughs_example_has_the_walkthroughs_numbers() -> None:
 
 
 def panels(figure: Figure) -> list[tuple[list[str], list[float]]]:
-    """The texts and the widths of the coloured bars of each panel, in reading order."""
+    """Texts and widths of the coloured bars of each panel, in reading order."""
     found = []
     for axes in figure.axes:
         bars = [patch for container in axes.containers[:1] for patch in container]
@@ -109,7 +109,7 @@ def test_every_panel_draws_the_probabilities_over_the_whole_vocabulary(
     for (labels, widths), processors in zip(drawn, steps, strict=True):
         expected = warped(logits, processors)
         kept = expected[shown][expected[shown] > 0]
-        # Where top-p cuts, a token of about 1e-6 stays or goes with the rounding of the sum.
+        # At the threshold of top-p, rounding of the sum decides about a token of about 1e-6.
         np.testing.assert_allclose(widths, kept, atol=5e-6)
         assert f"{expected[shown[0]]:.2%}" in labels
         drawable_ids = int((expected > 0).sum())

@@ -1,4 +1,4 @@
-"""Figures in notebooks: the value of a cell is shown without pyplot and without `%matplotlib inline`."""
+"""Figures as values of notebook cells are displayed without pyplot and without `%matplotlib inline`."""
 
 from __future__ import annotations
 

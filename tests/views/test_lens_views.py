@@ -1,4 +1,4 @@
-"""Pictures of what instruments return say what the results say, whatever the tokens, in terminals, HTML and figures."""
+"""Views of instrument results show the values of the results, for any tokens, in terminals, HTML and figures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PLAIN = ["Long", " long", " ago", ",", " I", " was", " a", " boy"]
 @pytest.mark.parametrize("name", NAMES)
 @settings(deadline=None, max_examples=25)
 @given(tokens=TOKENS, seed=st.integers(0, 99), width=st.integers(40, 160))
-def test_no_token_leaves_its_place_in_a_terminal_or_on_a_page(
+def test_tokens_are_escaped_in_terminals_and_on_pages(
     name: str, tokens: list[str | None], seed: int, width: int
 ) -> None:
     result = results(tokens, seed)[name]
@@ -71,7 +71,7 @@ def test_every_result_is_drawn_as_a_figure_whatever_its_tokens(name: str, tokens
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_texts_of_a_figure_can_be_read(name: str) -> None:
+def test_the_texts_of_a_figure_are_legible(name: str) -> None:
     assert_readable(FIGURES[name](results(PLAIN)[name]))
 
 
@@ -98,8 +98,8 @@ def test_bytes_that_are_part_of_a_character_are_shown_as_bytes_everywhere() -> N
     tokens = ["\\xe2\\x80", "\\x9c", " a"]
     for name, result in results(tokens).items():
         if name in ("head scores", "patching heads", "neuron without a text", "a layer", "all heads"):
-            continue  # none of these names a token in every medium
-        if name != "head norms":  # in a terminal these are of the last token
+            continue  # these do not name a token in every medium
+        if name != "head norms":  # in a terminal, head norms are of the last token
             assert "\\x80" in printed(result, 150), name
         assert "\\xe2\\x80" in self_contained(result._repr_html_()).everything, name
         assert any("\\xe2" in text for text in texts(FIGURES[name](result))), name
@@ -194,7 +194,7 @@ def test_every_head_s_part_is_in_the_grid() -> None:
             assert signed_text(float(value)) in text
 
 
-def test_bars_of_both_signs_start_from_one_zero() -> None:
+def test_bars_of_both_signs_share_one_zero() -> None:
     lines = printed(an_attribution(PLAIN), 100).splitlines()[4:12]
     positive = {line.index("█") for line in lines if "+" in line and "█" in line}
     negative = {line.rindex("█") + 1 for line in lines if "+" not in line and "█" in line}

@@ -1,4 +1,4 @@
-"""A run's log as a table and a picture."""
+"""The log of a training run as a table and a plot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def line(step: int, **values: float | bool) -> str:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Two batches' losses and an evaluation, the second of them lost and done again, then the end of the run."""
+    """A log of two losses and an evaluation, of which the second was lost and computed again, and the end of the run."""
     path = tmp_path / "log.jsonl"
     lines = [
         line(100, loss=6.0, lr=1.0),
@@ -31,7 +31,7 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_a_resumed_run_did_again_is_told_once(log: Path) -> None:
+def test_steps_repeated_after_a_resume_are_shown_once(log: Path) -> None:
     assert [record["step"] for record in read_log(log)] == [100, 150, 150, 300, 300, 300]
 
 

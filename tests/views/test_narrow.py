@@ -1,4 +1,4 @@
-"""Tables in terminals of any width: what a reader asked for stays, and no line is longer than the terminal."""
+"""Tables in terminals of any width keep what the reader asked for, and no line is wider than the terminal."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_bar_is_right_to_an_eighth_of_a_column(length: float) -> None:
     ],
     ids=lambda value: " ".join(value[:1]) if isinstance(value, list) else None,
 )
-def test_a_command_keeps_what_was_asked_for(
+def test_a_command_keeps_the_requested_columns(
     command: list[str], needed: list[str], width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rich.cells import cell_len

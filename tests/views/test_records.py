@@ -1,4 +1,4 @@
-"""Pictures of records say what the records say, stay on the page, and let no token out of its place."""
+"""Views of records show the values of the records, fit the page, and escape every token."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ HOSTILE = ("<script>alert(1)</script>", '" onload="x', "\x1b[31m", "\u202e", "\r
 
 
 def text_of(token: int) -> str:
-    """Every third token would leave its place if it could."""
+    """Every third token has text that must be escaped."""
     return HOSTILE[token % len(HOSTILE)] if token % 3 == 0 else f" w{token}"
 
 
@@ -71,7 +71,7 @@ def records(engine: ReferenceEngine) -> dict[str, Record]:
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 @pytest.mark.parametrize("way", WAYS)
-def test_nothing_leaves_the_page_or_steers_the_terminal(records: dict[str, Record], way: str, width: int) -> None:
+def test_records_fit_the_page_and_print_no_control_sequences(records: dict[str, Record], way: str, width: int) -> None:
     record = records[way]
     for picture in (record, step_view(record, 0), step_view(record, 4, 20), records_view([record, record], 6)):
         text = printed(picture, width)
@@ -101,7 +101,7 @@ def test_every_step_has_a_line_with_its_numbers(engine: ReferenceEngine, way: st
     assert len(slides) == sum("the positions were used up" in line for line in lines) == (1 if way == "slide" else 0)
 
 
-def test_alternatives_that_do_not_fit_go_on_below_whole(records: dict[str, Record]) -> None:
+def test_alternatives_wrap_between_entries(records: dict[str, Record]) -> None:
     lines = printed(record_view(records["greedy"], top=30), 80).splitlines()
     step = records["greedy"].steps[0]
     below = [line for line in lines if re.match(r" {6}\S", line)]
@@ -111,7 +111,7 @@ def test_alternatives_that_do_not_fit_go_on_below_whole(records: dict[str, Recor
     assert percent(step.expansion.model.top[30].probability) in " ".join(below[: per_step + 2])
 
 
-def test_the_header_says_what_was_decoded_and_what_came_of_it(engine: ReferenceEngine) -> None:
+def test_the_header_shows_the_prompt_the_options_and_the_result(engine: ReferenceEngine) -> None:
     record = recorded(engine, WAYS["prompt lookup"], lambda token: f" w{token}")[0]
     assert record.drafted
     text = " ".join(printed(record, 200).split())
@@ -132,7 +132,7 @@ def test_without_texts_tokens_are_their_ids(engine: ReferenceEngine) -> None:
     assert f"#{generation.new_ids[-1]}" in (generation.record._repr_html_() or "")
 
 
-def test_a_step_in_depth_compares_the_model_with_what_each_processor_left(engine: ReferenceEngine) -> None:
+def test_a_step_in_detail_compares_the_model_with_each_processor(engine: ReferenceEngine) -> None:
     record = recorded(engine, WAYS["sample"], lambda token: f" w{token}")[0]
     step = record.steps[3]
     text = printed(step_view(record, 3, 6), 100)
@@ -152,15 +152,15 @@ def test_a_step_in_depth_compares_the_model_with_what_each_processor_left(engine
     assert chosen[0].startswith(f"' w{step.token}'")
 
 
-def test_an_unlikely_choice_has_its_own_probability(engine: ReferenceEngine) -> None:
-    """Though the record keeps no other that is as unlikely."""
+def test_an_unlikely_choice_shows_its_probability(engine: ReferenceEngine) -> None:
+    """Although the record keeps no other token that is as unlikely."""
     record = recorded(engine, {"do_sample": True, "temperature": 50, "seed": 0}, lambda token: f" w{token}")[0]
     step = next(step for step in record.steps if step.rank > 60)
     (line,) = (line for line in printed(step_view(record, step.step), 100).splitlines() if "◀" in line)
     assert line.split()[3:5] == [percent(probability(step)), percent(step.probability)]
 
 
-def test_a_step_that_is_not_there_is_an_error(records: dict[str, Record]) -> None:
+def test_a_missing_step_is_an_error(records: dict[str, Record]) -> None:
     for way in ("greedy", "beam sample"):
         with pytest.raises(OptionError, match="step is 9; the record has steps 0 to 8"):
             step_view(records[way], 9)
@@ -180,7 +180,7 @@ def test_a_step_of_beams_shows_each_that_ran_and_its_children(engine: ReferenceE
             assert re.search(rf"' w{child.token}' +\S+ +{child.score:.2f} +{became}", text)
 
 
-def test_contrastive_candidates_are_listed_with_likeness_and_score(engine: ReferenceEngine) -> None:
+def test_contrastive_candidates_are_listed_with_similarity_and_score(engine: ReferenceEngine) -> None:
     record = recorded(engine, WAYS["contrastive"], lambda token: f" w{token}")[0]
     text = printed(step_view(record, 2))
     for one in record.steps[2].candidates:
@@ -194,7 +194,7 @@ def test_contrastive_candidates_are_listed_with_likeness_and_score(engine: Refer
 
 @st.composite
 def trees(draw: st.DrawFn) -> Record:
-    """Any tree, with scores that fall and some of its leaves returned."""
+    """Random trees with decreasing scores, in which some leaves are returned."""
     parents = draw(st.lists(st.floats(0, 1, exclude_max=True), max_size=60))
     nodes = [Hypothesis(0, None, None, 0, 0.0, "extended")]
     for number, share in enumerate(parents, start=1):
@@ -221,7 +221,7 @@ def trees(draw: st.DrawFn) -> Record:
 
 @settings(deadline=None)
 @given(record=trees())
-def test_a_tree_is_read_whole_and_each_line_goes_on_from_what_is_above_it(record: Record) -> None:
+def test_a_tree_shows_every_hypothesis_and_each_line_continues_the_one_above(record: Record) -> None:
     ends: dict[int, Hypothesis] = {}
     seen: list[int] = []
     for drawn in read_in_order(main_line(record)):
@@ -249,14 +249,14 @@ def test_the_main_line_is_the_result(record: Record) -> None:
     assert [node.id for nodes in main for node in nodes] == [node.id for node in record.path()]
 
 
-def test_the_lines_of_a_tree_say_what_became_of_each(engine: ReferenceEngine) -> None:
+def test_the_lines_of_a_tree_show_the_outcome_of_each_hypothesis(engine: ReferenceEngine) -> None:
     record = recorded(engine, WAYS["beams"], lambda token: f" w{token}")[0]
     text = printed(record)
     (last,) = (line for line in text.splitlines() if "returned, rank 0" in line)
     node = record.path()[-1]
     assert f" {node.score:.2f}" in last and f" {node.final_score:.3f}" in last
     assert "returned, rank 1" in text
-    assert text.splitlines()[-1] == last  # the result is what one reads last
+    assert text.splitlines()[-1] == last  # the result is the last line
     assert max(len(line) - len(line.lstrip("│ ├└─")) for line in text.splitlines()[8:]) <= 24
 
 
@@ -281,7 +281,7 @@ KNOWN = {"div", "span", "b", "table", "thead", "tbody", "tr", "th", "td", "detai
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_html_stands_for_itself_and_no_token_leaves_its_place(records: dict[str, Record], way: str) -> None:
+def test_html_is_self_contained_and_tokens_are_escaped(records: dict[str, Record], way: str) -> None:
     fragment = records[way]._repr_html_()
     assert fragment is not None
     page = Page(fragment)
@@ -312,7 +312,7 @@ def test_the_picture_of_beams_has_every_hypothesis_in_its_step(records: dict[str
     assert sum(tag == "path" for tag, _ in page.elements) == len(record.tree) - 1
 
 
-def test_text_is_whole_characters_where_their_bytes_are_there() -> None:
+def test_text_has_whole_characters_if_all_their_bytes_are_known() -> None:
     texts = {1: "\\xe6\\x97", 2: "\\xa5", 3: " \\xf0", 4: "é", 5: "\\n"}
     assert passage(texts, [1, 2, 4]) == "日é"
     assert passage(texts, [1, 4, 3]) == "\\xe6\\x97é \\xf0"
@@ -321,7 +321,7 @@ def test_text_is_whole_characters_where_their_bytes_are_there() -> None:
 
 
 @pytest.mark.parametrize("shown", [1.0, 0.5, 0.0001, 0.00001, 0.0])
-def test_a_probability_that_is_there_is_never_shown_as_none(shown: float) -> None:
+def test_a_positive_probability_is_never_shown_as_zero(shown: float) -> None:
     assert (percent(shown) == "0.00%") == (shown == 0)
 
 
@@ -337,7 +337,7 @@ def test_the_next_token_shows_before_and_after_the_processors(engine: ReferenceE
     assert {"model", "temperature 0.5", "top_k 3"} <= set(page.said)
 
 
-def test_a_record_of_nothing_prints() -> None:
+def test_an_empty_record_prints() -> None:
     record = Record("session", None, {}, None, (1,), (), 0.0, None)
     assert "no step was taken" in printed(record)
     assert Page(record._repr_html_() or "").elements

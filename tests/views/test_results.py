@@ -1,4 +1,4 @@
-"""Predictions, ways of sampling, records and beams in all three media."""
+"""Predictions, sampling comparisons, records and beams in terminals, HTML and figures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_prediction_has_every_row_in_all_three_media(tokens: list[str | None])
     assert len(bars) == len(tokens)
 
 
-def test_a_prediction_s_figure_can_be_read_and_saved() -> None:
+def test_the_figure_of_a_prediction_is_legible_and_can_be_saved() -> None:
     figure = prediction_figure(a_prediction([" a", "\\xe2\\x80", "日", None, "\n"]))
     assert_readable(figure)
     figure.savefig(io.BytesIO(), format="png")
@@ -139,7 +139,7 @@ def test_a_figure_of_beams_has_every_hypothesis_with_its_score() -> None:
     figure.savefig(io.BytesIO(), format="png")
 
 
-def test_beams_are_not_drawn_of_a_record_without_any() -> None:
+def test_a_record_without_beams_has_no_beam_figure() -> None:
     with pytest.raises(RecordError, match="no tree"):
         beam_figure(a_record(["a"]))
     assert "beams searched" in printed(token_colours.record_colours(a_tree()))

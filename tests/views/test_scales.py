@@ -1,4 +1,4 @@
-"""Colours tell values apart for everyone, and text stays readable on them."""
+"""Colour scales distinguish values for everyone, and text on them is legible."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ALL = {
     "entropy": scales.entropy_scale(),
     "recovery": scales.recovery_scale(),
 }
-# A page's colour and its text's.
+# Colours of a page and of its text.
 PAGES = {"light": ((255, 255, 255), (31, 41, 51)), "dark": ((30, 30, 30), (224, 224, 224))}
 
-# What someone without one of the three kinds of cones sees of linear RGB: Machado, Oliveira and Fernandes, "A
-# Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), severity 1.
+# Simulation of dichromatic vision in linear RGB: Machado, Oliveira and Fernandes, "A Physiologically-based Model for
+# Simulation of Color Vision Deficiency" (2009), severity 1.
 BLINDNESS = {
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
@@ -66,7 +66,7 @@ def test_the_two_directions_differ_for_people_who_see_fewer_colours(kind: str) -
     blue_and_orange = np.linalg.norm(seen(scales.BLUE) - seen(scales.ORANGE))
     assert blue_and_orange > 0.4
     if kind != "tritan":
-        assert red_and_green < 0.4  # such pairs are what the palette avoids
+        assert red_and_green < 0.4  # the palette avoids such pairs
 
 
 @given(values=st.lists(st.floats(allow_nan=True, allow_infinity=False, width=32), min_size=2, max_size=6))
@@ -81,7 +81,7 @@ def test_places_stay_within_the_scale_and_keep_the_order_of_values(values: list[
 
 
 @given(share=st.floats(0, 1))
-def test_a_share_that_is_there_is_never_written_as_none(share: float) -> None:
+def test_a_positive_share_is_never_written_as_zero(share: float) -> None:
     assert (scales.share_text(share) == "0%") == (share == 0)
 
 

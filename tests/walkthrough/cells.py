@@ -1,6 +1,6 @@
-"""The code of the walkthrough that this project is specified by, cell by cell, and what it prints for GPT-2's 124M.
+"""The cells of the reference walkthrough, and their output for GPT-2's 124M.
 
-The cells were written for Transformers 4.31; only the first line, which names the library, is ours.
+The cells were written for Transformers 4.31. Only the first line, which names the library, is changed.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ print(F.softmax(logits / temperature, -1))
 """,
 }
 
-# The configuration as the walkthrough prints it, less where it was loaded from and by what version.
+# The configuration as the walkthrough prints it, without its path and the version of Transformers.
 CONFIG: dict[str, Any] = {
     "activation_function": "gelu_new",
     "architectures": ["GPT2LMHeadModel"],

@@ -1,6 +1,6 @@
-"""Every cell of the walkthrough runs on Pellucid, and prints what it prints there.
+"""Every cell of the reference walkthrough runs on Pellucid and prints the same output.
 
-The model has the 124M's shape and random weights, so what depends on trained weights is compared with Transformers.
+The model has the 124M shape and random weights; output that depends on the weights is compared with Transformers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pellucid import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 from ..pairs import relative_difference
 from .cells import CAUSAL_MODEL, CELLS, CONFIG, MODEL, PRINTED
 
-# The model is large, so that one worker runs all of this.
+# One worker runs all of these tests, because the model is large.
 pytestmark = pytest.mark.xdist_group("walkthrough")
 
 PROMPT = "long long ago, I was"
@@ -31,7 +31,7 @@ PROMPT = "long long ago, I was"
 
 @dataclass(frozen=True)
 class Ran:
-    """What a cell printed, and the value of its last line."""
+    """Output of a cell, and the value of its last line."""
 
     printed: str
     value: Any
@@ -61,8 +61,8 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
     folder = tmp_path_factory.mktemp("walkthrough") / "gpt2"
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config.from_dict(CONFIG))
-    # As peaked as a trained model's distribution, since the document multiplies probabilities, which must not vanish;
-    # and with blocks that outweigh the embeddings, or a tied model says its last token again and again.
+    # Distributions are as peaked as those of a trained model: the walkthrough multiplies probabilities, which must not
+    # vanish. Blocks outweigh the embeddings; otherwise a tied model repeats its last token.
     torch.nn.init.normal_(model.transformer.wte.weight, std=0.15)
     for block in model.transformer.h:
         for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_proj):
@@ -96,7 +96,7 @@ def test_the_configuration_is_the_documents(notebook: Notebook) -> None:
 
 @pytest.mark.parametrize(("cell", "tree"), [("model", MODEL), ("causal model", CAUSAL_MODEL)])
 def test_the_module_tree_is_the_documents(notebook: Notebook, cell: str, tree: str) -> None:
-    # torch has since begun to print whether a layer norm has a bias.
+    # Later versions of torch also print the bias option of a layer norm.
     printed = repr(notebook.cells[cell].value).replace(
         "elementwise_affine=True, bias=True)", "elementwise_affine=True)"
     )
@@ -119,7 +119,7 @@ def test_the_logits_are_those_of_transformers_where_there_is_no_padding(
     assert relative_difference(notebook.names["lm_head_logits"][unmasked], expected[unmasked]) < 1e-4
 
 
-def test_the_table_lists_the_five_likeliest_tokens_of_transformers(
+def test_the_table_lists_the_five_most_likely_tokens_of_transformers(
     notebook: Notebook, theirs: transformers.GPT2LMHeadModel
 ) -> None:
     table, tokenizer = notebook.cells["head"].value, notebook.names["gpt2_tokenizer"]
@@ -134,7 +134,7 @@ def test_the_table_lists_the_five_likeliest_tokens_of_transformers(
 
 
 @pytest.mark.parametrize(("kind", "options"), [("greedy", {}), ("beams", {"num_beams": 3})])
-def test_decoding_by_hand_by_generate_and_by_transformers_is_the_same(
+def test_handwritten_decoding_generate_and_transformers_agree(
     notebook: Notebook, theirs: transformers.GPT2LMHeadModel, kind: str, options: dict[str, Any]
 ) -> None:
     tokenizer = notebook.names["gpt2_tokenizer"]
@@ -144,7 +144,7 @@ def test_decoding_by_hand_by_generate_and_by_transformers_is_the_same(
     inputs = tokenizer(PROMPT, return_tensors="pt")
     expected = theirs.generate(**inputs, max_new_tokens=10, do_sample=False, pad_token_id=50256, **options)
     assert by_hand == tokenizer.decode(expected[0])
-    assert len(expected[0]) == len(inputs["input_ids"][0]) + 10  # no end of text, which the loops by hand do not heed
+    assert len(expected[0]) == len(inputs["input_ids"][0]) + 10  # no <|endoftext|>
 
 
 def test_the_beams_find_another_continuation_than_greedy_decoding(notebook: Notebook) -> None:

@@ -1,4 +1,4 @@
-"""The notebooks of examples/ run on the bundled model and are committed with their results."""
+"""The notebooks in examples/ run on the bundled model and are committed with their results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-# The notebooks, with their pictures and their HTML views.
+# The notebooks, with their numbers of pictures and of HTML views.
 NOTEBOOKS = {"walkthrough.ipynb": (3, 5), "seeing_inside.ipynb": (1, 8)}
 
 
@@ -25,7 +25,7 @@ def pictures(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def views(notebook: nbformat.NotebookNode) -> int:
-    """How many cells show a result as HTML."""
+    """Number of cells that show a result as HTML."""
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     return sum("pellucid-view" in output.get("data", {}).get("text/html", "") for output in outputs)
 
