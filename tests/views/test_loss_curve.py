@@ -16,7 +16,7 @@ def line(step: int, **values: float | bool) -> str:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log of two losses and an evaluation, of which the second was lost and computed again, and the end of the run."""
+    """Two losses and an evaluation, of which the second was lost and computed again, then the end of the run."""
     path = tmp_path / "log.jsonl"
     lines = [
         line(100, loss=6.0, lr=1.0),
