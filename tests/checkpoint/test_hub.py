@@ -243,7 +243,7 @@ class TestModelsThatCannotBeHad:
         (published / "config.json").unlink()
         refused = load()
         assert refused["error"] == "ModelNotFoundError"
-        assert "has no config.json, so it is no model that can be read" in refused["message"]
+        assert "has no config.json, so it cannot be loaded" in refused["message"]
 
     def test_a_shard_that_the_index_names_but_the_hub_lacks(self, load: Callable, saved: Callable, hub: Any) -> None:
         folder, _ = saved(max_shard_size="20KB")
@@ -265,7 +265,7 @@ class TestContent:
         hub.damaged.add(name)
         refused = load()
         assert refused["error"] == "CheckpointError"
-        assert f"{name} of {MODEL} arrived damaged: its content does not have the digest" in refused["message"]
+        assert f"{name} of {MODEL} arrived damaged: its content does not match the digest" in refused["message"]
         etag = hashlib.sha256((published / name).read_bytes()).hexdigest()
         cached = [path.name for path in (tmp_path / "cache").rglob("*")]
         assert name not in cached and etag not in cached

@@ -150,7 +150,7 @@ class TestNamesOffline:
 
     @pytest.mark.parametrize("name", ["", " ", "a b", "-gpt2", "a--b", "naïve", "gpt2\n"])
     def test_a_name_that_no_model_can_have(self, name: str) -> None:
-        with pytest.raises(ModelNotFoundError, match="it is no id that a model on the Hub can have"):
+        with pytest.raises(ModelNotFoundError, match="it is not a valid id on the Hub"):
             open_checkpoint(name)
 
 

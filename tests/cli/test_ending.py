@@ -88,10 +88,10 @@ class TestMemory:
     def test_every_memory_error_gives_the_same_message(
         self, error: Exception, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert failures.tell(error) == 1
-        told = capsys.readouterr().err
-        assert told.startswith("pellucid: error: there is not enough memory: ")
-        assert told.count("\n") == 1
+        assert failures.report(error) == 1
+        message = capsys.readouterr().err
+        assert message.startswith("pellucid: error: there is not enough memory: ")
+        assert message.count("\n") == 1
 
     def test_a_command_that_runs_out_of_memory_is_status_1(self, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         def out_of_memory(*_: object) -> None:
@@ -148,7 +148,7 @@ class TestSignals:
 
 
 def test_a_programming_error_is_one_line_that_says_how_to_see_more(capsys: pytest.CaptureFixture[str]) -> None:
-    assert failures.tell(KeyError("rows")) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("pellucid: error: unexpected KeyError: 'rows' (")
-    assert "PELLUCID_TRACEBACK=1" in told and told.count("\n") == 1
+    assert failures.report(KeyError("rows")) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("pellucid: error: unexpected KeyError: 'rows' (")
+    assert "PELLUCID_TRACEBACK=1" in message and message.count("\n") == 1

@@ -16,7 +16,7 @@ import typer
 
 import pellucid
 from pellucid.cli.app import app
-from pellucid.cli.decoding_options import check, settled
+from pellucid.cli.decoding_options import check, keywords
 from pellucid.decoding.options import OPTION_NAMES
 from pellucid.decoding.records.option_json import FUNCTION_OPTIONS
 from pellucid.decoding.records.record import Record
@@ -116,7 +116,7 @@ def test_stop_strings_may_be_repeated_and_kept(run_json: Any, model_folder: Path
 
 
 def test_words_match_at_the_start_of_a_text_and_within_it(run_json: Any, model_folder: Path, lm: LanguageModel) -> None:
-    assert settled({"bad_words_ids": ["dog", " a cat"], "force_words_ids": ["dog"], "sequence_bias": ["x=y=-2.5"]},
+    assert keywords({"bad_words_ids": ["dog", " a cat"], "force_words_ids": ["dog"], "sequence_bias": ["x=y=-2.5"]},
                    lm.tokenizer.encode) == {
         "bad_words_ids": [[9703], [3290], [257, 3797]],
         "force_words_ids": [[[9703], [3290]]],
@@ -164,7 +164,7 @@ def test_an_assistant_is_a_model_by_name(run_json: Any, model_folder: Path, lm: 
         ("--eos-token-id -1", "--eos-token-id is [-1]"),
         ("--max-time 0", "--max-time is 0.0; it must be above 0"),
         ("--context forget", "--context"),
-        ("--record-full", "--record-full keeps more in a record, and none is asked for: give --record FILE too"),
+        ("--record-full", "--record-full needs a record: give --record FILE too"),
     ],
 )
 def test_contradictions_are_errors_before_a_model_is_loaded(

@@ -123,7 +123,7 @@ def test_ctrl_c_leaves_nothing_broken_and_says_how_to_go_on(hub: Hub, tmp_path: 
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert output == b""
-    assert f"`pellucid pull {HUB_ID}` goes on from there".encode() in errors
+    assert f"`pellucid pull {HUB_ID}` downloads the rest".encode() in errors
     assert b"Traceback" not in errors
     offline = pull(hub, tmp_path, HF_HUB_OFFLINE="1")
     assert offline.returncode == 1
@@ -152,7 +152,7 @@ def test_verify_reports_a_damaged_cached_file_and_pull_downloads_it_again(hub: H
 
     again = pull(hub, tmp_path)
     assert again.returncode == 0, again.stderr
-    assert f"model.safetensors of {HUB_ID} was damaged in the cache" in again.stderr
+    assert f"model.safetensors of {HUB_ID} is damaged in the cache" in again.stderr
     assert (path / "model.safetensors").read_bytes() == (hub.folder / "model.safetensors").read_bytes()
     assert verify().returncode == 0
 

@@ -96,9 +96,9 @@ def test_a_dash_reads_stdin(run: Any, write: Any) -> None:
     ("contents", "message"),
     [
         (None, "cannot be read: No such file"),
-        (b"", "is no record: it is not JSON"),
-        (b"\xff", "is no record: it is not JSON"),
-        (b"[" * 100_000, "is no record: it is not JSON"),
+        (b"", "is not a record: it is not JSON"),
+        (b"\xff", "is not a record: it is not JSON"),
+        (b"[" * 100_000, "is not a record: it is not JSON"),
         (b"{}", "this is no record: it is no JSON object with a schema"),
         (b"[]", "is an empty array"),
         (b"[3]", "record 1: this is no record"),

@@ -35,7 +35,7 @@ def test_a_file_named_dash_is_stdin(run_json: Any) -> None:
 def test_there_is_exactly_one_text(arguments: tuple[str, ...], run: Any) -> None:
     result = run("tokens", *arguments)
     assert result.exit_code == 2
-    assert "as an argument (- is stdin) or in a file (--file FILE), one of them" in result.stderr
+    assert "either as an argument (- is stdin) or in a file (--file FILE)" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["nowhere.txt", "x" * 300, "~nobody-has-this-name/x", "."])
@@ -58,7 +58,7 @@ def test_characters_that_an_editor_hides_are_kept_and_told(run: Any, tmp_path: P
 def test_a_sentence_without_quotes_is_told_to_be_quoted(run: Any) -> None:
     result = run("generate", "Once", "upon", "a", "time")
     assert result.exit_code == 2
-    assert "quote the prompt, which is one argument; this begins a second one: upon a time" in result.stderr
+    assert "quote the prompt: it must be one argument, but others follow it: upon a time" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_prompt_that_does_not_fit_is_told_without_options_that_the_command_lac
 
 
 def test_a_score_of_one_token_points_to_given(run: Any) -> None:
-    assert "one token has nothing before it, so it has no probability: --given TEXT" in run("score", "a").stderr
+    assert "a single token has no context, so it has no probability: --given TEXT" in run("score", "a").stderr
     assert run("score", "a", "--given", "").stderr == ""
 
 

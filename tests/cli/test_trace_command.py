@@ -205,7 +205,7 @@ def test_ctrl_c_leaves_no_partial_file(tmp_path: Path) -> None:
         (("--layer", "2"), "--layer is 2, but the model's are numbered 0 to 1"),
         (("--layer", "-1"), "--layer is -1"),
         (("--top", "0"), "--top is 0"),
-        (("--names", "attn.z"), "--names says what --json and --safetensors write"),
+        (("--names", "attn.z"), "--names selects activations for --json and --safetensors"),
         (("--names", "attn.patern", "--json"), "did you mean 'attn.pattern'"),
         (("--memory-limit", "0"), "--memory-limit is 0"),
     ],

@@ -14,7 +14,7 @@ from pellucid.checkpoint.hub_content import CachedFile, check_commit, check_etag
 from pellucid.config import GPT2Config
 from pellucid.errors import CheckpointError, ConfigError, ModelNotFoundError
 
-# The sizes that have a short name, and where the Hub keeps them.
+# Short names of models, and their ids on the Hub.
 PRESET_IDS: Mapping[str, str] = {
     "gpt2": "openai-community/gpt2",
     "gpt2-medium": "openai-community/gpt2-medium",
@@ -28,18 +28,18 @@ _VOCABULARY_FILES = ("vocab.json", "merges.txt")
 
 
 def fetch_model(name: str, *, revision: str | None = None, progress: bool = True) -> tuple[Path, str]:
-    """The folder in the Hub's cache that holds a model, and the name of its weights in it.
+    """Download a model. Returns its folder in the Hub's cache and the name of its weights file.
 
-    What is not in the cache is downloaded: the configuration, the tokenizer, and the first of `WEIGHTS_FILES` that
-    there is, with its shards. An interrupted download leaves what was complete; the next call fetches the rest.
-    Without a network, or with `HF_HUB_OFFLINE=1`, the cache alone must do.
+    Files that are in the cache are not downloaded again. The files are the configuration, the tokenizer, and the first
+    of `WEIGHTS_FILES` that the model has, with its shards. After an interrupted download, the next call downloads the
+    missing files. Without a network, or with `HF_HUB_OFFLINE=1`, only the cache is used.
 
-    Raises `ModelNotFoundError` when there is no such model or it cannot be reached, `ConfigError` when it is
-    not a GPT-2, `CheckpointError` when it has no weights that can be read.
+    Raises `ModelNotFoundError` if there is no such model or it cannot be reached, `ConfigError` if it is not a GPT-2,
+    `CheckpointError` if it has no weights that can be read.
     """
     repository = _Repository.look_up(name, revision or "main", progress)
     config_path = repository.require(CONFIG_FILE)
-    GPT2Config.from_json_file(config_path)  # before gigabytes of another model are downloaded
+    GPT2Config.from_json_file(config_path)  # checked before the weights are downloaded
     repository.get(GENERATION_CONFIG_FILE)
     repository.get_tokenizer()
     for weights in WEIGHTS_FILES:
@@ -55,12 +55,12 @@ def fetch_model(name: str, *, revision: str | None = None, progress: bool = True
 
 
 def fetch_config(name: str, *, revision: str | None = None, progress: bool = True) -> Path:
-    """A model's `config.json` in the Hub's cache, downloaded by itself where it is not there."""
+    """The path of a model's `config.json` in the Hub's cache. Only this file is downloaded."""
     return _Repository.look_up(name, revision or "main", progress).require(CONFIG_FILE)
 
 
 def fetch_tokenizer(name: str, *, revision: str | None = None, progress: bool = True) -> Path:
-    """The folder in the Hub's cache that holds a model's tokenizer, if it has one; its weights need not be there."""
+    """The folder of a model in the Hub's cache, with the tokenizer if the model has one. No weights are downloaded."""
     repository = _Repository.look_up(name, revision or "main", progress)
     folder = repository.require(CONFIG_FILE).parent
     repository.get_tokenizer()
@@ -69,7 +69,7 @@ def fetch_tokenizer(name: str, *, revision: str | None = None, progress: bool = 
 
 @dataclass(frozen=True)
 class _Repository:
-    """A model on the Hub at one revision, `commit` where it is known."""
+    """A model on the Hub at one revision. commit: its commit id, None if the Hub was not asked."""
 
     name: str
     id: str
@@ -80,7 +80,7 @@ class _Repository:
 
     @classmethod
     def look_up(cls, name: str, revision: str, progress: bool) -> _Repository:
-        """Ask the Hub which commit a revision is. Where that fails, the cache must have the model."""
+        """Resolve a revision to a commit. Raises `ModelNotFoundError` if that fails and the model is not cached."""
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import HFValidationError
 
@@ -88,7 +88,7 @@ class _Repository:
             repo_id = _repo_id(name)
             is_cached = _is_cached(repo_id, revision)
         except HFValidationError as error:
-            raise ModelNotFoundError(_not_found(name, name, "it is no id that a model on the Hub can have")) from error
+            raise ModelNotFoundError(_not_found(name, name, "it is not a valid id on the Hub")) from error
         commit: str | None = None
         unreachable: str | None = None
         if constants.HF_HUB_OFFLINE:
@@ -100,7 +100,7 @@ class _Repository:
                 commit = check_commit(CONFIG_FILE, found.commit_hash)
             except CheckpointError:
                 raise
-            except Exception as error:  # of the connection they are the HTTP library's, and that one has changed
+            except Exception as error:  # connection errors depend on the version of the Hub's client
                 if not is_cached:
                     raise ModelNotFoundError(_not_found(name, repo_id, _reason(error, repo_id, revision))) from error
                 unreachable = _reason(error, repo_id, revision)
@@ -109,6 +109,7 @@ class _Repository:
         return cls(name, repo_id, revision, commit, unreachable, progress)
 
     def require(self, file_name: str) -> Path:
+        """As `get`, but raises an error if the file cannot be had."""
         path = self.get(file_name)
         if path is None and self.unreachable is not None:
             raise self.partly_cached(f"{file_name} is")
@@ -116,24 +117,24 @@ class _Repository:
             raise CheckpointError(f"{self.id} on the Hub has no {file_name}")
         return path
 
-    def partly_cached(self, what_is: str) -> ModelNotFoundError:
+    def partly_cached(self, subject: str) -> ModelNotFoundError:
         return ModelNotFoundError(
-            f"{self.id} is only partly in the Hub's cache: {what_is} missing, and {self.unreachable}"
+            f"{self.id} is only partly in the Hub's cache: {subject} missing, and {self.unreachable}"
         )
 
     def get(self, file_name: str) -> Path | None:
-        """A file of the model, downloaded unless it is in the cache; None if the model does not have it."""
+        """A file of the model, downloaded if it is not in the cache. None if the model has no such file."""
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         cached = try_to_load_from_cache(self.id, file_name, revision=self.commit or self.revision)
         if isinstance(cached, str):
             return Path(cached)
-        if self.unreachable is not None or cached is not None:  # the cache also notes which files there are not
+        if self.unreachable is not None or cached is not None:  # the cache also records that a file does not exist
             return None
         try:
             path = self._download(file_name, self.revision)
-            if self.commit is not None and path.parent.name != self.commit:  # the branch has moved meanwhile
+            if self.commit is not None and path.parent.name != self.commit:  # the branch moved in the meantime
                 path = self._download(file_name, self.commit)
             return path
         except LocalEntryNotFoundError as error:
@@ -148,7 +149,7 @@ class _Repository:
             raise self._failed_download(file_name, error) from error
 
     def get_tokenizer(self) -> None:
-        """Every file of the tokenizer. tokenizer.json makes vocab.json and merges.txt superfluous."""
+        """Download the files of the tokenizer. vocab.json and merges.txt are needed only without tokenizer.json."""
         for file_name in _TOKENIZER_SETTINGS:
             self.get(file_name)
         if self.get("tokenizer.json") is None:
@@ -156,7 +157,7 @@ class _Repository:
                 self.get(file_name)
 
     def _download(self, file_name: str, revision: str) -> Path:
-        """Download a file into the cache. Content that does not have its digest is removed, and an error."""
+        """Download a file into the cache. A file that does not match its digest is deleted, and is an error."""
         from huggingface_hub import hf_hub_download
 
         digest = self._digest(file_name, revision)
@@ -168,21 +169,23 @@ class _Repository:
         elif not intact:
             discard(path)
             raise CheckpointError(
-                f"{file_name} of {self.id} arrived damaged: its content does not have the digest {digest}. It is not "
-                "kept; load the model again to download it again"
+                f"{file_name} of {self.id} arrived damaged: its content does not match the digest {digest}. It was "
+                "deleted; load the model again to download it again"
             )
         return path
 
     def _digest(self, file_name: str, revision: str) -> str:
-        """The ETag of a file, after whatever the Hub's client makes paths of has been checked; "" if there is no such
-        file."""
+        """The ETag of a file, "" if there is no such file.
+
+        Checks the values that the Hub's client makes paths of.
+        """
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
         from huggingface_hub.errors import EntryNotFoundError
 
         url = hf_hub_url(self.id, file_name, revision=revision)
         try:
             found = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        except EntryNotFoundError as missing:  # the client notes that in a folder named like the commit
+        except EntryNotFoundError as missing:  # the client records this in a folder named by the commit
             answer = getattr(missing, "response", None)
             commit = None if answer is None else answer.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT)
             if commit is not None:
@@ -194,12 +197,13 @@ class _Repository:
     def _failed_download(self, file_name: str, error: BaseException) -> CheckpointError:
         return CheckpointError(
             f"the download of {file_name} of {self.id} failed: {_reason(error, self.id, self.revision)}. "
-            "Load it again to go on: what was complete is kept"
+            "Load it again to download the rest: complete files are kept"
         )
 
 
 @contextmanager
 def _progress_bars(*, shown: bool) -> Iterator[None]:
+    """Disable the progress bars of the Hub's client in the block, unless they are shown."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if shown or are_progress_bars_disabled():
@@ -213,7 +217,7 @@ def _progress_bars(*, shown: bool) -> Iterator[None]:
 
 
 def _repo_id(name: str) -> str:
-    """The Hub's id of a name. A cache may hold a preset under its short name, the id it once had."""
+    """The Hub's id of a name. An old cache may have a preset under its short name, which was its id."""
     full = PRESET_IDS.get(name, name)
     return name if full != name and _is_cached(name, "main") and not _is_cached(full, "main") else full
 
@@ -230,7 +234,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _reason(error: BaseException, repo_id: str, revision: str) -> str:
-    """Why the Hub did not deliver, and what helps."""
+    """Why a request to the Hub failed, and what the user can do."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -244,12 +248,12 @@ def _reason(error: BaseException, repo_id: str, revision: str) -> str:
     if isinstance(error, GatedRepoError):
         return f"{repo_id} is gated: accept its terms at {hub}/{repo_id}, then set HF_TOKEN or run `hf auth login`"
     if isinstance(error, RepositoryNotFoundError):
-        return f"{hub} has no model {repo_id}, or it is private: then set HF_TOKEN or run `hf auth login`"
+        return f"{hub} has no model {repo_id}, or it is private: for a private one set HF_TOKEN or run `hf auth login`"
     if isinstance(error, RevisionNotFoundError):
         return f"{repo_id} on {hub} has no revision {revision}"
     status = _status(error)
     if isinstance(error, EntryNotFoundError) or status == 404:
-        return f"{repo_id} on {hub} has no {CONFIG_FILE}, so it is no model that can be read"
+        return f"{repo_id} on {hub} has no {CONFIG_FILE}, so it cannot be loaded"
     if isinstance(error, HfHubHTTPError) and status is not None:
         return f"{hub} answered with status {status}"
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
@@ -270,20 +274,20 @@ def _not_found(name: str, repo_id: str, reason: str) -> str:
 
 
 def cached_files(name: str, *, revision: str | None = None) -> list[CachedFile]:
-    """The files of a model in the Hub's cache, each compared with its digest; none if the model is not there."""
+    """The files of a model in the Hub's cache, each compared with its digest. Empty if the model is not cached."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         config_path = try_to_load_from_cache(_repo_id(name), CONFIG_FILE, revision=revision)
-    except HFValidationError:  # no id that a model on the Hub can have
+    except HFValidationError:  # not a valid id on the Hub
         return []
     return checked_files(Path(config_path).parent) if isinstance(config_path, str) else []
 
 
 @dataclass(frozen=True)
 class CachedModel:
-    """A GPT-2 in the Hub's cache: its id, the folder of its newest revision, and the bytes it takes on the disk."""
+    """A GPT-2 in the Hub's cache. path: the folder of its newest revision. size_on_disk: bytes of all revisions."""
 
     id: str
     path: Path
@@ -292,20 +296,22 @@ class CachedModel:
 
 
 def is_cached(name: str) -> bool:
-    """Whether a model's configuration and weights are in the Hub's cache, by its id or short name; looks at the
-    disk only, and only where that model would be."""
+    """Whether a model's configuration and weights are in the Hub's cache. name: an id or a short name.
+
+    Uses no network, and does not scan the cache.
+    """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         config_path = try_to_load_from_cache(_repo_id(name), CONFIG_FILE)
-    except HFValidationError:  # no id that a model on the Hub can have
+    except HFValidationError:  # not a valid id on the Hub
         return False
     return isinstance(config_path, str) and any((Path(config_path).parent / file).is_file() for file in WEIGHTS_FILES)
 
 
 def cached_models() -> list[CachedModel]:
-    """The GPT-2s with weights in the Hub's cache, by id; looks at the disk only."""
+    """The GPT-2s with weights in the Hub's cache, sorted by id. Uses no network."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from pellucid.cli.failures import PellucidCommand
 from pellucid.cli.terminal import write
 
-_DECODE, _MODELS = "Decode and look", "Models"
+_DECODE, _MODELS = "Decode and inspect", "Models"
 
 # The commands in the order of the help, with their panels. Command `x` is the function `x` of the module `cli.x`.
 _PANELS = {
@@ -36,17 +36,17 @@ class _Commands(Mapping[str, Any]):
     """Lazy mapping of names to commands: a command is imported and built when it is looked up."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
+        self._built: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
+        if name not in self._built:
             panel = _PANELS[name]
-            alone = typer.Typer(add_completion=False, context_settings=_CONTEXT_SETTINGS)
+            single = typer.Typer(add_completion=False, context_settings=_CONTEXT_SETTINGS)
             module = import_module(f"pellucid.cli.{name}")
-            epilog = "\n\n".join(["Examples:", *module.EXAMPLES])  # rich keeps line ends where two stand together
-            alone.command(name, cls=PellucidCommand, rich_help_panel=panel, epilog=epilog)(getattr(module, name))
-            self._made[name] = typer.main.get_command(alone)
-        return self._made[name]
+            epilog = "\n\n".join(["Examples:", *module.EXAMPLES])  # rich keeps double line ends only
+            single.command(name, cls=PellucidCommand, rich_help_panel=panel, epilog=epilog)(getattr(module, name))
+            self._built[name] = typer.main.get_command(single)
+        return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(_PANELS)

@@ -28,10 +28,10 @@ def bench(
     model: Model = "demo",
     precision: PrecisionOption = None,
     threads: Threads = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each speed is measured.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How many times to measure each speed.")] = 5,
     json: Json = False,
 ) -> None:
-    """Measure tokens per second against the machine's own limit: the time it takes to read the weights once."""
+    """Measure tokens per second against the limit of memory bandwidth, which is one read of the weights per token."""
     from pellucid import native
     from pellucid.checkpoint import open_checkpoint
     from pellucid.errors import OptionError

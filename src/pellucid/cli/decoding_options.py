@@ -1,7 +1,9 @@
-"""The decoding options on the command line: all of `GenerationOptions` but functions, named like its fields with
-dashes for underscores, with the help and the headings of their definitions."""
+"""The decoding options of the command line: the fields of `GenerationOptions`, except those that take functions.
 
-# typer evaluates all annotations of a command, which takes longer where they are strings.
+An option has its field's name, with dashes for underscores. Its help and its panel come from the field's definition.
+"""
+
+# Annotations are not postponed here: typer evaluates those of a command, which is slower for strings.
 
 import inspect
 import itertools
@@ -15,7 +17,7 @@ from pellucid.decoding.options import GenerationOptions, rules
 from pellucid.decoding.options.option import Option, options_of
 from pellucid.errors import OptionError
 
-# Options whose names on the command line are not their own with dashes, or more than that.
+# The options that have another name than their field, or a short name too.
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "max_new_tokens": ("--max-new-tokens", "-n"),
     "do_sample": ("--do-sample/--no-do-sample",),
@@ -23,7 +25,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "force_words_ids": ("--force-words",),
 }
 
-# How an option is typed, by the rule for its values. Words and biases are given as text.
+# The type that typer parses, by the rule for an option's values. Words and biases are parsed as text.
 _TYPES: Mapping[Any, Any] = {
     rules.token_id: int,
     rules.token_ids: list[int],
@@ -79,7 +81,7 @@ _Assistant = Annotated[
 
 
 def _parameters() -> Iterator[inspect.Parameter]:
-    """A parameter for every option, as typer reads those of a command; None, or False for a flag, is "not given"."""
+    """A signature parameter for each option, for typer. Its default, None or for a flag False, means "not given"."""
     for name, defined in _DEFINED.items():
         if defined.of_the_model or defined.rule in _FUNCTIONS:
             continue
@@ -97,15 +99,15 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def takes_decoding_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Put every decoding option in the place of a command's `**` parameter."""
+    """Decorate a command: replace its `**` parameter by one parameter for each decoding option."""
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
     command.__signature__ = signature.replace(parameters=[*own, *_parameters()])  # type: ignore[attr-defined]
     return command
 
 
-def settled(given: Mapping[str, Any], encode: Callable[[str], Sequence[int]]) -> dict[str, Any]:
-    """What was given on the command line, as `LanguageModel.generate` takes it. encode: makes ids of a text."""
+def keywords(given: Mapping[str, Any], encode: Callable[[str], Sequence[int]]) -> dict[str, Any]:
+    """The given options as keyword arguments of `LanguageModel.generate`. encode: text to token ids."""
     options = {name: value for name, value in given.items() if value is not None and value != []}
     read: dict[str, Callable[[Any], Any]] = {
         "context": lambda value: value.value,
@@ -119,12 +121,12 @@ def settled(given: Mapping[str, Any], encode: Callable[[str], Sequence[int]]) ->
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Tell what is wrong with the options, or contradicts itself, before a model is loaded."""
+    """Check the options before a model is loaded. Raises `OptionError` for bad values and contradictions."""
     from pellucid.decoding.options.contradictions import check_with_assistant
 
-    # Which ids words have, and which the model's eos is, is not known yet: here it matters that there are some.
-    stand_ins = itertools.count(1)
-    options = settled(given, lambda text: [next(stand_ins)])
+    # Without a model, the ids of words and of eos are unknown. The checks need ids, but not their values.
+    placeholders = itertools.count(1)
+    options = keywords(given, lambda text: [next(placeholders)])
     assisted = options.pop("assistant_model", None) is not None
     checked = GenerationOptions.from_kwargs(options, eos_token_id=(0,))
     if assisted:
@@ -132,7 +134,7 @@ def check(given: Mapping[str, Any]) -> None:
 
 
 def _forms(name: str, word: str, encode: Callable[[str], Sequence[int]]) -> list[Sequence[int]]:
-    """A word as it begins a text and, with a space before it, as it stands within one."""
+    """The ids of a word at the start of a text, and with a space before it for a word within a text."""
     if not word:
         raise OptionError(f"{name} is '': a word has at least one character")
     return [encode(word)] if word[0].isspace() else [encode(word), encode(f" {word}")]

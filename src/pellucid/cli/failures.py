@@ -1,4 +1,4 @@
-"""How a command that fails ends: one line on stderr, an exit status, no traceback."""
+"""Errors of commands: one line on stderr and an exit status, without a traceback."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports a command stopped by Ctrl-C
 READER_GONE = 141  # 128 + SIGPIPE
 
-# Errors of writing to a stream: a full disk, a closed stream, a quota, a failing device.
+# Error numbers of a failed write to a stream: a full disk, a closed stream, a quota, a failing device.
 _FULL = (errno.ENOSPC, errno.EBADF, errno.EDQUOT, errno.EIO)
-# Options of other programs, and what they are called here.
+# Options of other programs, with a hint to the option of this one.
 _NAMES_ELSEWHERE = {
     "--stop": "the option is --stop-strings TEXT",
     "--dtype": "the option is --precision",
@@ -33,21 +33,21 @@ _NAMES_ELSEWHERE = {
 }
 _UsageError: Any = typer.BadParameter.__base__  # typer does not export it
 
-# How libraries report that they got no memory, where they do not raise MemoryError.
+# Messages of libraries that raise another error than MemoryError when an allocation fails.
 _NO_MEMORY = re.compile(
     r"cannot allocate memory|can't allocate memory|not enough memory|failed to map segment|bad_alloc", re.IGNORECASE
 )
 
 
 class PellucidCommand(TyperCommand):
-    """A command that reports its errors by a line and an exit status.
+    """A command that reports an error as one line and an exit status.
 
-    An `OptionError` is bad usage (status 2); another `PellucidError`, an `OSError` and a lack of memory are failures
+    An `OptionError` is bad usage (status 2); another `PellucidError`, an `OSError` and a failed allocation are failures
     (1). Signals and a closed pipe end the command quietly.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.allow_extra_args = True  # reported below, in our words
+        ctx.allow_extra_args = True  # reported below, with a hint
         try:
             rest = super().parse_args(ctx, args)
         except _UsageError as error:
@@ -63,7 +63,7 @@ class PellucidCommand(TyperCommand):
         first = next((one for one in self.params if one.param_type_name == "argument"), None)
         extra = printable(" ".join(rest))
         if first is not None and first.name in ("prompt", "text"):
-            return f"quote the {first.name}, which is one argument; this begins a second one: {extra}"
+            return f"quote the {first.name}: it must be one argument, but others follow it: {extra}"
         return f"{self.name} takes no further arguments: {extra}"
 
     def invoke(self, ctx: Any) -> Any:
@@ -77,15 +77,15 @@ class PellucidCommand(TyperCommand):
                 show_error(as_options(str(error), self._options(), begins_with_name=False))
                 raise typer.Exit(FAILED) from error
             except (OSError, MemoryError, KeyboardInterrupt) as error:
-                raise typer.Exit(tell(error)) from error
+                raise typer.Exit(report(error)) from error
 
     def _options(self) -> dict[str, str]:
         """The long option of each parameter, without the leading dashes."""
         return {str(one.name): max((str(name) for name in one.opts), key=len).lstrip("-") for one in self.params}
 
 
-def tell(error: BaseException) -> int:
-    """Print the line that says why a command failed; returns its exit status."""
+def report(error: BaseException) -> int:
+    """Print why a command failed, in one line, and return its exit status."""
     if isinstance(error, KeyboardInterrupt):
         return error.status if isinstance(error, Stopped) else INTERRUPTED
     if isinstance(error, BrokenPipeError):
@@ -98,10 +98,10 @@ def tell(error: BaseException) -> int:
 def _line(error: BaseException) -> str:
     if isinstance(error, PellucidError):
         return str(error)
-    if any(_is_lack_of_memory(cause) for cause in _causes(error)):
+    if any(_is_failed_allocation(cause) for cause in _causes(error)):
         return (
-            "there is not enough memory: close other programs, or ask for less (a smaller model or --precision int8, "
-            "fewer tokens, beams or sequences)"
+            "there is not enough memory: close other programs, or use a smaller model, --precision int8, or fewer "
+            "tokens, beams or sequences"
         )
     if isinstance(error, OSError) and error.strerror is not None:
         if error.filename is not None:
@@ -111,10 +111,10 @@ def _line(error: BaseException) -> str:
             return f"standard output cannot be written: {error.strerror}"
         return error.strerror
     kind = type(error).__name__
-    return f"unexpected {kind}: {error} (with PELLUCID_TRACEBACK=1 the command shows where it comes from)"
+    return f"unexpected {kind}: {error} (PELLUCID_TRACEBACK=1 shows the traceback)"
 
 
-def _is_lack_of_memory(error: BaseException) -> bool:
+def _is_failed_allocation(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -123,7 +123,7 @@ def _is_lack_of_memory(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it was raised from."""
+    """An error, its cause, the cause of that, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -132,14 +132,14 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def as_options(message: str, options: Mapping[str, str], *, begins_with_name: bool = True) -> str:
     """A message with the names of Python parameters replaced by those of the command line.
 
-    options: the long option of each parameter, without the leading dashes. begins_with_name: whether a name that
-        begins the message is a parameter, as in every `OptionError`, and not a word.
+    options: the long option of each parameter, without the leading dashes. begins_with_name: True if a name
+        at the start of the message is a parameter, as in every `OptionError`; False if it is a plain word.
     """
     for name, option in sorted(options.items(), key=lambda pair: len(pair[0]), reverse=True):
-        # A name with an underscore can be nothing else. Others are also words, unless they are given a value.
-        places = [rf"\b{name}\b"] if "_" in name else [rf"\b{name}(?==)"]
-        places += [rf"^{name}\b"] if begins_with_name else []
-        message = re.sub(rf"(?<![-\w])(?:{'|'.join(places)})(?:=(True|False)\b)?", _flag(option), message)
+        # A name with an underscore is always a parameter. Other names are also words, and count only before `=`.
+        patterns = [rf"\b{name}\b"] if "_" in name else [rf"\b{name}(?==)"]
+        patterns += [rf"^{name}\b"] if begins_with_name else []
+        message = re.sub(rf"(?<![-\w])(?:{'|'.join(patterns)})(?:=(True|False)\b)?", _flag(option), message)
     return message
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pellucid.cli.decoding_options import check, settled, takes_decoding_options
+from pellucid.cli.decoding_options import check, keywords, takes_decoding_options
 from pellucid.cli.distinct_files import check_distinct
 from pellucid.cli.loading import load_model
 from pellucid.cli.options import (
@@ -56,7 +56,7 @@ def generate(
         typer.Option(
             "--record",
             metavar="FILE",
-            help="Write what was decided at each step, and why, to FILE; `pellucid show FILE` shows it. - prints it "
+            help="Write a record of each step of the decode to FILE; `pellucid show FILE` displays it. - prints it "
             "instead of the text.",
             rich_help_panel=_RECORD_PANEL,
         ),
@@ -65,7 +65,7 @@ def generate(
         bool,
         typer.Option(
             "--record-full",
-            help="Keep whole distributions in it, not only the 50 likeliest tokens.",
+            help="Record whole distributions, not only the 50 likeliest tokens.",
             rich_help_panel=_RECORD_PANEL,
         ),
     ] = False,
@@ -75,28 +75,28 @@ def generate(
     """Continue a prompt by greedy decoding, sampling, beam search or contrastive search, printed as it is decoded."""
     check(given)
     if record_full and record is None:
-        raise OptionError("record_full keeps more in a record, and none is asked for: give --record FILE too")
+        raise OptionError("record_full needs a record: give --record FILE too")
     to_stdout = record is not None and str(record) == "-"
     if to_stdout and json:
-        raise OptionError("record=- and --json both print an object: leave one of them out; --json has the record too")
+        raise OptionError("record=- and --json both print an object: give one of them; --json includes the record")
     prompt = given_text(prompt, file)
     check_distinct({"--file": file, "--record": record})
     counts_drafts = _speculates(given) and sys.stderr.isatty()
-    kept: bool | Literal["full"] = "full" if record_full else record is not None
+    recorded: bool | Literal["full"] = "full" if record_full else record is not None
     with nullcontext() if record is None or to_stdout else whole_file(record) as record_file:
         lm = load_model(model, precision, engine, device, threads)
-        options = settled(given, lambda text: lm.tokenizer.encode(text))
-        if _is_written_in_order(given) and not (json or kept or counts_drafts):
+        options = keywords(given, lambda text: lm.tokenizer.encode(text))
+        if _is_written_in_order(given) and not (json or recorded or counts_drafts):
             _print_stream(prompt, lambda: lm.stream(prompt, **options))
             return
         with waiting("decoding"):
-            found = lm.generate(prompt, record=kept or counts_drafts, **options)
+            found = lm.generate(prompt, record=recorded or counts_drafts, **options)
         generations = found if isinstance(found, list) else [found]
         if record_file is not None:
             record_file.write(_records(generations).encode())
     if counts_drafts:
-        _tell_drafts(generations)
-        if not kept:
+        _report_drafts(generations)
+        if not recorded:
             generations = [dataclasses.replace(generation, record=None) for generation in generations]
     if to_stdout:
         write(_records(generations))
@@ -108,7 +108,7 @@ def generate(
 
 
 def _records(generations: Sequence[Generation]) -> str:
-    """The records as JSON: one as an object, several as an array, with a line end."""
+    """The records as a line of JSON: an object for one, an array for several."""
     texts = [generation.record.to_json() for generation in generations if generation.record is not None]
     return (texts[0] if len(texts) == 1 else "[" + ",\n".join(texts) + "]") + "\n"
 
@@ -122,7 +122,7 @@ def _speculates(given: Mapping[str, Any]) -> bool:
     return given["prompt_lookup_num_tokens"] is not None or given["assistant_model"] is not None
 
 
-def _tell_drafts(generations: Sequence[Generation]) -> None:
+def _report_drafts(generations: Sequence[Generation]) -> None:
     records = [generation.record for generation in generations if generation.record is not None]
     drafted, accepted = sum(record.drafted for record in records), sum(record.accepted for record in records)
     rate = f" ({accepted / drafted:.0%})" if drafted else ""
@@ -142,7 +142,7 @@ def _print_stream(prompt: str, start: Callable[[], Iterator[str]]) -> None:
 
 
 def _print_generations(prompt: str, generations: list[Generation]) -> None:
-    """One text after the other, an empty line between them."""
+    """Print the texts, separated by empty lines."""
     writer = _Writer()
     for number, generation in enumerate(generations):
         if number:

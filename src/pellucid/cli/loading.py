@@ -1,4 +1,4 @@
-"""Loading a model for a command, with a spinner where that takes long."""
+"""Loading a model for a command, with a spinner while it takes long."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def load_model(
     device: str = "cpu",
     threads: int | None = None,
 ) -> LanguageModel:
-    """As `pellucid.load`. A download shows the progress bars of the Hub's client; other loads show a spinner."""
+    """Load a model by `pellucid.load`, with a spinner, or for a download with the progress bars of the Hub's client."""
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise OptionError(f"device is {device!r}; it must be cpu or cuda, or one of several as cuda:1")
+        raise OptionError(f"device is {device!r}; it must be cpu, cuda or, for one of several GPUs, cuda:1")
     with waiting(f"loading {model}") if is_local(model) else nullcontext():
         from pellucid.engine_choice import choose_engine
 
@@ -44,7 +44,7 @@ def load_model(
 
 
 def is_local(model: str) -> bool:
-    """Whether a model needs no download: bundled, a path, or in the Hub's cache."""
+    """Whether a model needs no download: it is bundled, a path, or in the Hub's cache."""
     from pellucid.checkpoint import BUNDLED_MODELS
 
     if model in BUNDLED_MODELS or os.path.exists(os.path.expanduser(model)):

@@ -1,4 +1,4 @@
-"""`pellucid models`: what can be loaded, how large it is, and what is on this machine."""
+"""`pellucid models`: the models that can be loaded, their sizes, and which of them are on this machine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EXAMPLES = (
 
 
 def models(json: Json = False) -> None:
-    """List the bundled and the known models: sizes, memory, and what is on this machine."""
+    """List the models that can be loaded by name: parameters, memory, and whether they are on this machine."""
     listed = listed_models()
     if json:
         show_json({"models": [asdict(model) for model in listed]})
@@ -51,7 +51,7 @@ def models(json: Json = False) -> None:
 
 
 def listed_models() -> list[ListedModel]:
-    """The bundled models, the published sizes, and whatever else is in the Hub's cache; nothing is loaded."""
+    """The bundled models, the published sizes, and the other GPT-2s in the Hub's cache. No weights are loaded."""
     from pellucid.checkpoint import BUNDLED_MODELS, PRESET_IDS, cached_models, open_checkpoint
     from pellucid.config import PRESETS
 

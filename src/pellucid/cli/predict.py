@@ -26,7 +26,7 @@ EXAMPLES = (
 
 
 def predict(
-    prompt: Annotated[str | None, text_argument("PROMPT", "The text to look beyond")] = None,
+    prompt: Annotated[str | None, text_argument("PROMPT", "The text to predict from")] = None,
     file: TextFile = None,
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many tokens to show.")] = 5,
     model: Model = "demo",

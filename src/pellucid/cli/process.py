@@ -1,4 +1,4 @@
-"""The process of a command: its standard streams, and its end, which is an exit status and never a traceback."""
+"""The process of a command: its standard streams, its exit status, and its errors, which print no traceback."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NoReturn, TextIO
 
 def run() -> NoReturn:
     """Run the command line and exit."""
-    # A command makes many objects before it prints anything, and hardly any garbage, so collections can wait.
+    # Fewer garbage collections: start-up allocates many objects and leaves hardly any garbage.
     gc.set_threshold(50_000, 20, 20)
     status: int | str | None
     try:
         _open_closed_streams()
-        _escape_what_cannot_be_encoded()
+        _escape_unencodable()
         from pellucid.cli.app import app
 
         app()
@@ -25,24 +25,24 @@ def run() -> NoReturn:
     except BaseException as error:
         if os.environ.get("PELLUCID_TRACEBACK"):
             raise
-        status = _told(error)
-    sys.exit(_flushed(status))
+        status = _report(error)
+    sys.exit(_flush(status))
 
 
-def _told(error: BaseException) -> int:
+def _report(error: BaseException) -> int:
     try:
-        from pellucid.cli.failures import tell
+        from pellucid.cli.failures import report
 
-        return tell(error)
-    except Exception:  # there is not even the memory to import that
+        return report(error)
+    except Exception:  # there is no memory even for that import
         os.write(2, b"pellucid: error: there is not enough memory to start\n")
         return 1
 
 
 def _open_closed_streams() -> None:
-    """Put the null device where stdout or stderr was closed (`>&-`), so that no other file gets its number.
+    """Open the null device in place of a closed standard stream (`>&-`), so that no other file gets its descriptor.
 
-    What is written to stderr is lost; writing to stdout fails, because results would be lost.
+    Output to stderr is then discarded. Output to stdout fails, because a result would be lost.
     """
     if sys.stdin is None:
         os.open(os.devnull, os.O_RDONLY)
@@ -56,19 +56,19 @@ def _stream(descriptor: int) -> TextIO:
     return open(descriptor, "w", encoding="utf-8", closefd=False)
 
 
-def _escape_what_cannot_be_encoded() -> None:
-    """Where the locale's encoding lacks a character, write its escape instead of failing."""
+def _escape_unencodable() -> None:
+    """Let stdout and stderr escape characters that the locale's encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _flushed(status: int | str | None) -> int | str | None:
-    """The status, after what is buffered has been written; that of a failure if stdout cannot take it."""
+def _flush(status: int | str | None) -> int | str | None:
+    """Flush stdout and stderr. Returns the status, or that of a failure if stdout cannot be written."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        status = _told(error)
+        status = _report(error)
     with suppress(OSError):
         sys.stderr.flush()
     return status

@@ -1,4 +1,4 @@
-"""`pellucid pull`: fetch a model, so that it can be used without a network."""
+"""`pellucid pull`: download a model, so that it can be used without a network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pull(
         str, typer.Argument(metavar="NAME", help="gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2, or a Hub id.")
     ],
     revision: Annotated[
-        str | None, typer.Option("--revision", metavar="REV", help="A branch, a tag or a commit of it.")
+        str | None, typer.Option("--revision", metavar="REV", help="A branch, a tag or a commit (default: main).")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -32,12 +32,12 @@ def pull(
         damaged = [file for file in cached_files(name, revision=revision) if file.intact is False]
     for file in damaged:
         discard(file.path)
-        show_notice(f"{file.name} of {name} was damaged in the cache, and is downloaded again")
+        show_notice(f"{file.name} of {name} is damaged in the cache; downloading it again")
     was_here = is_local(name)
     try:
         checkpoint = open_checkpoint(name, revision=revision)
     except KeyboardInterrupt:
-        show_notice(f"stopped; what is complete is kept. `pellucid pull {name}` goes on from there")
+        show_notice(f"stopped; complete files are kept, and `pellucid pull {name}` downloads the rest")
         raise
     parameters = checkpoint.config.parameter_count
     if json:
@@ -51,7 +51,6 @@ def pull(
             }
         )
         return
-    show_notice(
-        f"{name} {'was already here' if was_here else 'is here'}: {parameters:,} parameters, {checkpoint.dtype}"
-    )
+    state = "was already here" if was_here else "is here"
+    show_notice(f"{name} {state}: {parameters:,} parameters, {checkpoint.dtype}")
     show_path(checkpoint.path)

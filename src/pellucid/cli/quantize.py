@@ -26,19 +26,19 @@ EXAMPLES = (
 
 
 def quantize(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to pack: any name that -m/--model takes.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write, which -m/--model then takes.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model to pack: any name that -m/--model takes.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write. -m/--model loads it.")],
     precision: Annotated[
-        PackedPrecision, typer.Option("--precision", help="What to pack it as.")
+        PackedPrecision, typer.Option("--precision", help="The precision of the packed weights.")
     ] = PackedPrecision.int8,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace the packed model that OUT holds. Other files in it stay."),
+        typer.Option("--overwrite", help="Replace the packed model in OUT. Other files in OUT stay."),
     ] = False,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Write a model's packed weights with its configuration and tokenizer; loading the folder only maps them."""
+    """Write a model's packed weights with its configuration and tokenizer; the folder loads by memory mapping."""
     from pellucid import native
     from pellucid.checkpoint import open_checkpoint
     from pellucid.checkpoint.packed_layout import PACKED_FILE

@@ -33,7 +33,7 @@ def score(
         typer.Option(
             "--given",
             metavar="TEXT",
-            help='Text before it, which is read but not scored; "" is the model\'s bos token.',
+            help='Context before TEXT, which is not scored; "" is the model\'s bos token.',
         ),
     ] = None,
     model: Model = "demo",
@@ -48,11 +48,11 @@ def score(
 
     text = given_text(text, file)
     scored = load_model(model, precision, engine, device, threads).score(text, given=given)
-    assert isinstance(scored, Score)  # one text, not a list of them
+    assert isinstance(scored, Score)  # one text, so one score
     if all(row.logprob is None for row in scored):
         show_notice(
-            "one token has nothing before it, so it has no probability: --given TEXT gives it some context, "
-            '--given "" the token that begins every text'
+            "a single token has no context, so it has no probability: --given TEXT gives it a context, "
+            '--given "" the bos token'
         )
     if json:
         show_json(scored.to_dict())

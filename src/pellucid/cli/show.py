@@ -1,4 +1,4 @@
-"""`pellucid show`: a record of a decode, as `generate --record` wrote it."""
+"""`pellucid show`: display a record that `generate --record` wrote."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ EXAMPLES = (
 
 
 def show(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What generate --record wrote; - reads it from stdin.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A record of generate --record; - reads it from stdin.")],
     step: Annotated[
-        int | None, typer.Option("--step", metavar="N", help="Show this step alone, in depth; the first is 0.")
+        int | None, typer.Option("--step", metavar="N", help="Show only this step, in detail; the first is 0.")
     ] = None,
     top: Annotated[
         int | None,
@@ -38,7 +38,7 @@ def show(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show what a decode did: every token with its alternatives, the tree of a beam search, or one step in depth."""
+    """Show a record: each token with its alternatives, the tree of a beam search, or one step in detail."""
     if top is not None and top < 0:
         raise OptionError(f"top is {top}; it must be at least 0")
     records, single = _read(file)
@@ -70,7 +70,7 @@ def _read(file: str) -> tuple[list[Record], bool]:
     except OSError as error:
         raise RecordError(f"{name} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{name} is no record: it is not JSON ({error})") from error
+        raise RecordError(f"{name} is not a record: it is not JSON ({error})") from error
     if not isinstance(plain, list):
         return [_named(name, Record.from_dict, plain)], True
     if not plain:

@@ -1,4 +1,4 @@
-"""How SIGINT (Ctrl-C), SIGTERM and SIGHUP end a command: at once while it starts, cleanly while it works."""
+"""Handling of SIGINT (Ctrl-C), SIGTERM and SIGHUP: during start-up they end the process at once, later they raise."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from types import FrameType
 _Handler = Callable[[int, FrameType | None], None]
 
 _ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-# A second Ctrl-C so soon after the first does not disturb the cleaning up.
+# Signals within this time after the first are ignored, so that a second Ctrl-C does not interrupt the clean-up.
 _GRACE_SECONDS = 1.0
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal that ends the command. status: the exit status by which shells report that signal."""
+    """Raised by a signal. status: 128 plus the signal's number, the exit status that shells use for it."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -26,13 +26,13 @@ class Stopped(KeyboardInterrupt):
 
 
 def end_at_once() -> None:
-    """From here on the signals end the process immediately, for there is nothing to clean up yet."""
+    """Make the signals end the process immediately, while there is nothing to clean up."""
     _install(lambda number, frame: os._exit(128 + number))
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """In the block the signals raise `Stopped`, so that everything that is open is closed and removed."""
+    """Make the signals raise `Stopped` in the block, so that open files are closed and temporary files removed."""
     stopped_at = float("-inf")
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -46,12 +46,12 @@ def stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def signals_wait() -> Iterator[None]:
-    """The signals take effect at the end of the block."""
-    came: list[int] = []
-    with _installed(lambda number, frame: came.append(number)):
+def deferred_signals() -> Iterator[None]:
+    """Defer the signals to the end of the block."""
+    received: list[int] = []
+    with _installed(lambda number, frame: received.append(number)):
         yield
-    for number in came:
+    for number in received:
         signal.raise_signal(number)
 
 
@@ -66,9 +66,11 @@ def _installed(handler: _Handler) -> Iterator[None]:
 
 
 def _install(handler: _Handler) -> dict[int, signal.Handlers | _Handler | int | None]:
-    """Handle the signals by a function; returns the handlers before. Signals that are ignored, as under nohup, stay
-    ignored. Only the main thread may set handlers, so in another one nothing changes."""
+    """Set the handler of the signals and return the previous handlers.
+
+    Ignored signals, as under nohup, stay ignored. Does nothing outside the main thread, which alone may set handlers.
+    """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    heard = [number for number in _ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    return {number: signal.signal(number, handler) for number in heard}
+    handled = [number for number in _ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    return {number: signal.signal(number, handler) for number in handled}

@@ -1,4 +1,4 @@
-"""What commands print: results on stdout; notices, errors and progress on stderr."""
+"""Output of commands: results on stdout; notices, errors and progress on stderr."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.segment import Segment
 
-# A shorter wait shows no spinner.
-_PATIENCE_SECONDS = 1.0
+# A spinner appears after this time.
+_SPINNER_DELAY_SECONDS = 1.0
 
 
 def stdout_console() -> Console:
@@ -49,9 +49,9 @@ def stderr_console() -> Console:
 
 
 def show(renderable: Any) -> None:
-    """Print a table, a text or a result on stdout, without spaces at line ends where that is not a terminal.
+    """Print a table, a text or a result on stdout.
 
-    Control characters in its text are written out, wherever the text came from.
+    Control characters are escaped. If stdout is not a terminal, lines lose their trailing spaces.
     """
     console = stdout_console()
     with console.capture() as capture:
@@ -69,13 +69,15 @@ def show_json(value: dict[str, Any]) -> None:
 
 
 def show_path(path: Path) -> None:
-    """Print a path on stdout: as it is for another program, with control characters written out on a terminal."""
+    """Print a path on stdout. Control characters are escaped if stdout is a terminal."""
     write((printable(str(path)) if sys.stdout.isatty() else str(path)) + "\n")
 
 
 def write(text: str) -> None:
-    """Write to stdout at once, as every result is. Raises `PellucidError` if it cannot be written, `BrokenPipeError`
-    if its reader has gone."""
+    """Write to stdout and flush it.
+
+    Raises `BrokenPipeError` if the reader has closed the pipe, `PellucidError` if stdout cannot be written otherwise.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -87,25 +89,25 @@ def write(text: str) -> None:
 
 
 def discard_stdout() -> None:
-    """Send what is still buffered for stdout nowhere, so that the interpreter does not fail on it when it exits."""
+    """Redirect stdout to the null device, so that the interpreter's flush at exit does not fail."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_notice(message: str) -> None:
-    """Print one line on stderr. Where stderr is full or closed, the line is lost and the command goes on."""
+    """Print one line on stderr. If stderr cannot be written, the line is lost and no error is raised."""
     with suppress(OSError):
         print(f"pellucid: {_one_line(message)}", file=sys.stderr, flush=True)
 
 
 def show_error(message: str) -> None:
-    """Print the line that says why a command failed."""
+    """Print an error on stderr, in one line."""
     show_notice(f"error: {message}")
 
 
 @dataclass(frozen=True)
 class _Cleaned:
-    """A renderable whose text is `printable`; styles are not text, and stay."""
+    """A renderable with its text made `printable` and its styles kept."""
 
     renderable: Any
 
@@ -123,7 +125,7 @@ def waiting(message: str) -> Iterator[None]:
     done = threading.Event()
 
     def spin() -> None:
-        if not done.wait(_PATIENCE_SECONDS):
+        if not done.wait(_SPINNER_DELAY_SECONDS):
             from rich.text import Text
 
             with stderr_console().status(Text(printable(message))):
@@ -139,7 +141,7 @@ def waiting(message: str) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    r"""Text for a terminal: control characters, which could steer it, are written out as `\x1b`."""
+    r"""The text with control characters, which could control a terminal, escaped as in `\x1b`."""
     return "".join(c if c.isprintable() or c in "\n\t" or not _is_control(c) else f"\\x{ord(c):02x}" for c in text)
 
 

@@ -1,4 +1,4 @@
-"""The text that a command works on: an argument, a file, or stdin."""
+"""The input text of a command: an argument, a file, or stdin."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ TextFile = Annotated[
 
 
 def text_argument(metavar: str, purpose: str) -> Any:
-    """The argument for a text, which may come from a file instead."""
+    """A typer argument for the input text. Its default is None, because `--file` may give the text instead."""
     return typer.Argument(metavar=metavar, help=f"{purpose}; - reads it from stdin.", show_default=False)
 
 
 def given_text(text: str | None, file: Path | None = None) -> str:
-    """The text that was given, as an argument or in a file, without the line end that closes a file.
+    """The input text, from an argument or a file; `-` is stdin.
 
-    An argument or a file `-` is stdin. Bytes are read as UTF-8. What the model would read besides the text that an
-    editor shows, carriage returns and a byte order mark, is kept and told in a notice.
+    Files are read as UTF-8, without their final line end. Carriage returns and a byte order mark are kept, because the
+    model reads them, and reported in a notice.
 
-    Raises `OptionError` unless there is exactly one text, `PellucidError` if it cannot be read.
+    Raises `OptionError` unless exactly one of `text` and `file` is given, `PellucidError` if it cannot be read.
     """
     if (text is None) == (file is None):
-        raise OptionError("give the text as an argument (- is stdin) or in a file (--file FILE), one of them")
+        raise OptionError("give the text either as an argument (- is stdin) or in a file (--file FILE)")
     if text is not None and text != "-":
         return text
     name = "standard input" if file is None or str(file) == "-" else str(file)
     content = _decoded(name, _stdin() if file is None or str(file) == "-" else _content(file))
     content = content.removesuffix("\n").removesuffix("\r")
-    _tell_invisible(name, content)
+    _report_invisible(name, content)
     return content
 
 
@@ -66,11 +66,11 @@ def _decoded(name: str, content: bytes) -> str:
         ) from error
 
 
-def _tell_invisible(name: str, content: str) -> None:
+def _report_invisible(name: str, content: str) -> None:
     if content.startswith(_BYTE_ORDER_MARK):
         show_notice(f"{name} begins with a byte order mark, which the model reads as part of the text")
     if returns := content.count("\r"):
         show_notice(
-            f"{name} has {returns:,} carriage returns (line ends of Windows), which are tokens to the model: "
+            f"{name} has {returns:,} carriage returns (Windows line ends), which the model reads as tokens: "
             "`tr -d '\\r'` removes them"
         )

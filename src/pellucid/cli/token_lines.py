@@ -1,4 +1,4 @@
-"""The table of `pellucid tokens`, as lines: rich takes seconds for the 25,000 rows of a text of 100 kB."""
+"""The table of `pellucid tokens` as lines of text. rich takes seconds for the 25,000 rows of a text of 100 kB."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.cells import cell_len, chop_cells
 _GAP = "   "
 _DIM, _BOLD, _CYAN, _PLAIN = "\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[0m"
 _STYLES = (_DIM, _BOLD, _CYAN, _DIM)
-_LEAST_PIECE, _LEAST_BYTES = 8, 5  # columns in a narrow terminal
-_WIDE = 60  # columns from which there is room for the name of the first column
+_LEAST_PIECE, _LEAST_BYTES = 8, 5  # least widths of these columns, in a narrow terminal
+_WIDE = 60  # from this width of the terminal, the first column has a title
 
 
 class TokenRow(NamedTuple):
-    """A token as it is shown: its quoted text, its id, and its bytes in hexadecimal, two digits each."""
+    """A row of the table. piece: the token's quoted text. digits: its bytes in hexadecimal, separated by spaces."""
 
     piece: str
     token_id: int
@@ -37,7 +37,7 @@ def table_lines(rows: Sequence[TokenRow], width: int, has_styles: bool) -> Itera
 
 
 def _widths(rows: Sequence[TokenRow], width: int) -> tuple[int, int, int, int]:
-    """The columns of position, piece, id and bytes."""
+    """The widths of the columns: position, token, id and bytes."""
     position = max(len("position") if width >= _WIDE else 0, len(str(len(rows) - 1)))
     token_id = max((len(str(row.token_id)) for row in rows), default=len("id"))
     piece = max((cell_len(row.piece) for row in rows), default=0)

@@ -1,4 +1,4 @@
-"""`pellucid tokens`: a text as the model sees it."""
+"""`pellucid tokens`: the tokens of a text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLES = (
 
 
 def tokens(
-    text: Annotated[str | None, text_argument("TEXT", "The text to take apart")] = None,
+    text: Annotated[str | None, text_argument("TEXT", "The text to tokenize")] = None,
     file: TextFile = None,
     model: Annotated[
         str | None,
@@ -29,7 +29,7 @@ def tokens(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show the tokens of a text: pieces, ids, bytes."""
+    """Show the tokens of a text with their ids and bytes."""
     text = given_text(text, file)
     tokenizer = _tokenizer(model)
     ids = tokenizer.encode(text)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import mmap
 
-from pellucid.cli.signals import signals_wait
+from pellucid.cli.signals import deferred_signals
 from pellucid.extras import is_installed
 
-# Address space that torch 2.13 and the threads of its first operation take on Linux, measured, and some to spare.
+# Address space for torch 2.13 and the threads of its first operation, as measured on Linux, plus a margin.
 _TORCH_BYTES = 700 << 20
 
 
 def import_torch() -> None:
-    """Import torch if it is installed, safely.
+    """Import torch if it is installed.
 
-    Signals wait, because one that comes during that import can be lost or abort the process. `MemoryError` is raised
-    where the process may not have the address space, because torch and the OpenMP it loads abort for lack of it.
+    Signals are deferred, because a signal during this import can be lost or abort the process. Raises `MemoryError` if
+    the process lacks the address space, because torch and its OpenMP abort in that case.
     """
     if is_installed("torch"):
-        with signals_wait():
+        with deferred_signals():
             _require_address_space(_TORCH_BYTES)
             import torch  # noqa: F401
 
 
 def _require_address_space(size: int) -> None:
-    """Raise `MemoryError` unless so many bytes of address space can be had (`ulimit -v`); no memory is taken."""
+    """Raise `MemoryError` if `size` bytes of address space are not available (`ulimit -v`). Allocates no memory."""
     if not hasattr(mmap, "MAP_ANONYMOUS"):
         return
     try:

@@ -1,4 +1,4 @@
-"""`pellucid trace`: the walk through the model, step by step, with a prompt's own numbers."""
+"""`pellucid trace`: a forward pass step by step, with the activations of a prompt."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from pellucid.language_model import LanguageModel
     from pellucid.lens.overview import Overview
 
-_WRITTEN_PANEL = "What is written"
+_FILES_PANEL = "Output files"
 
-# --json writes at most so many numbers of activations, about 10 MB of text.
+# The most numbers of activations that --json prints, about 10 MB of text.
 _MOST_NUMBERS = 1_000_000
-_LOOKS_AT = 3
+_LOOKS_AT = 3  # positions per head in the JSON
 
 
 EXAMPLES = (
@@ -45,10 +45,10 @@ EXAMPLES = (
 
 
 def trace(
-    prompt: Annotated[str | None, text_argument("PROMPT", "The text to look at")] = None,
+    prompt: Annotated[str | None, text_argument("PROMPT", "The text to trace")] = None,
     file: TextFile = None,
     layer: Annotated[
-        int | None, typer.Option("--layer", metavar="N", help="Show this block alone, in depth; the first is 0.")
+        int | None, typer.Option("--layer", metavar="N", help="Show only this block, in detail; the first is 0.")
     ] = None,
     top: Annotated[
         int, typer.Option("--top", metavar="K", help="How many tokens of each distribution to keep and show.")
@@ -58,8 +58,8 @@ def trace(
         typer.Option(
             "--html",
             metavar="FILE",
-            help="Write a page with every view of the text to FILE; it opens from disk.",
-            rich_help_panel=_WRITTEN_PANEL,
+            help="Write a report with every view of the text to FILE, for a browser; it needs no network.",
+            rich_help_panel=_FILES_PANEL,
         ),
     ] = None,
     safetensors: Annotated[
@@ -67,8 +67,8 @@ def trace(
         typer.Option(
             "--safetensors",
             metavar="FILE",
-            help="Write the activations to FILE, all of them unless --names is given.",
-            rich_help_panel=_WRITTEN_PANEL,
+            help="Write activations to FILE: those of --names (default: all).",
+            rich_help_panel=_FILES_PANEL,
         ),
     ] = None,
     names: Annotated[
@@ -76,14 +76,14 @@ def trace(
         typer.Option(
             "--names",
             metavar="PATTERN",
-            help="Which activations --json and --safetensors write: a name, a glob, or what follows the block, as "
-            "attn.pattern; may be repeated.",
-            rich_help_panel=_WRITTEN_PANEL,
+            help="The activations to write with --json and --safetensors: a name, a glob, or a name without its block, "
+            "such as attn.pattern; may be repeated.",
+            rich_help_panel=_FILES_PANEL,
             show_default=False,
         ),
     ] = None,
     memory_limit: Annotated[
-        float, typer.Option("--memory-limit", metavar="GB", help="How much memory activations may take.")
+        float, typer.Option("--memory-limit", metavar="GB", help="The most memory that activations may take.")
     ] = 4.0,
     model: Model = "demo",
     precision: PrecisionOption = None,
@@ -92,9 +92,9 @@ def trace(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Walk through the model step by step with the prompt's own numbers; --html makes a page of it."""
+    """Show a forward pass step by step, with the activations of the prompt; --html writes a report."""
     if names and safetensors is None and not json:
-        raise OptionError("names says what --json and --safetensors write: give one of them too")
+        raise OptionError("names selects activations for --json and --safetensors: give one of them too")
     if memory_limit <= 0:
         raise OptionError(f"memory_limit is {memory_limit:g}; it must be above 0")
     prompt = given_text(prompt, file)
@@ -109,7 +109,7 @@ def trace(
         lm = load_model(model, precision, engine, device, threads)
         _check(lm, layer, names)
         activations = _json_activations(lm, prompt, names or [], limit) if json else {}
-        seen = _looked(lm, prompt, top, limit)
+        seen = _overview(lm, prompt, top, limit)
         if page is not None:
             from pellucid.reports import report_page
 
@@ -131,6 +131,7 @@ def trace(
 
 @contextmanager
 def _memory_as_option() -> Iterator[None]:
+    """Name the option instead of the parameter in errors about memory."""
     try:
         yield
     except TraceMemoryError as error:
@@ -138,7 +139,7 @@ def _memory_as_option() -> Iterator[None]:
 
 
 def _check(lm: LanguageModel, layer: int | None, names: list[str] | None) -> None:
-    """Tell what is wrong with the options before any work."""
+    """Raise `OptionError` if the model has no such layer or activations."""
     from pellucid.lens.names import activation_names, select
 
     count = lm.config.n_layer
@@ -150,10 +151,10 @@ def _check(lm: LanguageModel, layer: int | None, names: list[str] | None) -> Non
         raise OptionError(f"names: {error}") from error
 
 
-def _looked(lm: LanguageModel, prompt: str, top: int, limit: int) -> Overview:
+def _overview(lm: LanguageModel, prompt: str, top: int, limit: int) -> Overview:
     from pellucid.reports import traced_overview
 
-    with _progress("looking") as progress:
+    with _progress("tracing") as progress:
         return traced_overview(lm, prompt, top=top, memory_limit=limit, progress=progress)
 
 
@@ -163,7 +164,7 @@ def _trace(lm: LanguageModel, prompt: str, names: list[str] | None, limit: int) 
 
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, if that is a terminal, and the function that moves it."""
+    """Show a bar if stderr is a terminal. Yields the function that updates it, of the work done and the total."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -181,11 +182,8 @@ def _show(seen: Overview, layer: int | None) -> None:
     show(seen if layer is None else block_view(seen, layer))
 
 
-# JSON
-
-
 def _json_activations(lm: LanguageModel, prompt: str, names: list[str], limit: int) -> dict[str, Any]:
-    """The selected activations as nested lists; none unless some are asked for."""
+    """The shapes and values of the selected activations, by name. Without names there are none."""
     if not names:
         return {}
     from pellucid.lens.names import activation_names, select, size_of

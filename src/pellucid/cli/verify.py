@@ -1,4 +1,4 @@
-"""`pellucid verify`: replay what was published of a model."""
+"""`pellucid verify`: reproduce the published results of a model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ EXAMPLES = (
 
 
 def verify(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose published results: gpt2. With --files, any name.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A model with published results: gpt2. With --files, any.")
+    ],
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", metavar="NAME", help="A folder or file of weights to check (default: NAME)."),
@@ -37,7 +39,7 @@ def verify(
         typer.Option("--files", help="Only compare the files of NAME in the Hub's cache with their digests."),
     ] = False,
     training: Annotated[
-        bool, typer.Option("--training", help="Replay recorded training steps too: slow, 3.5 GB of memory.")
+        bool, typer.Option("--training", help="Also replay recorded training steps; slow, needs 3.5 GB of memory.")
     ] = False,
     precision: PrecisionOption = None,
     engine: EngineOption = EngineName.auto,
@@ -45,7 +47,7 @@ def verify(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Replay the published results of a model and show expected, got, pass; exit 0 if all pass, 1 if any fails."""
+    """Replay the published results of a model, and compare. The exit status is 0 if all pass, 1 if any fails."""
     if files:
         _verify_files(name, json)
         return
@@ -56,8 +58,8 @@ def verify(
     weights = name if model is None else model
     if not is_local(weights):
         raise ModelNotFoundError(
-            f"the weights of {weights} are not on this machine: fetch them with `pellucid pull {weights}`, or name a "
-            f"folder or file that has them: `pellucid verify {name} -m FOLDER`"
+            f"the weights of {weights} are not on this machine: download them with `pellucid pull {weights}`, or give "
+            f"a folder or file of weights: `pellucid verify {name} -m FOLDER`"
         )
     lm = load_model(weights, precision, engine, device, threads)
     with waiting("replaying published results"):
@@ -145,7 +147,7 @@ def _table(checks: list[Check]) -> Table:
 
 
 def _marks(checks: list[Check]) -> dict[str, str]:
-    """A mark for each distinct note."""
+    """Footnote marks, by note."""
     notes = dict.fromkeys(check.note for check in checks if check.note)
     return {note: f"[{number}]" for number, note in enumerate(notes, start=1)}
 

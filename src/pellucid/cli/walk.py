@@ -1,4 +1,4 @@
-"""`pellucid walk`: from a prompt to its continuations, on one screen."""
+"""`pellucid walk`: the tokens of a prompt, the next-token distribution and continuations, on one screen."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EXAMPLES = (
 
 
 def walk(
-    prompt: Annotated[str | None, text_argument("PROMPT", "Where to start")] = None,
+    prompt: Annotated[str | None, text_argument("PROMPT", "The text to continue")] = None,
     file: TextFile = None,
     model: Model = "demo",
     precision: PrecisionOption = None,
@@ -48,30 +48,35 @@ def walk(
     seed: Seed = None,
     json: Json = False,
 ) -> None:
-    """Walk from a prompt to its continuations: tokens, likeliest next tokens, greedy, beams, a sample."""
+    """Show a prompt's tokens, its likeliest next tokens, and continuations by greedy decoding, beams and sampling."""
     prompt = given_text(prompt, file)
     lm = load_model(model, precision, engine, device, threads)
-    ways: dict[str, dict[str, Any]] = {
+    strategies: dict[str, dict[str, Any]] = {
         "greedy": {},
         "beams": {"num_beams": 3},
         "sample": {"temperature": 0.8, "top_p": 0.95, "seed": 0 if seed is None else seed},
     }
     with waiting("decoding"):
         prediction = lm.predict(prompt, top=_TOP)
-        room: dict[str, Any] = {
+        length: dict[str, Any] = {
             "max_new_tokens": _new_tokens(max_new_tokens, lm.config.n_positions - len(prediction.prompt_ids) + 1)
         }
-        continuations = {way: _one(lm.generate(prompt, **room, **options)) for way, options in ways.items()}
+        continuations = {
+            strategy: _one(lm.generate(prompt, **length, **options)) for strategy, options in strategies.items()
+        }
     if json:
         show_json(
             {
                 "model": lm.name,
                 "prediction": prediction.to_dict(),
-                **{way: {"options": {**room, **ways[way]}, **found.to_dict()} for way, found in continuations.items()},
+                **{
+                    name: {"options": {**length, **strategies[name]}, **found.to_dict()}
+                    for name, found in continuations.items()
+                },
             }
         )
         return
-    show(_page(lm, prediction, [(way, ways[way], found) for way, found in continuations.items()]))
+    show(_page(lm, prediction, [(name, strategies[name], found) for name, found in continuations.items()]))
 
 
 def _one(found: Generation | list[Generation]) -> Generation:
@@ -80,7 +85,7 @@ def _one(found: Generation | list[Generation]) -> Generation:
 
 
 def _new_tokens(asked: int | None, room: int) -> int:
-    """How many tokens to add: what is asked for; by default a screenful, or what the positions have room for."""
+    """The number of tokens to add: `asked`, or by default `_NEW_TOKENS`, cut to `room`."""
     if asked is not None and asked > room:
         raise OptionError(f"max_new_tokens is {asked}, but the model's positions have room for {room}")
     return min(_NEW_TOKENS, room) if asked is None else asked
@@ -103,15 +108,15 @@ def _page(
     parts += [indented(token_cells([lm.tokenizer.display_token(token) for token in ids], ids)), Text()]
     parts += [heading("next token", f"the {len(prediction)} likeliest of {lm.config.vocab_size:,}")]
     parts += [indented(next_token_bars(prediction.rows)), Text()]
-    for way, options, generation in continuations:
-        spelt = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
-        parts += [heading(way, spelt or "the likeliest token, every time")]
+    for strategy, options, generation in continuations:
+        arguments = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in options.items())
+        parts += [heading(strategy, arguments or "the likeliest token, every time")]
         parts += [Padding(_continuation(prediction, generation), (0, 2, 0, 2), expand=False), Text()]
     return Group(*parts)
 
 
 def _continuation(prediction: Prediction, generation: Generation) -> Text:
-    """Prompt dim, continuation bright; line ends as a sign, so that a continuation stays one paragraph."""
+    """The prompt dim and the continuation bold, in one paragraph: line ends are shown as ↵."""
     from rich.text import Text
 
     def shown(text: str | None) -> str:
