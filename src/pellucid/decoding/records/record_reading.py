@@ -133,7 +133,7 @@ def _fraction(node: JsonNode) -> float:
 
 def read_step(node: JsonNode, number: int) -> TokenStep:
     if node["step"].whole() != number:
-        node["step"].fail(f"{number}, its node")
+        node["step"].fail(f"{number}, its place")
     candidates = node.find("candidates")
     return TokenStep(
         step=number,
