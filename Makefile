@@ -9,6 +9,7 @@
 #   make bench-peers  the runtimes that make bench compares with, each in an environment of its own under build/peers
 #   make sanitize  the native engine under AddressSanitizer, UBSan and ThreadSanitizer
 #   make emulate   its AVX-512, AVX-VNNI and AMX kernels on a processor without them
+#   make hostile   trials that try to break the library, for minutes, with a table     SCALE=10 SEED=0
 #   make setup   a full development environment in .venv
 
 PYTHON ?= python3
@@ -19,11 +20,13 @@ export PELLUCID_PROMPT = $(value PROMPT)
 export PELLUCID_MODEL = $(value MODEL)
 unexport PROMPT MODEL
 BIN := .venv/bin
+SCALE ?= 10
+SEED ?= 0
 PEERS := ctranslate2 llama_cpp openvino
 NATIVE := CMakeLists.txt $(wildcard src/pellucid/native/*.cpp src/pellucid/native/*.hpp)
 INPUTS := pyproject.toml constraints.txt $(NATIVE)
 
-.PHONY: run test lint check test-wheel wheels bench bench-peers sanitize emulate setup clean
+.PHONY: run test lint check test-wheel wheels bench bench-peers sanitize emulate hostile setup clean
 
 run: .venv/.installed
 	@$(BIN)/pellucid walk --model "$$PELLUCID_MODEL" -- "$$PELLUCID_PROMPT"
@@ -83,6 +86,16 @@ emulate:
 	@cmake -S . -B build/emulate -DPELLUCID_MODULE=OFF -DPELLUCID_TESTS=ON -DPELLUCID_EMULATE=ON > /dev/null
 	@cmake --build build/emulate --parallel 2 > /dev/null
 	@build/emulate/engine_test
+
+# The trials of tests/hostile with SCALE times the examples of `make test`, drawn from SEED. Random calls are made of the
+# extension as it is installed, and of a build with AddressSanitizer and UBSan.
+hostile: .venv/.developed
+	@cmake -S . -B build/hostile -DPELLUCID_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
+	  -Dnanobind_DIR="$$($(BIN)/python -m nanobind --cmake_dir)" > /dev/null
+	@cmake --build build/hostile --parallel 2 > /dev/null
+	PELLUCID_SANITIZED="$$(echo $(CURDIR)/build/hostile/_native.*so)" PELLUCID_HOSTILE_SCALE=$(SCALE) \
+	  $(BIN)/python -m pytest tests/hostile -n 2 --dist loadgroup --hypothesis-seed=$(SEED)
 
 setup: .venv/.developed
 
