@@ -1,4 +1,4 @@
-"""Models for the native engine's tests, and a way to load them with each kind of kernels there is."""
+"""Fixtures for tests of the native engine: models, and each set of kernels."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 collect_ignore_glob = [] if native.is_built() else ["test_*.py"]
 
-# What a model is made into: a checkpoint on disk.
+# Type of a function that writes a model as a checkpoint.
 Stored = Callable[["GPT2LMHeadModel"], Checkpoint]
 
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Stored:
-    """Writes a model as a checkpoint and opens it."""
+    """Returns a function that writes a model as a checkpoint and opens it."""
 
     def store(model: GPT2LMHeadModel) -> Checkpoint:
         folder = tmp_path / f"model-{len(list(tmp_path.iterdir()))}"
@@ -35,13 +35,13 @@ def stored(tmp_path: Path) -> Stored:
 
 @pytest.fixture(params=native.instruction_sets())
 def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Each set of kernels that this processor can run, in turn."""
+    """Each set of kernels that this processor can run."""
     monkeypatch.setenv("PELLUCID_ISA", request.param)
     yield request.param
 
 
 def whole_logits(model: GPT2LMHeadModel, ids: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The reference's logits at all positions, [tokens, vocab]."""
+    """Logits of the reference model at all positions, [tokens, vocab]."""
     import torch
 
     with torch.no_grad():
@@ -49,5 +49,5 @@ def whole_logits(model: GPT2LMHeadModel, ids: list[int]) -> np.ndarray[Any, np.d
 
 
 def relative(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> float:
-    """The largest difference over the largest magnitude."""
+    """Largest absolute difference divided by the largest absolute value."""
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())

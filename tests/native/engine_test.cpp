@@ -1,9 +1,9 @@
-// The engine by itself, for the sanitizers: random lives of slots on small models of awkward sizes, from several
-// threads, with every precision and every instruction set this processor has. Each sequence is compared bit for bit
-// with the same tokens run alone.
+// Test of the engine without Python, for the sanitizers: random slot operations on small models of irregular sizes,
+// from several threads, in every precision and instruction set that the processor has. The logits of each sequence must
+// equal those of the same tokens in a new slot in every bit.
 //
-//     make sanitize                    all sets
-//     engine_test avx512_vnni ...      those named
+//     make sanitize                    all instruction sets
+//     engine_test avx512_vnni ...      the named ones
 
 #include <algorithm>
 #include <cmath>
@@ -26,12 +26,12 @@
 
 namespace {
 
-// The calling thread's allocations that succeed before one fails; negative where none is to fail.
+// Number of allocations of this thread that succeed before one fails; negative: none fails.
 thread_local int allocations_left = -1;
 
 }  // namespace
 
-// Not inlined: GCC would see malloc and free where it expects new and delete.
+// Not inlined, because GCC would warn about malloc and free where it expects new and delete.
 #if defined(__GNUC__)
 #define PELLUCID_NOT_INLINED __attribute__((noinline))
 #else
@@ -60,7 +60,7 @@ void expect(bool condition, const char* what) {
     if (!condition) fail(what);
 }
 
-// A model's tensors, random, packed as its precision wants them.
+// The tensors of a model, random, packed in its precision.
 class RandomTensors {
 public:
     RandomTensors(const ModelConfig& config, Precision precision, ThreadPool& pool) : generator_(7) {
@@ -87,7 +87,7 @@ public:
         return names;
     }
 
-    // Overwrites a tensor's first number; a scale where the tensor is packed with scales.
+    // Overwrites the first number of a tensor, which is a scale if the tensor is quantized.
     template <class Number>
     void set_first(const std::string& name, Number number) {
         std::memcpy(tensors_.at(name).data(), &number, sizeof(number));
@@ -141,7 +141,7 @@ std::vector<float> logits_alone(Engine& engine, const Ids& ids, std::size_t voca
     return logits;
 }
 
-// Random steps, forks, cuts and drops by one thread, which shares the engine with others.
+// Random steps, forks, truncations and drops by one thread, which shares the engine with others.
 void live(Engine& engine, Engine& checker, const ModelConfig& config, unsigned seed) {
     struct Sequence {
         std::unique_ptr<Slot> slot;
@@ -218,14 +218,14 @@ void check(const ModelConfig& config, Precision precision, const std::string& in
     expect(engine->open_slots() == 0, "slots that are gone are not counted");
 }
 
-// One number that is not finite, in any tensor, reaches the logits: no precision decodes it as if it were one.
+// A number that is not finite in any tensor makes logits not finite, in every precision.
 void check_not_finite(Activation activation, Precision precision, const std::string& instruction_set) {
     const ModelConfig config{23, 64, 24, 2, 3, 37, activation, 1e-5f, true, false, true};
     constexpr float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
     const auto runtime = std::make_shared<Runtime>(instruction_set, 1);
     for (const std::string& name : RandomTensors(config, precision, runtime->pool()).names()) {
         for (const float number : {nan, infinity, -infinity}) {
-            // These activations have finite limits at infinity, and are right to return them.
+            // These activation functions have finite limits at infinity.
             const bool saturates = activation == Activation::tanh || activation == Activation::relu;
             const bool activated = name.find("c_fc") != std::string::npos || name.find("ln_2") != std::string::npos;
             if (saturates && activated && !std::isnan(number)) continue;
@@ -247,7 +247,7 @@ void check_not_finite(Activation activation, Precision precision, const std::str
     }
 }
 
-// Calls `call` with its first, second, ... allocation failing, until it has no more; checks that a failure changed
+// Calls `call` with its first, second, ... allocation failing, until all succeed; checks that a failed call changed
 // nothing.
 template <class Call, class Check>
 void fail_each_allocation(const Call& call, const Check& unchanged) {
@@ -265,7 +265,7 @@ void fail_each_allocation(const Call& call, const Check& unchanged) {
     }
 }
 
-// A step, a fork or an opening without memory has not happened.
+// A step, fork or open that runs out of memory changes nothing.
 void check_without_memory(Precision precision) {
     const ModelConfig config{23, 64, 24, 2, 3, 37, Activation::gelu_new, 1e-5f, true, false, true};
     const auto runtime = std::make_shared<Runtime>("", 2);
@@ -298,7 +298,7 @@ void check_without_memory(Precision precision) {
     }
 }
 
-// The kernels of one instruction set against the plain C++ ones: they differ by rounding alone.
+// Kernels of an instruction set equal the portable kernels up to rounding.
 void compare_with_portable(const ModelConfig& config, Precision precision, const std::string& instruction_set) {
     const Ids ids{1, 2, 0, 2, 1, 1, 0, 2, 0, 1, 2, 2, 1, 0, 1, 2, 0, 0, 1};
     std::vector<std::vector<float>> logits;
@@ -314,12 +314,12 @@ void compare_with_portable(const ModelConfig& config, Precision precision, const
         largest = std::max(largest, std::abs(logits[0][i]));
         difference = std::max(difference, std::abs(logits[0][i] - logits[1][i]));
     }
-    // An activation on the edge between two bytes, or a key between two halves, may go either way.
+    // An activation halfway between two int8 values, or a key between two float16 values, may round either way.
     const float bound = precision == Precision::float32 ? 1e-5f : precision == Precision::bfloat16 ? 2e-3f : 2e-2f;
     expect(difference <= bound * largest, "logits are those of the portable kernels but for rounding");
 }
 
-// Passes over logits find what the plain C++ ones find, at every length around a vector's and a run's.
+// Passes over logits equal the portable ones, for lengths around those of a vector and of a run of vectors.
 void compare_passes(const std::string& instruction_set) {
     const LogitsPasses portable("portable"), passes(instruction_set);
     std::vector<float> logits;
@@ -343,7 +343,7 @@ void compare_passes(const std::string& instruction_set) {
     expect(!passes.survey(logits, maxima).finite, "a logit that is not finite is found");
 }
 
-// Sets that differ in how they take exact sums differ in no bit.
+// Instruction sets that differ only in how they compute exact sums are equal in every bit.
 void compare_exactly(const std::string& instruction_set, const std::string& other) {
     const ModelConfig config{23, 128, 80, 1, 5, 130, Activation::gelu_new, 1e-5f, true, false, true};
     for (const Precision precision : {Precision::int8, Precision::int4}) {

@@ -1,4 +1,4 @@
-"""float32 logits equal the reference's, for every option of the configuration and every set of kernels."""
+"""float32 logits equal those of the reference model, for every configuration option and set of kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The extension trusts nobody: wrong arguments raise, and what is refused is not written to."""
+"""The extension checks its arguments: invalid ones raise errors, and refused arrays are not written to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def config(**changes: Any) -> ModelConfig:
 
 
 def tensors() -> dict[str, Any]:
-    """Zeros of the sizes that `config()` has, packed as float32."""
+    """Tensors of zeros for `config()`, packed as float32."""
     embd, inner, vocab = SIZES["n_embd"], SIZES["n_inner"], SIZES["vocab_size"]
     counts = {"wpe.weight": SIZES["n_positions"] * embd}
     for norm in ("h.0.ln_1", "h.0.ln_2", "ln_f"):
@@ -164,7 +164,7 @@ def test_matrices_that_cannot_be_packed_are_refused(runtime: Runtime) -> None:
             pack(runtime, "float32", weights, np.zeros(matrix_bytes("float32", 16, 4), np.uint8))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="take 256 bytes, not 255"):
         pack(runtime, "float32", np.zeros((16, 4), np.float32), np.zeros(255, np.uint8))
-    repeated = np.broadcast_to(np.float32(0), (2**31 - 1, 2**24))  # whose bytes are few
+    repeated = np.broadcast_to(np.float32(0), (2**31 - 1, 2**24))  # few bytes in memory
     with pytest.raises(ValueError, match="bytes, not 64"):
         pack(runtime, "float32", repeated, np.zeros(64, np.uint8))
     with pytest.raises(ValueError, match="rounds is 0"):

@@ -1,4 +1,4 @@
-"""A sequence's logits are the same bits whatever shares its batch, however its prompt came, on any threads."""
+"""The logits of a sequence do not depend, in any bit, on its batch, the chunks of its prompt, or threads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def precision(request: pytest.FixtureRequest) -> NativePrecision:
 
 
 def alone(engine: NativeEngine, ids: list[int]) -> FloatArray:
-    """Logits at all positions of a sequence given in one piece."""
+    """Logits at all positions of a sequence that is read in one step."""
     slot = engine.open()
     try:
         return engine.step([slot], [ids], all_positions=True).logits

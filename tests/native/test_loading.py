@@ -1,4 +1,4 @@
-"""What an engine is made of: kernels, threads, weights that fit their precision, and no memory beyond them."""
+"""Loading an engine: choice of kernels and threads, weights that fit their precision, and peak memory."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_forked_child_can_use_its_parents_engine(pair: Callable[..., Pair], st
 
 
 def test_loading_holds_little_more_than_the_packed_weights() -> None:
-    """Peak memory of a process that loads, beyond one that only imports, against the weights' size."""
+    """Peak memory of a process that loads, minus that of one that only imports, relative to the size of the weights."""
     measure = """
 import resource, sys
 from pellucid.checkpoint import open_checkpoint
@@ -117,7 +117,7 @@ print((peak - before) * 1024 / engine.weight_bytes)
     for precision in ("float32", "int8"):
         command = [sys.executable, "-c", measure, precision]
         ratio = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-        # The fixed part, a piece of the embedding and the code, weighs more on a model of 13M than on any other.
+        # The fixed part (a chunk of the embedding, and code) has a larger share in a model of 13M than in larger ones.
         assert ratio < (1.2 if precision == "float32" else 1.5)
 
 

@@ -1,4 +1,4 @@
-"""The passes over a vocabulary's logits find what numpy finds, with every instruction set this processor can run."""
+"""Passes over the logits of a vocabulary equal numpy, with every instruction set that this processor can run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if not is_built():
 
 from pellucid.native._native import LogitsPasses
 
-# Around the width of a vector, a run of vectors and a vocabulary.
+# Lengths around those of a vector, a run of vectors and a vocabulary.
 LENGTHS = st.one_of(st.integers(1, 70), st.integers(500, 530), st.sampled_from([4096, 50257]))
 sets = st.sampled_from(instruction_sets())
 

@@ -1,4 +1,4 @@
-"""A model with a number that is not finite is refused, and what is not finite is never decoded."""
+"""A model with a number that is not finite is refused, and logits that are not finite are never decoded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ["wte.weight", "wpe.weight", "h.1.ln_1.weight", "h.0.attn.c_attn.bias", 
 
 
 def with_number(model: GPT2LMHeadModel, name: str, number: float) -> GPT2LMHeadModel:
-    """The model, with a number in one of its tensors."""
+    """The model with one number of a tensor replaced."""
     with torch.no_grad():
         dict(model.transformer.named_parameters())[name].view(-1)[-1] = number
     return model
@@ -66,7 +66,7 @@ def test_a_packed_file_whose_small_tensors_are_not_finite_is_refused(
 def test_activations_that_overflow_give_logits_that_are_not_finite(
     pair: Callable[..., Pair], stored: Stored, instruction_set: str, precision: Any
 ) -> None:
-    """Finite weights whose products are not."""
+    """A model of finite weights whose products are not finite."""
     model = pair()[0]
     with torch.no_grad():
         model.transformer.h[0].ln_1.weight.fill_(3e38)

@@ -1,4 +1,4 @@
-"""Packed weights: laid out as described, written once and mapped, and an ordinary checkpoint to everybody else."""
+"""Packed weights: documented layout, written once and memory-mapped, and readable as an ordinary checkpoint."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_matrix_unpacks_to_itself_but_for_rounding(
     elif precision == "bfloat16":
         assert np.array_equal(back, torch.from_numpy(matrix).bfloat16().float().numpy())
     else:
-        # No weight is further from itself than half a step of its group, a whole one where the grid was drawn in.
+        # The error is at most half a step of the group, or one step if the range of the grid was reduced.
         for start in range(0, n_in, 64):
             group, rounded = matrix[:, start : start + 64], back[:, start : start + 64]
             largest = np.abs(group).max(axis=1)
@@ -76,7 +76,7 @@ def test_sixteen_bit_numbers_are_packed_as_the_float32_that_they_are(
     codes = np.random.default_rng(seed).integers(0, 2**16, (n_out, n_in), dtype=np.uint16)  # subnormals among them
     stored: StoredArray = codes.view(np.float16) if bits == "float16" else codes
     matrix = torch.from_numpy(codes).view(getattr(torch, bits)).float().numpy()
-    # int8 and int4 cannot hold what is not finite, nor what a float16 scale does not reach; NaNs come in many codes.
+    # int8 and int4 hold no number that is not finite or beyond a float16 scale; NaN has many codes.
     left_out = ~(np.abs(matrix) < 1e4) if precision in ("int8", "int4") else np.isnan(matrix)
     matrix[left_out], codes[left_out] = 0, 0
     packed = [aligned_empty(packed_bytes(precision, n_out, n_in)) for _ in range(2)]
@@ -113,7 +113,7 @@ def test_the_reference_reads_the_weights_that_the_engine_multiplies_with(
     model = pellucid.GPT2LMHeadModel.from_pretrained(tmp_path / "packed")
     engine = NativeEngine.load(open_checkpoint(tmp_path / "packed"))
     logits = engine.step([engine.open()], [IDS], all_positions=True).logits
-    # What is left is the rounding of activations, and of the cache.
+    # The remaining difference is rounding of activations and of the KV cache.
     bound = {"float32": 1e-5, "bfloat16": 1e-3}.get(precision, 0.03)
     assert relative(logits, whole_logits(model, IDS)) < bound
 
@@ -126,7 +126,7 @@ def test_a_model_that_is_not_mapped_outlives_its_file(
     expected = mapped.step([mapped.open()], [IDS]).logits
     copied = pellucid.load(tmp_path / "packed", threads=1, map=False).engine
     del mapped
-    (tmp_path / "packed" / PACKED_FILE).write_bytes(b"")  # of a mapped file, reading would now end the process
+    (tmp_path / "packed" / PACKED_FILE).write_bytes(b"")  # reading a memory-mapped file would crash the process here
     assert np.array_equal(copied.step([copied.open()], [IDS]).logits, expected)
 
 

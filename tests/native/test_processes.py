@@ -1,4 +1,4 @@
-"""The engine where processes fork, run out of something, or exit."""
+"""The engine in processes that fork, run out of a resource, or exit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .conftest import Stored
 
 PROMPT = [1, 2, 3, 4, 5]
 
-# Every program below begins with this.
+# Prefix of the programs below.
 ENGINE = """
 import threading, resource, sys, time, warnings
 from pellucid.checkpoint import open_checkpoint
@@ -67,7 +67,7 @@ def test_children_forked_during_another_threads_steps_use_the_engine(pair: Calla
         for _ in range(30):
             child = os.fork()
             if child == 0:
-                signal.alarm(60)  # a child that hangs is ended
+                signal.alarm(60)  # ends a child that hangs
                 same = generated(engine) == expected and engine.length(held) == len(PROMPT)
                 os._exit(0 if same else 1)
             children.append(child)
@@ -85,7 +85,7 @@ def test_a_child_has_one_thread_and_leaves_its_parents_engine_alone(pair: Callab
     child = os.fork()
     if child == 0:
         fine = engine.threads == 1 and generated(engine) == expected
-        del engine  # with its workers, which are the parent's
+        del engine  # its worker threads exist in the parent only
         os._exit(0 if fine else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert engine.threads == 2 and generated(engine) == expected
@@ -146,7 +146,7 @@ server.serve_forever()
             time.sleep(delay)
             server.send_signal(signal.SIGINT)
             errors = server.stderr.read()
-            assert server.wait(60) in (-signal.SIGINT, 1), errors  # Python's own end of a KeyboardInterrupt
+            assert server.wait(60) in (-signal.SIGINT, 1), errors  # exit status of Python after a KeyboardInterrupt
             assert "KeyboardInterrupt" in errors and "nanobind" not in errors and "terminate" not in errors
 
 

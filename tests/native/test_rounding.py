@@ -1,4 +1,4 @@
-"""What rounding costs, on the bundled model and where a few channels are hundreds of times larger than the rest."""
+"""Accuracy of quantized weights, on the bundled model and with a few outlier channels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pellucid.native.engine import NativeEngine, NativePrecision
 from ..pairs import Pair
 from .conftest import Stored, relative
 
-# Of the bundled model's own training texts, so that it has something to predict well.
+# From the training texts of the bundled model, which it predicts well.
 TEXT = (
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw "
     "a big red ball under a tree. She wanted to play with it, but a dog was there too. The dog was very big and "
@@ -32,7 +32,7 @@ TEXT = (
     ("precision", "loss", "divergence"), [("bfloat16", 0.002, 1e-4), ("int8", 0.01, 2e-3), ("int4", 0.08, 0.05)]
 )
 def test_the_bundled_model_loses_little(precision: NativePrecision, loss: float, divergence: float) -> None:
-    """docs/native-engine.md has perplexities of long texts."""
+    """Perplexities of long texts are in docs/native-engine.md."""
     checkpoint = open_checkpoint("demo")
     ids = checkpoint.tokenizer().encode(TEXT)
     exact, rounded = (

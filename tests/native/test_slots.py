@@ -1,4 +1,4 @@
-"""Slots hold what was put in them, whatever happens to others, in a cache of a size settled in advance."""
+"""Slots keep their tokens whatever happens to other slots, in a KV cache of fixed size."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def engine(pair: Callable[..., Pair], stored: Stored) -> NativeEngine:
 
 
 class Cache(RuleBasedStateMachine):
-    """Any life of slots, against a plain model of the cache: what each slot holds, and how many pages that takes."""
+    """Any sequence of slot operations, compared with a simple model of the cache: tokens and pages of each slot."""
 
     slots = Bundle("slots")
     build: Callable[[], NativeEngine]
@@ -66,7 +66,7 @@ class Cache(RuleBasedStateMachine):
             assert too_long
             return
         except CacheFullError:
-            # Unshared, all slots together would need more than there is: a full cache is never only claimed.
+            # Without sharing, the slots need more than the capacity: the error is justified.
             needed = {slot: len(ids) for slot, ids in self.contents.items()}
             for slot, ids in chosen:
                 needed[slot] += len(ids)
@@ -106,7 +106,7 @@ class Cache(RuleBasedStateMachine):
             return
         for slot in self.contents:
             self.engine.drop(slot)
-        # Every page came back: the whole cache can be filled.
+        # All pages were freed: the whole cache can be filled.
         pages, full = self.engine.capacity // PAGE, []
         while pages:
             taken = min(pages, 4)
@@ -128,7 +128,7 @@ def test_any_sequence_of_slot_operations_gives_the_logits_of_the_tokens(stored: 
 
 def test_a_full_cache_is_one_clear_error_and_changes_nothing(pair: Callable[..., Pair], stored: Stored) -> None:
     engine = NativeEngine.load(stored(pair()[0]), threads=1, capacity=40)
-    assert engine.capacity == 48  # whole pages
+    assert engine.capacity == 48  # rounded up to whole pages
     first, second = opened(engine, [1] * 30), opened(engine, [2] * 16)
     with pytest.raises(CacheFullError, match="cache is full.*16 positions more.*48.*0 free.*drop a slot"):
         engine.step([first, second], [[3], [4]])
@@ -144,14 +144,14 @@ def test_a_full_cache_is_one_clear_error_and_changes_nothing(pair: Callable[...,
 def test_twins_share_pages_until_one_writes(pair: Callable[..., Pair], stored: Stored) -> None:
     engine = NativeEngine.load(stored(pair()[0]), threads=1, capacity=48)
     trunk = opened(engine, [1] * 20)
-    twins = [engine.fork(trunk) for _ in range(5)]  # 2 pages, held six times
+    twins = [engine.fork(trunk) for _ in range(5)]  # 2 pages, each with a reference count of 6
     assert [engine.length(twin) for twin in twins] == [20] * 5
-    engine.step([twins[0]], [[2]])  # its last page becomes its own: the third
+    engine.step([twins[0]], [[2]])  # copy-on-write of the last page: a third page
     with pytest.raises(CacheFullError):
         engine.step([twins[1]], [[2]])
     for twin in [trunk, *twins[2:]]:
         engine.drop(twin)
-    engine.step([twins[1]], [[2]])  # alone on the shared page by now
+    engine.step([twins[1]], [[2]])  # the last owner of the shared page writes without a copy
 
 
 def test_a_cache_of_no_tokens_is_refused(pair: Callable[..., Pair], stored: Stored) -> None:

@@ -1,4 +1,4 @@
-// A processor with every instruction set, for the test that emulates what this one lacks.
+// Reports every instruction set as present, for the test that emulates them.
 
 #include "cpu_features.hpp"
 

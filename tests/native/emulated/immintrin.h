@@ -1,7 +1,7 @@
 #pragma once
 
 // The AVX-512, AVX-VNNI and AMX intrinsics that the kernels use, in plain C++ after Intel's Intrinsics Guide, so that
-// the engine's own test runs those kernels on a processor that has only AVX2. Found before the compiler's header, which
+// the engine test runs those kernels on a processor with AVX2 only. This header comes before the compiler's own, which
 // it includes for everything else.
 
 #include_next <immintrin.h>
@@ -148,7 +148,7 @@ inline Integers srli_epi16(const Integers& a, int count) {
     });
 }
 
-// Each lane: the sum plus four products of an unsigned byte of a with a signed byte of b.
+// Per lane: the sum plus four products of an unsigned byte of a and a signed byte of b.
 inline std::int32_t dpbusd(std::int32_t sum, std::int32_t a, std::int32_t b) {
     std::uint8_t unsigned_bytes[4];
     std::int8_t signed_bytes[4];

@@ -1,7 +1,7 @@
 #pragma once
 
-// AMX's tiles in plain C++ after Intel's Intrinsics Guide: eight of at most sixteen rows of 64 bytes, a thread's own.
-// Where a processor would raise a fault, the test ends.
+// AMX tiles in plain C++ after Intel's Intrinsics Guide: eight per thread, each of at most sixteen rows of 64 bytes.
+// The test aborts where a processor would raise a fault.
 
 #include <cstddef>
 #include <cstdint>
@@ -61,7 +61,7 @@ inline void tile_stored(int tile, void* base, std::size_t stride) {
     }
 }
 
-// Each 32-bit element of `sums` plus the products of signed bytes of a's row with b's column.
+// Adds to each 32-bit element of `sums` the dot product of a row of a and a column of b, of signed bytes.
 inline void tile_dpbssd(int sums, int a, int b) {
     const TileShapes& shapes = tile_state.shapes;
     Tile& to = tile_state.shaped(sums);
@@ -84,7 +84,7 @@ inline void tile_dpbssd(int sums, int a, int b) {
 
 }  // namespace emulated
 
-// A compiler whose target has tiles defines some of these as macros.
+// Compilers define some of these as macros if the target has tiles.
 #undef _tile_loadconfig
 #undef _tile_release
 #undef _tile_zero
