@@ -1,14 +1,14 @@
-# Each target sets up what it needs, on a machine with Python >= 3.11, pip and a C++ compiler.
-#   make run     the walk from a prompt to its continuations     PROMPT="..." MODEL=demo
+# Each target installs what it needs. Requirements: Python >= 3.11, pip, a C++ compiler.
+#   make run     `pellucid walk` on a prompt     PROMPT="..." MODEL=demo
 #   make test    the whole suite
 #   make lint    ruff and mypy
-#   make check   lint, test, sanitize, emulate and test-wheel, as continuous integration runs them
+#   make check   lint, test, sanitize, emulate and test-wheel; continuous integration runs this
 #   make test-wheel  the built wheel in an environment without torch and Transformers, and the tests that need neither
-#   make wheels  wheels for CPython 3.11 to 3.14, where a container engine runs
-#   make bench   decoding speeds, and what decoding costs beside the model
-#   make bench-peers  the runtimes that make bench compares with, each in an environment of its own under build/peers
+#   make wheels  wheels for CPython 3.11 to 3.14; needs a running Docker or Podman
+#   make bench   decoding speed and decoder overhead
+#   make bench-peers  installs the runtimes that `make bench` compares with, each in an environment under build/peers
 #   make sanitize  the native engine under AddressSanitizer, UBSan and ThreadSanitizer
-#   make emulate   its AVX-512, AVX-VNNI and AMX kernels on a processor without them
+#   make emulate   the AVX-512, AVX-VNNI and AMX kernels, emulated on a processor without these instructions
 #   make hostile   trials that try to break the library, for minutes, with a table     SCALE=10 SEED=0
 #   make setup   a full development environment in .venv
 
@@ -42,7 +42,7 @@ lint: .venv/.developed
 
 check: lint test sanitize emulate test-wheel
 
-# A test that imports a package that is not installed, or is marked as needing one, is left out (tests/conftest.py).
+# tests/conftest.py leaves out tests that need a package that is not installed.
 test-wheel: .venv/.developed
 	@rm -rf build/test-wheel
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/test-wheel .
@@ -60,8 +60,8 @@ bench: .venv/.developed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decoder_cost.py
 	$(BIN)/python benchmarks/decode.py --out benchmarks/results
 
-# llama.cpp is compiled, which takes ten minutes or more. optimum-intel asks for torchvision, which it does not use here
-# and whose PyPI build does not load beside a CPU build of torch. `make -k` goes on where one of them fails.
+# llama.cpp is compiled, which takes ten minutes or more. optimum-intel requires torchvision, which is not used here and
+# whose PyPI build does not load with a CPU build of torch. `make -k` continues if one of them fails.
 bench-peers: $(PEERS:%=build/peers/%/.installed)
 
 build/peers/%/.installed: benchmarks/peers/%.txt constraints.txt
@@ -72,7 +72,7 @@ build/peers/%/.installed: benchmarks/peers/%.txt constraints.txt
 	@build/peers/$*/bin/python -m pip uninstall --quiet --quiet --yes torchvision
 	@touch $@
 
-# The engine's own test under AddressSanitizer with UBSan, and under ThreadSanitizer; needs cmake and a compiler.
+# The C++ test of the engine under AddressSanitizer with UBSan, and under ThreadSanitizer. Needs cmake and a compiler.
 sanitize:
 	@for kind in address,undefined thread; do \
 	  cmake -S . -B build/sanitize-$$kind -DPELLUCID_MODULE=OFF -DPELLUCID_TESTS=ON -DPELLUCID_SANITIZE=$$kind \

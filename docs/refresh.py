@@ -1,11 +1,10 @@
-"""Run the examples of the documentation again and write what they print today.
+"""Run the command-line examples of the documentation and update their output.
 
-    python docs/refresh.py            rewrites the examples
-    python docs/refresh.py --check    says which differ, and exits with status 1 if any does
+    python docs/refresh.py            rewrites the output of the examples
+    python docs/refresh.py --check    prints those that differ, and exits with status 1 if any does
 
-An example is a `console` block; its lines that begin with `$ pellucid` are run, one after the other, with an 80
-column screen, no colours, no network and an empty Hub cache, in an empty folder that files are written to. `$ echo
-TEXT | pellucid ...` gives TEXT on stdin.
+An example is a `console` block. Its lines that begin with `$ pellucid` are run in order, in an empty folder, with 80
+columns, without colours and network, and with an empty Hub cache. `$ echo TEXT | pellucid ...` gives TEXT on stdin.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _DECIMAL = re.compile(r"(-?\d+\.\d+)")
 
 
 def run(command: str) -> str:
-    """What one command line prints, on stdout and stderr together."""
+    """Output of one command line, stdout and stderr together."""
     from typer.testing import CliRunner
 
     from pellucid.cli.app import app
@@ -38,12 +37,12 @@ def run(command: str) -> str:
         pipe = words.index("|")
         stdin, words = " ".join(words[1:pipe]) + "\n", words[pipe + 1 :]
     if words[0] != "pellucid":
-        raise ValueError(f"this example is no pellucid command: {command}")
+        raise ValueError(f"this example is not a pellucid command: {command}")
     return CliRunner().invoke(app, words[1:], input=stdin, prog_name="pellucid").output
 
 
 def refreshed(block: str) -> str:
-    """An example with its output as it is now."""
+    """The example with its current output."""
     commands = [line for line in block.splitlines() if line.startswith("$ ")]
     return "".join(f"{command}\n{_trimmed(run(command[2:]))}" for command in commands)
 
@@ -58,7 +57,7 @@ def _trimmed(output: str) -> str:
 
 
 def same(before: str, after: str) -> bool:
-    """Whether two outputs differ in nothing but the last digits of decimals, as they do between processors."""
+    """True if two outputs are equal up to the last digits of decimals, which differ between processors."""
     old, new = _DECIMAL.split(before), _DECIMAL.split(after)
     return len(old) == len(new) and all(
         abs(float(a) - float(b)) <= 0.011 + 1e-4 * abs(float(a)) if position % 2 else a == b
@@ -67,7 +66,7 @@ def same(before: str, after: str) -> bool:
 
 
 def differences(document: Path) -> Iterator[tuple[str, str]]:
-    """Each example that differs from its output, as it stands and as it is now."""
+    """Yield the examples whose output has changed: as documented, and current."""
     for match in _BLOCK.finditer(document.read_text(encoding="utf-8")):
         now = refreshed(match[1])
         if not same(match[1], now):
@@ -80,7 +79,7 @@ def main() -> int:
         if sys.argv[1:] == ["--check"]:
             found = [pair for document in DOCUMENTS for pair in differences(document)]
             for before, after in found:
-                print(f"the documentation says:\n{before}\nit is now:\n{after}")
+                print(f"the documentation says:\n{before}\nthe current output is:\n{after}")
             return 1 if found else 0
         for document in DOCUMENTS:
             text = document.read_text(encoding="utf-8")
