@@ -230,7 +230,8 @@ void check_not_finite(Activation activation, Precision precision, const std::str
             const bool activated = name.find("c_fc") != std::string::npos || name.find("ln_2") != std::string::npos;
             if (saturates && activated && !std::isnan(number)) continue;
             RandomTensors tensors(config, precision, runtime->pool());
-            const bool matrix = name.ends_with(".weight") && name.find("ln_") == std::string::npos && name != "wpe.weight";
+            const bool norm = name.find("ln_") != std::string::npos;
+            const bool matrix = name.ends_with(".weight") && !norm && name != "wpe.weight";
             if (!matrix || precision == Precision::float32) {
                 tensors.set_first(name, number);
             } else if (std::isnan(number)) {  // bfloat16, and half precision scales

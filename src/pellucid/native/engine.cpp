@@ -99,12 +99,14 @@ void Engine::check(std::span<const KvCache::Id> slots, std::span<const std::vect
     }
     const std::size_t rows = outputs.all_positions ? total : slots.size();
     if (outputs.logits.size() != rows * config.vocab_size) {
-        throw std::invalid_argument("logits has " + std::to_string(outputs.logits.size()) + " numbers; this step gives " +
-                                    std::to_string(rows) + " rows of " + std::to_string(config.vocab_size));
+        throw std::invalid_argument("logits has " + std::to_string(outputs.logits.size()) +
+                                    " numbers; this step gives " + std::to_string(rows) + " rows of " +
+                                    std::to_string(config.vocab_size));
     }
     if (!outputs.hidden.empty() && outputs.hidden.size() != rows * config.n_embd) {
-        throw std::invalid_argument("hidden has " + std::to_string(outputs.hidden.size()) + " numbers; this step gives " +
-                                    std::to_string(rows) + " rows of " + std::to_string(config.n_embd));
+        throw std::invalid_argument("hidden has " + std::to_string(outputs.hidden.size()) +
+                                    " numbers; this step gives " + std::to_string(rows) + " rows of " +
+                                    std::to_string(config.n_embd));
     }
 }
 

@@ -242,11 +242,14 @@ NB_MODULE(_native, module) {
     module.def(
         "read_bandwidth",
         [](Runtime& runtime, const Bytes& bytes, int rounds) {
-            if (rounds < 1) throw std::invalid_argument("rounds is " + std::to_string(rounds) + "; it must be 1 or more");
+            if (rounds < 1) {
+                throw std::invalid_argument("rounds is " + std::to_string(rounds) + "; it must be 1 or more");
+            }
             const GilRelease released;
             return pellucid::read_bandwidth(runtime, as_span(bytes).data(), bytes.size(), rounds);
         },
-        "runtime"_a, "bytes"_a.noconvert(), "rounds"_a, "Bytes per second at which all threads read, the fastest of several.");
+        "runtime"_a, "bytes"_a.noconvert(), "rounds"_a,
+        "Bytes per second at which all threads read, the fastest of several.");
 
     nb::class_<ModelConfig>(module, "ModelConfig")
         .def(

@@ -26,7 +26,8 @@ void pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(std::size_t threads) : generation_(fork_generation()), workers_(std::make_unique<std::vector<std::thread>>()) {
+ThreadPool::ThreadPool(std::size_t threads)
+    : generation_(fork_generation()), workers_(std::make_unique<std::vector<std::thread>>()) {
     watch_forks();
     const std::size_t count = std::clamp<std::size_t>(threads, 1, worker_mask);
     workers_->reserve(count - 1);
@@ -35,8 +36,9 @@ ThreadPool::ThreadPool(std::size_t threads) : generation_(fork_generation()), wo
             workers_->emplace_back([this, thread] { work(thread); });
         }
     } catch (const std::system_error&) {
-        // A limit on threads or on memory. Those that were made do the work.
+        // The system limits threads; those that were made do the work.
     } catch (const std::bad_alloc&) {
+        // The same without memory for another one.
     }
 }
 
