@@ -9,6 +9,7 @@ columns, without colours and network, and with an empty Hub cache. `$ echo TEXT 
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -74,9 +75,12 @@ def differences(document: Path) -> Iterator[tuple[str, str]]:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the output of the commands into the documentation.")
+    parser.add_argument("--check", action="store_true", help="change nothing; status 1 if the documentation differs")
+    check = parser.parse_args().check
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ |= {"HF_HOME": cache, "HF_HUB_OFFLINE": "1", "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
-        if sys.argv[1:] == ["--check"]:
+        if check:
             found = [pair for document in DOCUMENTS for pair in differences(document)]
             for before, after in found:
                 print(f"the documentation says:\n{before}\nthe current output is:\n{after}")
