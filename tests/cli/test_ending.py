@@ -64,7 +64,8 @@ class TestStreams:
 
 class TestMemory:
     @pytest.mark.parametrize(
-        ("command", "megabytes"), [("predict hello", 60), ("predict hello", 200), ("predict hello --engine torch", 500)]
+        ("command", "megabytes"),
+        [("predict hello", 60), ("predict hello", 200), ("predict hello", 220), ("predict hello --engine torch", 500)],
     )
     def test_a_process_out_of_memory_says_so(self, command: str, megabytes: int) -> None:
         limit = megabytes << 20

@@ -55,13 +55,13 @@ class NativeEngine:
         self.precision: NativePrecision = precision
         self.weight_bytes = sum(tensor.nbytes for tensor in tensors.values())
         self._tensors = tensors
-        self._engine = Engine(
-            runtime,
-            _model_config(config),
-            precision,
-            tensors,
-            _FULL_SEQUENCES * config.n_positions if capacity is None else min(capacity, sys.maxsize),
-        )
+        tokens = _FULL_SEQUENCES * config.n_positions if capacity is None else min(capacity, sys.maxsize)
+        try:
+            self._engine = Engine(runtime, _model_config(config), precision, tensors, tokens)
+        except OptionError as error:  # no address space for the cache
+            if capacity is not None:
+                raise
+            raise MemoryError(str(error)) from error
 
     @classmethod
     def load(
