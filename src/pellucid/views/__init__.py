@@ -1,6 +1,6 @@
 """Pictures of values: tables for terminals and notebooks, figures. Views draw; they compute nothing.
 
-Importing this package registers how results print themselves; libraries are imported when something is drawn.
+Importing this package registers the renderers of results. matplotlib is imported when a figure is drawn.
 """
 
 from pellucid.views import (

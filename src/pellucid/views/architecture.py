@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from rich.text import Text
+from rich.tree import Tree
+
 from pellucid import display
 from pellucid.reference.architecture import Architecture, Part, Shape
 from pellucid.views.figures import (
@@ -26,7 +29,6 @@ from pellucid.views.tables import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.tree import Tree
 
 _WIDTH, _HEIGHT = 12.0, 11.9
 
@@ -311,9 +313,6 @@ def _count(parameters: int) -> str:
 @display.terminal.register(Architecture)
 def architecture_tree(architecture: Architecture) -> Tree:
     """The module tree with weights, parameters and output shapes; of the blocks, which are alike, the first."""
-    from rich.text import Text
-    from rich.tree import Tree
-
     branches: dict[str, Tree] = {}
     for name, part in _distinct_parts(architecture):
         label = Text.assemble(

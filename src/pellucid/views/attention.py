@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
 
 from pellucid import display
 from pellucid.lens.results import AttentionPatterns
@@ -25,8 +27,6 @@ from pellucid.views.panels.terminal import legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.text import Text
 
 WHOLE = 200
 STRONGEST = 16
@@ -99,8 +99,6 @@ class AttentionView:
         self._scale = attention_scale()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
         found = self._patterns
         yield Text(attention_title(found), "bold")
         page = options.max_width
@@ -114,8 +112,6 @@ class AttentionView:
 
     def _one(self, page: int) -> Iterator[Text]:
         """One pattern: the latest tokens where not all fit, and how much of each row goes to those left out."""
-        from rich.text import Text
-
         labels = numbered(token_labels(self._patterns.tokens, self._patterns.ids))
         pattern = self._patterns.patterns[0, 0]
         count = len(labels)
@@ -140,8 +136,6 @@ class AttentionView:
             yield line
 
     def _cell(self, share: float, columns: int) -> Text:
-        from rich.text import Text
-
         if columns >= 5:
             return Text(_short_share(share).rjust(columns), self._scale.style(share))
         return Text(self._scale.shade(share) * columns, self._scale.ink(share))
@@ -184,8 +178,6 @@ class AttentionView:
         wide: int,
     ) -> Iterator[Text]:
         """Small pictures under their names, in bands that have a title. room: columns for each; wide: for a key."""
-        from rich.text import Text
-
         per_line = max(1, (page + 1) // (room + 1))
         for title, names, pictures in bands:
             if title:
@@ -207,8 +199,6 @@ class AttentionView:
 
     @staticmethod
     def _pooling(count: int, columns: int, lines: int) -> Iterator[Text]:
-        from rich.text import Text
-
         high, wide = -(-count // max(1, lines)), -(-count // max(1, columns))
         if high > 1 or wide > 1:
             yield Text(f"each mark is the largest of {high} × {wide} weights; ask for one head to see them all", "dim")

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
 
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.values import Hypothesis
 from pellucid.views.record_text import births, fate, shown_passage
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-    from rich.tree import Tree
 
 FATE_STYLES = {
     "returned": "bold green",
@@ -116,8 +114,6 @@ def has_groups(record: Record) -> bool:
 
 def beam_tree(record: Record) -> Tree:
     """A record's tree for a terminal."""
-    from rich.tree import Tree
-
     tree = Tree("", hide_root=True, guide_style="dim")
     tree.add(_columns(record, ("hypothesis", "steps", "score", "final", "what became of it"), "dim"))
     own = {node.id for node in record.path()} if record.returned is not None else set()
@@ -128,8 +124,6 @@ def beam_tree(record: Record) -> Tree:
 
 
 def _label(record: Record, drawn: DrawnStretch, own: set[int]) -> Table:
-    from rich.text import Text
-
     end = drawn.stretch.end
     style = "bold" if end.id in own else FATE_STYLES[end.fate].replace("bold ", "")
     cells = [
@@ -149,8 +143,6 @@ def _fate_and_group(record: Record, node: Hypothesis) -> str:
 
 def _columns(record: Record, cells: Sequence[str | Text], style: str = "") -> Table:
     """A line of the tree: cells of the same widths on every line, aligned at the page's right edge."""
-    from rich.table import Table
-
     table = Table.grid(padding=(0, 1, 0, 0), expand=True)
     table.add_column(ratio=1, overflow="fold", style=style)
     for width in (5, 7, 7):

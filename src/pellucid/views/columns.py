@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.measure import Measurement
-    from rich.table import Table
-    from rich.text import Text
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
 
 _BETWEEN = 2
 # Columns of a terminal. A longer text may be folded before other columns are dropped.
@@ -65,18 +66,12 @@ class ColumnsTable:
         self._ruled = ruled
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        from rich.measure import Measurement
-
         return Measurement(1, options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._table(options.max_width)
 
     def _table(self, room: int) -> Table:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
         columns, rest = self._kept(room)
         headed = any(column.title for column in columns) or (rest > 0 and self._last is not None and self._last.title)
         table = Table(
@@ -129,8 +124,6 @@ def bar_cells(shares: Sequence[float]) -> Callable[[int], Sequence[Text]]:
     """Bars for a `Remainder`: the largest share takes the whole width. A share of less than 0.01% has no bar."""
 
     def draw(room: int) -> Sequence[Text]:
-        from rich.text import Text
-
         largest = max(shares, default=0.0)
         return [Text(blocks(room * share / largest) if share >= _VISIBLE else "", style="cyan") for share in shares]
 
@@ -150,6 +143,4 @@ def blocks(length: float) -> str:
 
 
 def _width(cell: str | Text) -> int:
-    from rich.cells import cell_len
-
     return cell_len(cell) if isinstance(cell, str) else cell.cell_len

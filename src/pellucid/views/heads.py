@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Group
 
 from pellucid import display
 from pellucid.lens.results import HeadNorms, HeadScores, ResidualNorms
@@ -17,7 +18,6 @@ from pellucid.views.panels.terminal import picture_view
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Group
 
 _RANKED = 10
 _LOOKS_AT = {

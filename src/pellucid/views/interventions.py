@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Group
 
 from pellucid import display
 from pellucid.lens.results import Ablation, PatchingSweep
@@ -18,7 +19,6 @@ from pellucid.views.tables import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Group
 
     from pellucid.decoding.results import PredictedToken
     from pellucid.engine import FloatArray

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
+
 from pellucid.views.tables import visible
 
 
@@ -31,15 +33,11 @@ def shortened(text: str, room: int) -> str:
 
 def width(text: str) -> int:
     """How many columns of a terminal a text takes."""
-    from rich.cells import cell_len
-
     return cell_len(text)
 
 
 def fitted(text: str, room: int, *, right: bool = False) -> str:
     """A text in exactly so many columns of a terminal: filled up, or cut with a sign that says so."""
-    from rich.cells import cell_len, set_cell_size
-
     taken = cell_len(text)
     if taken > room:
         return set_cell_size(text, max(0, room - 1)) + "…" if room > 0 else ""

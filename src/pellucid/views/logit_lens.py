@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from rich.console import Group
+
 from pellucid import display
 from pellucid.lens.results import LogitLens
 from pellucid.views.labels import token_labels
@@ -16,7 +18,6 @@ from pellucid.views.tables import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Group
 
 # What colours a cell: the probability of its likeliest token, the layer's entropy, or the probability or the rank of
 # the target. Cells show their likeliest token, or, for the last two, the number itself.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.console import Group
+
 from pellucid import display
 from pellucid.lens.results import NeuronView, WeightedToken
 from pellucid.views.labels import token_labels
@@ -16,7 +18,6 @@ from pellucid.views.tables import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Group
 
 _MOST_ACTIVE = 10
 

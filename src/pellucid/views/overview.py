@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+from rich.console import Group
+from rich.text import Text
+
 from pellucid import display
 from pellucid.errors import OptionError
 from pellucid.lens.overview import Overview, Sample, in_block
@@ -16,9 +20,6 @@ from pellucid.views.walk_parts import heading, indented, model_title, next_token
 from pellucid.views.walk_readings import layer_says, looked_at_most, strongest_head
 
 if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.text import Text
-
     from pellucid.engine import FloatArray
 
 # Texts of more tokens are shown by their last ones.
@@ -34,9 +35,6 @@ _MOST_LOOKS = 5
 @display.terminal.register(Overview)
 def overview_view(overview: Overview) -> Group:
     """The whole walk: tokens, embeddings, what every block adds, the final logits, the next token."""
-    from rich.console import Group
-    from rich.text import Text
-
     first = overview.prediction[0]
     parts = [
         *_opening(overview),
@@ -64,9 +62,6 @@ def block_view(overview: Overview, layer: int) -> Group:
 
     Raises `OptionError` for a layer that is not there.
     """
-    from rich.console import Group
-    from rich.text import Text
-
     count = overview.config.n_layer
     if not 0 <= layer < count:
         raise OptionError(f"layer is {layer}, but the model's are numbered 0 to {count - 1}")
@@ -85,8 +80,6 @@ def block_view(overview: Overview, layer: int) -> Group:
 
 
 def _opening(overview: Overview) -> list[Any]:
-    from rich.text import Text
-
     ids, tokens = overview.ids[-_SHOWN_TOKENS:], overview.tokens[-_SHOWN_TOKENS:]
     cut = "" if len(ids) == len(overview.ids) else f"; the last {len(ids)} of them"
     return [
@@ -116,8 +109,6 @@ def _samples(samples: Sequence[tuple[str, Sample]]) -> ColumnsTable:
     ]
 
     def numbers(room: int) -> list[Text]:
-        from rich.text import Text
-
         count = max(1, (room - 2) // _NUMBER_WIDTH)
         texts = []
         for _, sample in samples:
@@ -154,8 +145,6 @@ def _blocks(overview: Overview) -> ColumnsTable:
 
 def _looks(overview: Overview, head: int | None, key: int, weight: float, room: int) -> Text:
     """Where a head looks: the place, its token, how much."""
-    from rich.text import Text
-
     start = f"{key} " if head is None else f"H{head} {key} "
     share = share_text(weight)
     piece = fitted(visible(overview.tokens[key], overview.ids[key]), room - len(start) - len(share) - 1).rstrip()
@@ -164,9 +153,6 @@ def _looks(overview: Overview, head: int | None, key: int, weight: float, room: 
 
 def _says(overview: Overview, layer: int, room: int) -> Text:
     """The likeliest next tokens after a layer, as many as fit."""
-    from rich.cells import cell_len
-    from rich.text import Text
-
     text, used = Text(), 0
     for row in layer_says(overview, layer):
         share = share_text(row.probability)
@@ -195,8 +181,6 @@ def _heads(overview: Overview, layer: int) -> ColumnsTable:
     ]
 
     def looks(room: int) -> list[Text]:
-        from rich.text import Text
-
         shown = max(1, min(_MOST_LOOKS, (room + 2) // _LOOKS_WIDTH))
         return [
             Text("  ").join(

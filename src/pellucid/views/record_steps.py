@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
 
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.records.values import Source, TokenStep
 from pellucid.views.record_text import alternatives, kept, probability, slide_note, token_text
 from pellucid.views.tables import percent
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.text import Text
 
 SOURCE_STYLES: dict[Source, str] = {
     "greedy": "dim",
@@ -50,8 +49,6 @@ class StepLines:
         self._has_sources = len({step.source for step in steps}) > 1
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
         rows = [self._titles(), *map(self._cells, self._record.steps)]
         widths = [max(Text(row[i].text).cell_len for row in rows) for i in range(len(rows[0]))]
         used = sum(width + 2 for width in widths)
@@ -95,8 +92,6 @@ class StepLines:
 
     def _alternatives(self, step: TokenStep, room: int) -> Iterator[Text]:
         """Under the model, likeliest first; a draft that was refused before them. As many to a line as fit."""
-        from rich.text import Text
-
         tokens = self._record.tokens
         pieces = []
         if step.rejected is not None:
@@ -128,8 +123,6 @@ def _short(text: str) -> str:
 
 def _aligned(cells: Sequence[_Cell], widths: Sequence[int]) -> Text:
     """Cells one beside the other, two spaces after each."""
-    from rich.text import Text
-
     line = Text(no_wrap=True, overflow="ellipsis")
     for cell, width in zip(cells, widths, strict=True):
         filling = " " * (width - Text(cell.text).cell_len)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import exp
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
 
 from pellucid import display
 from pellucid.decoding.records.record import Record
@@ -31,10 +36,6 @@ from pellucid.views.record_text import (
 )
 from pellucid.views.tables import percent
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-    from rich.table import Table
-
 ALTERNATIVES = 3
 COMPARED = 8
 
@@ -45,16 +46,11 @@ _TOKEN, _STAGE, _BAR, _SHORT_BAR = 24, 9, 20, 6
 @display.terminal.register(Record)
 def record_view(record: Record, top: int = ALTERNATIVES) -> Group:
     """The whole record: what it is of, then every step, or the tree. top: how many alternatives of a step to show."""
-    from rich.console import Group
-
     return Group(record_header(record), "", record_body(record, top))
 
 
 def record_header(record: Record) -> Table:
     """What was decoded, how, and what came of it."""
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -68,8 +64,6 @@ def record_header(record: Record) -> Table:
 
 def record_body(record: Record, top: int = ALTERNATIVES) -> RenderableType:
     """The steps, or the tree, alone."""
-    from rich.text import Text
-
     if record.tree:
         return beam_tree(record)
     return StepLines(record, top) if record.steps else Text("no step was taken", "dim")
@@ -81,8 +75,6 @@ def step_view(record: Record, step: int, top: int = COMPARED) -> Group:
 
     Raises `OptionError` where the record has no such step.
     """
-    from rich.console import Group
-
     last = step_count(record) - 1
     if not 0 <= step <= last:
         raise OptionError(f"step is {step}; the record has steps 0 to {last}")
@@ -92,8 +84,6 @@ def step_view(record: Record, step: int, top: int = COMPARED) -> Group:
 
 
 def _token_step(record: Record, step: TokenStep, top: int) -> Iterator[RenderableType]:
-    from rich.text import Text
-
     text = Text.assemble(
         (f"step {step.step}  ", "bold"),
         (token_text(record.tokens, step.token), likelihood_style(probability(step))),
@@ -120,8 +110,6 @@ def _ending(text: str) -> str:
 @display.terminal.register(NextToken)
 def next_token_view(next_token: NextToken, top: int = COMPARED) -> Group:
     """What comes next: under the model, and after each processor."""
-    from rich.console import Group
-
     return Group(*_distributions(next_token.expansion, next_token.tokens, top))
 
 
@@ -136,9 +124,6 @@ def _distributions(
 
 def _stage_table(expansion: Expansion) -> Table:
     """The processors by number, and how much each left."""
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table.grid(padding=(0, 2, 0, 0))
     for justify in ("right", "left", "right", "right"):
         table.add_column(justify=justify)
@@ -180,8 +165,6 @@ class _Comparison:
         self._step = step
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.cells import cell_len
-
         shown = stages(self._expansion)
         names = [token_text(self._tokens, token) for token in self._compared]
         used = min(_TOKEN, max(map(cell_len, [*names, "token"]))) + 2 + max(len(str(token)) for token in self._compared)
@@ -195,9 +178,6 @@ class _Comparison:
 
     def _table(self, numbers: range, bar: int) -> Table:
         """bar: columns to draw the probabilities of the last stage in."""
-        from rich.table import Table
-        from rich.text import Text
-
         shown = stages(self._expansion)
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True, max_width=_TOKEN)
@@ -220,9 +200,6 @@ class _Comparison:
 
 def _contrastive_candidates(record: Record, step: TokenStep) -> Table:
     """What contrastive search compared, the best score first."""
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     for _ in range(4):
@@ -243,8 +220,6 @@ def _contrastive_candidates(record: Record, step: TokenStep) -> Table:
 
 def _beam_step(record: Record, step: int, top: int) -> Iterator[RenderableType]:
     """Of every hypothesis that was extended in a step, or tried to be: what the model says, and its children."""
-    from rich.text import Text
-
     yield Text.assemble((f"step {step}", "bold"), ("  of the hypotheses that ran, by score", "dim"))
     expanded = [node for node in record.tree if node.length == step and node.expansion is not None]
     for node in sorted(expanded, key=lambda node: (-node.score, node.id)):
@@ -260,9 +235,6 @@ def _beam_step(record: Record, step: int, top: int) -> Iterator[RenderableType]:
 
 def _continuations(record: Record, node: Hypothesis, expansion: Expansion, top: int) -> Table:
     """The likeliest ways on from a hypothesis, and those that were taken, with what became of them."""
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=2)
     table.add_column(no_wrap=True, width=20)
@@ -287,9 +259,6 @@ def _continuations(record: Record, node: Hypothesis, expansion: Expansion, top: 
 
 def records_view(records: Sequence[Record], top: int = ALTERNATIVES) -> Group:
     """Several records, each under its number; a tree that two of them share is drawn once."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[Any] = []
     for number, record in enumerate(records):
         parts += ["", ""] if number else []
@@ -301,9 +270,6 @@ def records_view(records: Sequence[Record], top: int = ALTERNATIVES) -> Group:
 
 def steps_view(records: Sequence[Record], step: int, top: int = COMPARED) -> Group:
     """The same step of several records; of a tree that two of them share once."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[Any] = []
     for number, record in enumerate(records):
         if _shares_tree(records, number):

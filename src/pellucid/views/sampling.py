@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from pellucid import display
 from pellucid.decoding.shaping import ShapedComparison, ShapedDistribution
@@ -15,9 +19,6 @@ from pellucid.views.labels import token_labels
 from pellucid.views.panels.html import view_html
 from pellucid.views.panels.scales import BLUE, probability_scale, share_text
 from pellucid.views.tables import visible
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 _LONGEST_PROMPT = 60
 
@@ -43,11 +44,6 @@ def kept_text(shaped: ShapedDistribution) -> str:
 @display.terminal.register(ShapedComparison)
 def comparison_view(comparison: ShapedComparison) -> Group:
     """A row for each token, a column for each way; coloured by probability."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
     scale = probability_scale()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("token", no_wrap=True, max_width=20)

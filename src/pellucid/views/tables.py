@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from math import exp
-from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.style import Style
+from rich.text import Text
 
 from pellucid import display
 from pellucid.decoding.results import Generation, Prediction, Score, ScoredToken
 from pellucid.views.columns import Column, ColumnsTable, Remainder, bar_cells
 from pellucid.views.panels.scales import probability_scale
-
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.style import Style
-    from rich.text import Text
-
 
 SCORE_TITLES = ("token", "id", "logprob", "probability", "rank", "entropy")
 
@@ -57,8 +54,6 @@ def prediction_table(prediction: Prediction) -> ColumnsTable:
 @display.terminal.register(Generation)
 def generation_text(generation: Generation) -> Text:
     """The text with the continuation set apart from the prompt."""
-    from rich.text import Text
-
     if generation.text is None or generation.new_text is None:
         return Text(f"{generation.ids[: -len(generation.new_ids)]} → {generation.new_ids}")
     prompt = generation.text.removesuffix(generation.new_text)
@@ -68,9 +63,6 @@ def generation_text(generation: Generation) -> Text:
 @display.terminal.register(Score)
 def score_table(score: Score) -> Group:
     """Every token, coloured by its probability, with its log-probability, rank and entropy."""
-    from rich.console import Group
-    from rich.text import Text
-
     tokens, *numbers = zip(*score_cells(score), strict=True)
     styled = [Text(token, _token_style(row)) for token, row in zip(tokens, score, strict=True)]
     # In a narrow terminal the id goes first, then the entropy.
@@ -91,8 +83,6 @@ def score_cells(score: Score) -> list[tuple[str, ...]]:
 
 
 def _token_style(row: ScoredToken) -> Style:
-    from rich.style import Style
-
     colour = Style() if row.logprob is None else probability_scale().style(exp(row.logprob))
     return Style(bold=True) + colour
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from rich.console import Group
+
 from pellucid import display
 from pellucid.decoding.records.record import Record
 from pellucid.decoding.results import Score
@@ -19,7 +21,6 @@ from pellucid.views.tables import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Group
 
 # A longer text has bars only for the tokens that count most.
 _EVERY_BAR, _STRONGEST = 40, 24

@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from pellucid import display
 from pellucid.lens.generation_trace import GenerationTrace
 from pellucid.lens.names import layer_of, tail_of
 from pellucid.lens.trace import Trace
 
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
-
 
 @display.terminal.register(Trace)
 def trace_view(trace: Trace) -> Group:
     """What was traced, then the activations with their shapes."""
-    from rich.console import Group
-    from rich.text import Text
-
     return Group(Text(repr(trace), "bold"), _shapes(trace))
 
 
 @display.terminal.register(GenerationTrace)
 def generation_trace_view(trace: GenerationTrace) -> Group:
     """What was traced, then the activations of the last step with their shapes."""
-    from rich.console import Group
-    from rich.text import Text
-
     return Group(Text(repr(trace), "bold"), Text("the last step holds", "dim"), _shapes(trace.steps[-1]))
 
 
 def _shapes(trace: Trace) -> Table:
     """Names and shapes; one activation of several blocks takes one row."""
-    from rich.table import Table
-
     layers: dict[tuple[str, tuple[int, ...]], list[int | None]] = {}
     for name in trace:
         layers.setdefault((tail_of(name), trace[name].shape), []).append(layer_of(name))

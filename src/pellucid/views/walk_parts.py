@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.text import Text
 
 from pellucid.config import GPT2Config
 from pellucid.decoding.results import PredictedToken
 from pellucid.views.columns import Column, ColumnsTable, Remainder, bar_cells
 from pellucid.views.tables import percent, visible
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.measure import Measurement
-    from rich.text import Text
-
 _BAR_WIDTH = 32
 
 
 def model_title(name: str, config: GPT2Config, precision: str) -> Text:
-    from rich.text import Text
-
     facts = (
         f"  {config.parameter_count / 1e6:,.1f}M parameters · {config.n_layer} layers · {config.n_head} heads · "
         f"width {config.n_embd} · {precision}"
@@ -29,14 +28,10 @@ def model_title(name: str, config: GPT2Config, precision: str) -> Text:
 
 
 def heading(title: str, explanation: str) -> Text:
-    from rich.text import Text
-
     return Text.assemble((title, "bold"), (f"  {explanation}", "dim"))
 
 
 def indented(renderable: Any) -> Any:
-    from rich.padding import Padding
-
     return Padding(renderable, (0, 0, 0, 2), expand=False)
 
 
@@ -47,8 +42,6 @@ class Fitted:
         self._draw = draw
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        from rich.measure import Measurement
-
         return Measurement(1, options.max_width)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -60,10 +53,6 @@ def token_cells(tokens: Sequence[str | None], ids: Sequence[int]) -> Fitted:
     cells = [(visible(token, id), str(id)) for token, id in zip(tokens, ids, strict=True)]
 
     def draw(room: int) -> Any:
-        from rich.cells import cell_len
-        from rich.console import Group
-        from rich.text import Text
-
         lines = []
         pieces, numbers, used = Text(), Text(), 0
         for place, (piece, number) in enumerate(cells):

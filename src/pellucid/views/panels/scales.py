@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from rich.color import Color
+from rich.style import Style
 
 if TYPE_CHECKING:
     from matplotlib.colors import LinearSegmentedColormap
-    from rich.style import Style
 
 Colour = tuple[int, int, int]
 TokenScale = Literal["probability", "rank", "entropy"]
@@ -72,9 +73,6 @@ class Scale:
 
     def style(self, value: float) -> Style:
         """A background for a terminal, with a text colour that is read on it; nothing for small values."""
-        from rich.color import Color
-        from rich.style import Style
-
         place = self.at(value)
         if abs(place) < _FAINT:
             return Style()
@@ -83,9 +81,6 @@ class Scale:
 
     def ink(self, value: float) -> Style:
         """A colour for a mark in a terminal."""
-        from rich.color import Color
-        from rich.style import Style
-
         return Style(color=Color.from_rgb(*self.hue(self.at(value))))
 
     def shade(self, value: float) -> str:

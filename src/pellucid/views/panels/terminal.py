@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.text import Text
 
 from pellucid.views.columns import blocks
 from pellucid.views.labels import fitted, running_text, width
 from pellucid.views.panels.picture import Bars, Grid, Panel, Picture, TokenText
 from pellucid.views.panels.scales import BLUE, ORANGE, Scale
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-    from rich.text import Text
 
 # Columns.
 _ROW_LABEL, _BAR_LABEL, _BAR, _SHORTEST_BAR = 18, 30, 40, 8
@@ -21,9 +19,6 @@ _NARROWEST, _WIDEST = 3, 11
 
 def picture_view(picture: Picture) -> Group:
     """A picture as a renderable, as wide as the page allows."""
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = [Text(picture.title, "bold")]
     parts += [Text(note, "dim") for note in picture.notes]
     for panel in picture.panels:
@@ -39,9 +34,6 @@ def panel_view(panel: Panel) -> RenderableType:
 
 def token_text_view(panel: TokenText) -> Group:
     """The text, each token on its colour, and below it what the colours say."""
-    from rich.console import Group
-    from rich.text import Text
-
     text = Text()
     for number, (token, token_id, value) in enumerate(zip(panel.tokens, panel.ids, panel.values, strict=True)):
         style = panel.scale.style(value) if value is not None else "dim" if number < panel.quiet else ""
@@ -52,8 +44,6 @@ def token_text_view(panel: TokenText) -> Group:
 
 def legend(scale: Scale) -> Text:
     """Some values of a scale on their colours."""
-    from rich.text import Text
-
     line = Text.assemble((f"{scale.name}: ", "dim"))
     for value in scale.samples:
         line.append(f" {scale.text(value)} ", scale.style(value)).append(" ")
@@ -68,8 +58,6 @@ class BarChart:
         self._panel = panel
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
         panel = self._panel
         if panel.title:
             yield Text(panel.title, "dim")
@@ -117,8 +105,6 @@ class GridTable:
         self._panel = panel
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
         panel = self._panel
         if panel.title:
             yield Text(panel.title, "dim")
@@ -153,8 +139,6 @@ class GridTable:
         return max(_NARROWEST, numbers, min(labels, _WIDEST, max(fitting, 5)))
 
     def _head(self, margin: int, cell: int, columns: Sequence[int]) -> Iterator[Text]:
-        from rich.text import Text
-
         names, right = [self._panel.row_name, ""], self._panel.texts is None
         lines = [list(map(str, columns))] if self._panel.numbered else []
         lines.append([self._panel.columns[column] for column in columns])
@@ -165,8 +149,6 @@ class GridTable:
             yield head
 
     def _cell(self, row: int, column: int, room: int) -> Text:
-        from rich.text import Text
-
         panel = self._panel
         value = float(panel.values[row, column])
         if panel.texts is None:
