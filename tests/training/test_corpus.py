@@ -139,5 +139,5 @@ def test_ids_decode_to_the_documents_and_each_ends_with_the_end_of_text() -> Non
 
 def test_a_folder_without_one_of_the_sets_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "tinystories.txt").write_text("One day it rained.\n<|endoftext|>\n")
-    with pytest.raises(PellucidError, match=r"holds no tales"):
+    with pytest.raises(PellucidError, match=r"has no tales"):
         read_training(tmp_path, {})

@@ -1,8 +1,7 @@
-"""Training text: from files of books, tales and short stories to documents, and from those to arrays of token ids.
+"""Training text: files of books, tales and short stories to documents, and documents to arrays of token ids.
 
-Books come as Project Gutenberg sets them: lines broken at some 70 characters, chapter headings, transcriber's
-marks. Tales and stories come as one document after another, `<|endoftext|>` between them, and the same one
-can occur in several files.
+Books are in the format of Project Gutenberg: lines wrapped at about 70 characters, chapter headings, transcriber's
+notes. Files of tales and stories are documents separated by `<|endoftext|>`; a document can occur in several files.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pellucid.tokenizer import GPT2Tokenizer
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = 50256
 
-# The plain signs that most of the files use, for the typographer's ones that a few have.
+# Typographic characters to the ASCII characters that most of the files use.
 _PLAIN_SIGNS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "--", "…": "...", "\u00a0": " "})
 
 _HEADING = re.compile(
@@ -30,15 +29,15 @@ _HEADING = re.compile(
     r"|[IVXLC]+\.?$|[IVXLC]+\. |\d+\.?$|\d+\. [A-Z ]+"
 )
 _CHAPTER = re.compile(r"(Chapter|Book|Part|Letter) ([\dIVXLC]+|the (First|Last|Second|Third))\b")
-_MARKS = re.compile(r"[\s*_=~.#-]*$")  # rows of asterisks and rules
+_MARKS = re.compile(r"[\s*_=~.#-]*$")  # separators such as rows of asterisks
 _TRANSCRIBERS = re.compile(r"\[(Illustration|Footnote|Note|Transcriber|Sidenote)|.*(Gutenberg|[Tt]ranscriber)")
 _EMPHASIS = re.compile(r"_([^_\n]+)_")
 _LOUD_OPENING = re.compile(r"([A-Z])([A-Z']+)(?=,? [a-zI])")
 
 SHINGLE_WORDS = 8
 HEADING_CHARACTERS = 120
-SHORTEST_DOCUMENT = 200  # characters; a chapter below it is a heading's rest
-VERSE_LINE_CHARACTERS = 48  # lines that stay this short on average were broken by the poet
+SHORTEST_DOCUMENT = 200  # characters; shorter chapters are remains of headings
+VERSE_LINE_CHARACTERS = 48  # a paragraph with shorter lines on average is verse
 
 
 def plain_signs(text: str) -> str:
@@ -47,7 +46,7 @@ def plain_signs(text: str) -> str:
 
 
 def is_heading(block: str) -> bool:
-    """Whether a block between blank lines is a chapter's heading rather than prose."""
+    """Whether a block between blank lines is a chapter heading."""
     block = block.strip()
     if len(block) > HEADING_CHARACTERS or block.count("\n") > 2:
         return False
@@ -57,13 +56,13 @@ def is_heading(block: str) -> bool:
 
 
 def unwrap_block(block: str) -> str:
-    """One paragraph on one line; verse keeps its lines."""
+    """Join the lines of a paragraph. Verse keeps its lines."""
     lines = [line.strip() for line in block.strip().split("\n")]
     if len(lines) > 2 and sum(map(len, lines[:-1])) / (len(lines) - 1) < VERSE_LINE_CHARACTERS:
         return "\n".join(lines)
     text = lines[0]
     for line in lines[1:]:
-        text += line if text.endswith("-") else " " + line  # a dash or hyphen binds across the break
+        text += line if text.endswith("-") else " " + line  # no space after a hyphen or dash
     return text
 
 
@@ -72,19 +71,18 @@ def _is_title(paragraph: str) -> bool:
 
 
 def clean_paragraph(block: str) -> str:
-    """A paragraph of a book as plain text: unwrapped, without emphasis marks, its first word not in capitals."""
+    """A paragraph of a book as plain text: unwrapped, without emphasis marks and without a first word in capitals."""
     paragraph = _EMPHASIS.sub(r"\1", unwrap_block(block)).replace("_", "")
     loud = _LOUD_OPENING.match(paragraph)
     if loud:
         paragraph = loud[1] + loud[2].lower() + paragraph[loud.end() :]
-    return paragraph if "\n" in paragraph else re.sub(r"[ \t]+", " ", paragraph)  # verse keeps its gaps
+    return paragraph if "\n" in paragraph else re.sub(r"[ \t]+", " ", paragraph)  # verse keeps its spacing
 
 
 def unwrap_book(text: str) -> list[str]:
     """The chapters of a hard-wrapped book, each with its paragraphs on single lines, a blank line between them.
 
-    Headings, rules of asterisks, transcribers' marks and what stands before the first paragraph of prose (title,
-    author, dedication, motto) are left out.
+    Headings, separators, transcribers' notes and the front matter (title, author, dedication, motto) are removed.
     """
     chapters: list[list[str]] = [[]]
     for raw in re.split(r"\n[ \t]*(?:\n[ \t]*)+", plain_signs(text.replace("\f", "\n\n").replace("\x82", "e"))):
@@ -102,8 +100,8 @@ def unwrap_book(text: str) -> list[str]:
 
 
 def split_documents(text: str) -> list[str]:
-    """The documents of a file that separates them by `<|endoftext|>`, stripped; a last one that breaks off
-    in mid-sentence is left out."""
+    """The documents of a file with `<|endoftext|>` between them, stripped. A last document that ends in mid-sentence is
+    dropped."""
     documents = ["\n".join(line.rstrip() for line in part.strip().split("\n")) for part in text.split(END_OF_TEXT)]
     if documents and documents[-1] and documents[-1][-1] not in ".!?\"'”’)":
         documents.pop()
@@ -111,13 +109,13 @@ def split_documents(text: str) -> list[str]:
 
 
 def without_title(tale: str) -> str:
-    """A tale without the heading it may start with."""
+    """A tale without its heading, if it has one."""
     first, _, rest = tale.partition("\n")
     return rest.strip() if rest and is_heading(first) else tale
 
 
 def shingles(text: str) -> set[int]:
-    """Hashes of all runs of `SHINGLE_WORDS` words, letters and digits only, whatever their case."""
+    """Hashes of all runs of `SHINGLE_WORDS` words, normalised to lower-case letters and digits."""
     words = re.findall(r"[a-z0-9]+", plain_signs(text).lower().replace("'", ""))
     return {hash(tuple(words[i : i + SHINGLE_WORDS])) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))}
 
@@ -125,8 +123,8 @@ def shingles(text: str) -> set[int]:
 def without_repeats(
     documents: Iterable[str], seen: set[int], held_out: set[int], repeat_share: float = 0.5, held_out_share: float = 0.2
 ) -> list[str]:
-    """The documents of which fewer than `repeat_share` of the shingles occur in `seen` and fewer than
-    `held_out_share` in `held_out`. `seen` grows by what is kept."""
+    """The documents with less than `repeat_share` of their shingles in `seen` and less than `held_out_share` in
+    `held_out`. The shingles of kept documents are added to `seen`."""
     kept = []
     for document in documents:
         own = shingles(document)
@@ -138,38 +136,37 @@ def without_repeats(
 
 @dataclass(frozen=True)
 class TokenSet:
-    """Documents as one stream of ids, `<|endoftext|>` after each."""
+    """Documents as one stream of ids, with `<|endoftext|>` after each."""
 
     ids: NDArray[np.uint16]  # [tokens]
-    starts: NDArray[np.int64]  # [documents], where each begins
+    starts: NDArray[np.int64]  # [documents], the index of each document's first id
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def encode_documents(documents: Sequence[str], tokenizer: GPT2Tokenizer) -> TokenSet:
-    """The documents' ids in a row, with the end-of-text id after each."""
+    """Encode documents into one stream, with the end-of-text id after each."""
     rows = [np.array([*ids, END_OF_TEXT_ID], dtype=np.uint16) for ids in tokenizer(list(documents))["input_ids"]]
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     return TokenSet(np.concatenate(rows), np.cumsum(lengths) - lengths)
 
 
 def read_text(path: Path) -> str:
-    """A file's text with all line ends, `\\r` alone too, as `\\n`."""
+    """A file's text, with all line ends (also a lone `\\r`) as `\\n`."""
     return path.read_text(encoding="utf-8")
 
 
 def read_validation(folder: Path) -> dict[str, list[str]]:
-    """The documents of each text file in the folder, by the file's name without its ending."""
+    """The documents of each text file in the folder, by the file's stem."""
     return {path.stem: split_documents(read_text(path)) for path in sorted(folder.glob("*.txt"))}
 
 
 def read_training(folder: Path, held_out: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The documents of the three sets, `tales`, `stories` and `books`, cleaned, without repeats and without
-    what the held-out documents contain.
+    """The documents of the sets `tales`, `stories` and `books`: cleaned, without duplicates and without held-out text.
 
-    In the folder: `childrens_books/*.txt`, `*tale*.txt` and `*stories*.txt`. Raises `PellucidError` when one is
-    missing.
+    The folder has `childrens_books/*.txt`, `*tale*.txt` and `*stories*.txt`. Raises `PellucidError` if one of the sets
+    is empty.
     """
     held_out_shingles: set[int] = set()
     for documents in held_out.values():
@@ -187,7 +184,5 @@ def read_training(folder: Path, held_out: Mapping[str, Sequence[str]]) -> dict[s
     }
     for name, documents in sets.items():
         if not documents:
-            raise PellucidError(
-                f"{folder} holds no {name}: it needs childrens_books/*.txt, *tale*.txt and *stories*.txt"
-            )
+            raise PellucidError(f"{folder} has no {name}: it needs childrens_books/*.txt, *tale*.txt and *stories*.txt")
     return sets

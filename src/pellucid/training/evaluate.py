@@ -1,4 +1,4 @@
-"""How well a model predicts a text: the mean loss over the whole vocabulary.
+"""Evaluate a model on text: the mean loss over the whole vocabulary.
 
 python -m pellucid.training.evaluate MODEL FILE...
 """
@@ -22,12 +22,12 @@ from pellucid.reference.load import load_model
 from pellucid.reference.model import GPT2LMHeadModel
 from pellucid.training.corpus import encode_documents, read_text, split_documents
 
-TINIEST = torch.finfo(torch.float32).tiny  # no probability counts as less
+TINIEST = torch.finfo(torch.float32).tiny  # probabilities are clamped to this before the logarithm
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """loss: mean cross-entropy in nats of a token. outside: mean share of the probability on a set of ids."""
+    """loss: mean cross-entropy, nats per token. outside: mean total probability of a set of ids. tokens: predicted."""
 
     loss: float
     outside: float
@@ -35,8 +35,8 @@ class Evaluation:
 
 
 def windows_of(ids: NDArray[np.uint16], length: int, limit: int | None = None) -> list[NDArray[np.uint16]]:
-    """The stream in windows of `length` predictions, each with the token before its first: every token but the
-    stream's first is predicted once. With a limit: that many windows, spread evenly."""
+    """Consecutive windows of `length` predictions, [length + 1] ids each, so that every token except the first of the
+    stream is predicted once. limit: the most windows, evenly spaced; default: all."""
     starts = np.arange(0, len(ids) - 1, length)
     if limit is not None and len(starts) > limit:
         starts = starts[np.linspace(0, len(starts) - 2, limit).astype(int)]
@@ -54,7 +54,7 @@ def evaluate(
     """Mean loss over all ids of the vocabulary on a stream of tokens, in windows of the model's full context.
 
     outside_ids: ids whose summed probability is averaged into `outside`.
-    limit: at most so many windows. dtype: bfloat16 for a quick look; figures to report take float32.
+    limit: the most windows; default: all. dtype: bfloat16 for quick estimates, float32 for results to report.
     """
     is_outside = torch.zeros(model.config.vocab_size)
     if outside_ids is not None:
@@ -76,8 +76,8 @@ def evaluate(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", help="demo, a folder, or another name of a model")
-    parser.add_argument("files", nargs="+", type=Path, help="text, its documents separated by <|endoftext|>")
+    parser.add_argument("model", help="name of a model or folder, such as demo")
+    parser.add_argument("files", nargs="+", type=Path, help="text files, with documents separated by <|endoftext|>")
     arguments = parser.parse_args()
     try:
         checkpoint = open_checkpoint(arguments.model)
@@ -86,7 +86,7 @@ def main() -> None:
             tokens = encode_documents(split_documents(read_text(path)), tokenizer)
             result = evaluate(model, tokens.ids)
             perplexity = math.exp(result.loss)
-            print(f"{path.name}: {result.loss:.4f} nats a token, perplexity {perplexity:.2f}, {result.tokens} tokens")
+            print(f"{path.name}: {result.loss:.4f} nats per token, perplexity {perplexity:.2f}, {result.tokens} tokens")
     except (PellucidError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -1,4 +1,4 @@
-"""From a training checkpoint to a model folder that any reader of GPT-2 checkpoints takes.
+"""Export a training checkpoint as a model folder in the Hub's format.
 
 python -m pellucid.training.export CHECKPOINT FOLDER
 """
@@ -24,9 +24,9 @@ from pellucid.training.vocabulary import CompactVocabulary
 
 
 def full_model(parameters: Mapping[str, Tensor], vocabulary: CompactVocabulary, config: GPT2Config) -> GPT2LMHeadModel:
-    """The model over the full vocabulary, in evaluation mode, from parameters over the compact one.
+    """The model over the full vocabulary, in evaluation mode, from parameters over the compact vocabulary.
 
-    parameters: by the names of `GPT2Model`; `wte.weight` is [rows of the compact vocabulary, n_embd].
+    parameters: named as in `GPT2Model`; `wte.weight` is [rows of the compact vocabulary, n_embd].
     """
     model = GPT2LMHeadModel(config)
     with torch.no_grad():
@@ -37,18 +37,18 @@ def full_model(parameters: Mapping[str, Tensor], vocabulary: CompactVocabulary, 
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of `Pretraining`. Raises `CheckpointError` when it is not one."""
+    """The contents of a checkpoint of `Pretraining`. Raises `CheckpointError` if the file is not one."""
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as a training checkpoint: {error}") from error
     if not isinstance(state, dict) or "live_ids" not in state:
-        raise CheckpointError(f"{path} is not a training checkpoint: it names no vocabulary (live_ids)")
+        raise CheckpointError(f"{path} is not a training checkpoint: it has no vocabulary (live_ids)")
     return state
 
 
 def model_from_checkpoint(path: Path, averaged: bool) -> GPT2LMHeadModel:
-    """The full model as a checkpoint has it: its weights as they are, or their running mean."""
+    """The full model of a checkpoint. averaged: with the running mean of the weights instead of the last weights."""
     state = read_checkpoint(path)
     known = {f.name for f in fields(Recipe)}
     recipe = Recipe(**{name: value for name, value in state["recipe"].items() if name in known})
@@ -57,7 +57,7 @@ def model_from_checkpoint(path: Path, averaged: bool) -> GPT2LMHeadModel:
 
 
 def export(model: GPT2LMHeadModel, folder: Path, dtype: str = "float16") -> None:
-    """Write `config.json` and `model.safetensors` as the Hub has them; the tied head is not stored."""
+    """Write `config.json` and `model.safetensors` in the Hub's format. The tied head is not stored."""
     arrays = {name: parameter.detach().float().numpy() for name, parameter in model.transformer.named_parameters()}
     write_checkpoint(folder, model.config, arrays, dtype=dtype)
 
@@ -65,7 +65,7 @@ def export(model: GPT2LMHeadModel, folder: Path, dtype: str = "float16") -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("checkpoint", type=Path, help="checkpoint.pt of a pretraining run")
-    parser.add_argument("folder", type=Path, help="where config.json and model.safetensors go")
+    parser.add_argument("folder", type=Path, help="folder for config.json and model.safetensors")
     parser.add_argument("--averaged", action="store_true", help="the weights' running mean instead of the last ones")
     arguments = parser.parse_args()
     try:

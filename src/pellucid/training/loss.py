@@ -1,7 +1,7 @@
-"""The cross-entropy over a large vocabulary, a few rows of logits at a time.
+"""Chunked cross-entropy over a large vocabulary.
 
-The full logits of a step (tokens x vocabulary) would be its largest array and their softmax its largest cost.
-Here the loss and both gradients are computed chunk by chunk in the forward pass; nothing of that size is kept.
+The full logits of a step, [tokens, vocabulary], would be its largest array, and their softmax its largest cost. The
+forward pass therefore computes the loss and both gradients chunk by chunk, and keeps no array of that size.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, rows, chunk_rows):
             part = hidden[start : start + chunk_rows]
             wanted = targets[start : start + chunk_rows, None]
-            # Reduced precision goes in and out; the softmax itself runs in float32.
+            # Inputs and outputs have reduced precision; the softmax computes in float32.
             probabilities = torch.addmm(log_multiplicity, part, transposed).softmax(dim=-1)  # [chunk, candidates]
             likely = probabilities.gather(1, wanted)
             total -= likely.float().clamp_min(torch.finfo(torch.float32).tiny).log().sum()
-            gradient = probabilities.scatter_(1, wanted, likely - 1)  # of the chunk's summed loss, to the logits
+            gradient = probabilities.scatter_(
+                1, wanted, likely - 1
+            )  # of the chunk's summed loss with respect to the logits
             torch.mm(gradient, weight, out=hidden_gradient[start : start + chunk_rows])
             weight_gradient += gradient.t() @ part
         ctx.save_for_backward(hidden_gradient.div_(rows), weight_gradient.div_(rows))
@@ -45,7 +47,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 class _Cast(torch.autograd.Function):
-    """A cast whose gradient stays in float32, where the plain one would round it to the lower type."""
+    """A cast whose gradient stays in float32. The gradient of a plain cast is rounded to the lower precision."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -67,10 +69,10 @@ def chunked_cross_entropy(
     """Mean cross-entropy (nats) of `targets` under softmax(hidden @ weight.T + log_multiplicity).
 
     hidden: [rows, n_embd]. weight: [candidates, n_embd]. targets: [rows], indices of candidates.
-    log_multiplicity: [candidates], the logarithm of how many equal rows of the vocabulary a candidate stands for.
+    log_multiplicity: [candidates], the logarithm of the number of equal vocabulary rows that a candidate represents.
     dtype: of the matrix products and the logits; sums and the weight's gradient are float32.
 
-    A candidate with log_multiplicity log(k) as a *target* counts as all k of its rows together.
+    A target with log_multiplicity log(k) has the probability of all of its k rows together.
     """
     cast = _Cast.apply(weight, dtype)  # type: ignore[no-untyped-call]
     loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]

@@ -30,10 +30,10 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised: every direction of a matrix moves by the same amount.
+    """Nesterov momentum with an orthogonalised update: all singular values of an update are about 1.
 
-    The weights are `Conv1D`'s, [in, out]. A weight that holds several matrices side by side (attention's query, key
-    and value) is taken apart into square ones.
+    The weights are those of `Conv1D`, [in, out]. The joint weight of query, key and value is split into three square
+    matrices, which are orthogonalised separately.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(weight)
                 state["momentum"].lerp_(weight.grad, 1 - momentum)
-                update = weight.grad.lerp(state["momentum"], momentum)  # Nesterov's look ahead
+                update = weight.grad.lerp(state["momentum"], momentum)  # Nesterov momentum
                 weight.mul_(1 - lr * group["weight_decay"])
                 n_in, n_out = weight.shape
                 size = n_in if n_out == 3 * n_in else n_out
@@ -69,7 +69,10 @@ class Muon(torch.optim.Optimizer):
 def build_optimizers(
     model: GPT2Model, muon_lr: float, adam_lr: float, muon_decay: float, embedding_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices; AdamW for embeddings (decayed), layer norms and biases (not decayed)."""
+    """Muon for the blocks' matrices; AdamW for embeddings (with weight decay), layer norms and biases (without).
+
+    muon_lr: 0 for AdamW instead of Muon.
+    """
     matrices = [m.weight for m in model.modules() if isinstance(m, Conv1D)]
     in_muon = {id(p) for p in matrices}
     embeddings: list[Tensor] = [model.wte.weight, model.wpe.weight]

@@ -2,8 +2,9 @@
 
     python -m pellucid.training.pretrain --data DIR --validation DIR --output FOLDER --minutes 108
 
-The schedule follows the clock, not the step count: a busy machine gives fewer steps, never an unfinished schedule.
-A run that is interrupted goes on from its last checkpoint when it is started again with the same output folder.
+The schedule depends on elapsed time, not on the step count: on a busy machine a run makes fewer steps, but always
+completes its schedule. An interrupted run resumes from its last checkpoint if it is started again with the same output
+folder.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ Streams = Mapping[str, NDArray[np.uint16]]
 
 
 class Pretraining:
-    """A run: the model over the compact vocabulary, its optimisers, and where it stands.
+    """The state of a run: the model over the compact vocabulary, optimisers, random generators, and progress.
 
-    threads: parts of a batch that are computed at the same time, each by one thread.
+    threads: the number of worker threads; each computes one part of a batch at a time.
     """
 
     def __init__(self, recipe: Recipe, sets: Mapping[str, TokenSet], threads: int = 1) -> None:
@@ -68,12 +69,12 @@ class Pretraining:
             self.model, recipe.muon_lr, recipe.adam_lr, recipe.muon_decay, recipe.embedding_decay
         )
         use_training_attention(self.model)
-        # A worker's operations run on one thread: no part of a batch waits for a core that another program holds.
+        # Operations of a worker are single-threaded, so that no part of a batch waits for a core that is busy.
         self.workers = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         self.step_count, self.token_count, self.elapsed = 0, 0, 0.0
 
     def step(self, progress: float) -> float:
-        """One update; returns the batch's loss (nats of a token, over the full vocabulary)."""
+        """One update. Returns the batch's loss over the full vocabulary, in nats per token."""
         recipe = self.recipe
         self._set_dropout(recipe.dropout_rate(progress))
         batch = sample_batch(self.sets, recipe, progress, self.random)
@@ -97,11 +98,11 @@ class Pretraining:
         return loss
 
     def _accumulate_gradients(self, inputs: Tensor, targets: Tensor, candidates: Candidates) -> float:
-        """Set every parameter's gradient to that of the batch's mean loss; returns the loss.
+        """Set every parameter's gradient to that of the batch's mean loss. Returns the loss.
 
         inputs, targets: [batch, seq], rows of the compact vocabulary.
         """
-        # The step's rows of the embedding serve as input embedding and as head; nothing else of it is touched.
+        # The candidates' rows are both the input embedding and the head; other rows are not used in this step.
         embedding = self.model.wte.weight.detach()[candidates.rows].requires_grad_()  # [candidates, n_embd]
         leaves = [embedding, *(p for name, p in self.model.named_parameters() if name != "wte.weight")]
 
@@ -130,7 +131,7 @@ class Pretraining:
 
     def _update_average(self) -> None:
         recipe = self.recipe
-        # A young average forgets fast, so that the random start leaves no trace.
+        # The decay is smaller at first, so that the random initial weights do not remain in the mean.
         decay = min(recipe.average_decay, self.step_count / (self.step_count + 10 * recipe.average_every))
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
@@ -147,7 +148,7 @@ class Pretraining:
         return full_model(parameters, self.vocabulary, self.recipe.config())
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint, replacing the one before when this one is complete."""
+        """Write a checkpoint, which replaces the previous one atomically."""
         state = {
             "recipe": asdict(self.recipe),
             "live_ids": torch.from_numpy(self.vocabulary.live_ids.copy()),
@@ -164,7 +165,7 @@ class Pretraining:
             file.complete()
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of the same model and corpus. Raises `CheckpointError` if it is of another."""
+        """Restore a checkpoint. Raises `CheckpointError` if it is of another model or corpus."""
         state = read_checkpoint(path)
         if not np.array_equal(state["live_ids"].numpy(), self.vocabulary.live_ids):
             raise CheckpointError(
@@ -188,7 +189,7 @@ class Pretraining:
 
 
 def evaluate_sets(training: Pretraining, validation: Streams, averaged: bool) -> dict[str, float]:
-    """The loss on a fixed sample of each validation set, over the full vocabulary."""
+    """The loss over the full vocabulary on a fixed sample of each validation set."""
     model = training.finished_model(averaged)
     return {
         name: round(evaluate(model, ids, limit=EVALUATION_WINDOWS, dtype=torch.bfloat16).loss, 4)
@@ -197,10 +198,10 @@ def evaluate_sets(training: Pretraining, validation: Streams, averaged: bool) ->
 
 
 def run(training: Pretraining, validation: Streams, output: Path, seconds: float) -> None:
-    """Train until `seconds` are spent, the time of earlier runs in the same folder included.
+    """Train for `seconds` in total, including earlier runs in the same folder.
 
-    Writes `log.jsonl` (losses of batches, and now and then of a fixed sample of the validation sets; in the end of the
-    weights' running mean too) and `checkpoint.pt`.
+    Writes `checkpoint.pt` and `log.jsonl`: training losses, and validation losses on a fixed sample of each set, at the
+    end also with the running mean of the weights.
     """
     output.mkdir(parents=True, exist_ok=True)
     checkpoint = output / "checkpoint.pt"
@@ -226,7 +227,7 @@ def run(training: Pretraining, validation: Streams, output: Path, seconds: float
             if not math.isfinite(losses[-1]):
                 raise PellucidError(
                     f"the loss is {losses[-1]} at step {training.step_count}: lower the learning rates; "
-                    f"{checkpoint} is from before"
+                    f"{checkpoint} is from an earlier step"
                 )
             finished = training.elapsed >= seconds
             if finished or training.elapsed - logged >= LOG_SECONDS:
@@ -252,7 +253,7 @@ def load(recipe: Recipe, data: Path, validation: Path, threads: int = 1) -> tupl
 
 
 def recipe_with(settings: Sequence[str]) -> Recipe:
-    """The default recipe with some `NAME=VALUE` settings. Raises `OptionError` for one that it does not have."""
+    """The default recipe with `NAME=VALUE` changes. Raises `OptionError` for an unknown name or an invalid value."""
     types = {name: type(value) for name, value in asdict(Recipe()).items()}
     changes: dict[str, Any] = {}
     for setting in settings:
@@ -271,9 +272,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the training text")
     parser.add_argument("--validation", type=Path, required=True, help="folder with the held-out text files")
     parser.add_argument("--output", type=Path, required=True, help="folder for log, checkpoint and model")
-    parser.add_argument("--minutes", type=float, required=True, help="length of the schedule on the clock")
+    parser.add_argument("--minutes", type=float, required=True, help="duration of the run")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value in the recipe")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a value of the recipe")
     arguments = parser.parse_args()
     try:
         recipe = recipe_with(arguments.set)

@@ -1,4 +1,4 @@
-"""What a pretraining run does when, as functions of its progress: 0 at the start, 1 when the time is spent."""
+"""The schedule of a pretraining run, as functions of its progress: the elapsed share of its time, from 0 to 1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIXTURE = ("books", "tales", "stories")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The choices of a pretraining run. Shares and rates that name a point in time do so in progress."""
+    """The hyperparameters of a pretraining run. Fields that end in `_from` or `_until`, and `warmup`, are progress."""
 
     vocab_size: int = 50257
     n_embd: int = 192
@@ -26,31 +26,31 @@ class Recipe:
     dropout: float = 0.1
     dropout_from: float = 0.6
     tokens_per_step: int = 4096
-    parts: int = 4  # of a batch, computed side by side
-    short_sequences_until: float = 0.6  # half of n_positions before, all of it from here on
-    muon_lr: float = 0.02  # 0: AdamW for all
+    parts: int = 4  # parallel parts of a batch
+    short_sequences_until: float = 0.6  # sequences have n_positions // 2 tokens before, n_positions after
+    muon_lr: float = 0.02  # 0: AdamW for all parameters
     adam_lr: float = 3e-3
     muon_decay: float = 0.1
     embedding_decay: float = 0.1
     warmup: float = 0.02
     decay_from: float = 0.35
-    final_lr: float = 0.01  # of the peak
+    final_lr: float = 0.01  # as a share of the peak
     clip: float = 1.0
     books_share: float = 0.65
     books_fade_from: float = 0.2
     books_fade_until: float = 0.65
-    tales_share: float = 0.35  # of what is not books
+    tales_share: float = 0.35  # of the tokens that are not from books
     frequent_rows: int = 4000
     sampled_rows: int = 1536
-    all_rows_from: float = 0.93  # from here on no row of the vocabulary is left out
-    unknown_input: float = 0.002  # share of input tokens replaced by the row that all never-seen ids share
-    aligned_windows: float = 0.25  # share of windows that begin where a document does
-    average_decay: float = 0.98  # of the weights' running mean, at each of its updates
-    average_every: int = 10  # steps
+    all_rows_from: float = 0.93  # the softmax covers all rows of the vocabulary from here on
+    unknown_input: float = 0.002  # share of input tokens that are replaced by the shared row of unseen ids
+    aligned_windows: float = 0.25  # share of windows that begin at the start of a document
+    average_decay: float = 0.98  # of the running mean of the weights, per update
+    average_every: int = 10  # steps between updates of the running mean
     seed: int = 1
 
     def config(self) -> GPT2Config:
-        """The model that the run gives, over its full vocabulary; the last id ends a text."""
+        """The configuration of the exported model, over the full vocabulary. The last id is bos and eos."""
         return GPT2Config(
             vocab_size=self.vocab_size,
             n_positions=self.n_positions,
@@ -65,7 +65,7 @@ class Recipe:
         )
 
     def learning_rate(self, progress: float) -> float:
-        """Share of the peak: linear rise, flat, linear fall."""
+        """The share of the peak learning rate: linear warm-up, constant, linear decay."""
         if progress < self.warmup:
             return max(progress, 0.0) / self.warmup
         if progress < self.decay_from:
@@ -74,7 +74,7 @@ class Recipe:
         return 1.0 - fallen * (1.0 - self.final_lr)
 
     def mixture(self, progress: float) -> tuple[float, float, float]:
-        """Shares of books, tales and stories in a batch."""
+        """The shares of books, tales and stories in a batch."""
         faded = (progress - self.books_fade_from) / (self.books_fade_until - self.books_fade_from)
         books = self.books_share * (1.0 - min(1.0, max(0.0, faded)))
         tales = (1.0 - books) * self.tales_share
@@ -90,7 +90,7 @@ class Recipe:
 def sample_batch(
     sets: Mapping[str, TokenSet], recipe: Recipe, progress: float, random: np.random.Generator
 ) -> NDArray[np.uint16]:
-    """Windows of ids [batch, seq + 1], each from one set, drawn by the mixture of the moment."""
+    """Random windows of ids, [batch, seq + 1]. The set of each window is drawn by the mixture at `progress`."""
     seq = recipe.sequence_length(progress)
     windows = []
     for name in random.choice(MIXTURE, size=max(1, recipe.tokens_per_step // seq), p=recipe.mixture(progress)):

@@ -1,12 +1,12 @@
-"""The vocabulary while training: only the ids that occur in the training text have rows of their own.
+"""The compact vocabulary of training: a row for each id that occurs in the training text, and one shared row.
 
-All ids that never occur (the dead ones) share one row u. Its logit stands for each of them, so in the softmax it
-is h . u + log(number of dead ids): exactly the loss over the full vocabulary of a model whose dead rows all equal u,
-which is what `expand` makes. So the dead ids become as improbable as training can make them.
+All ids that never occur (the dead ids) share one row u, with the logit h . u + log(number of dead ids). The loss is
+therefore exactly the loss over the full vocabulary of the model that `expand` returns, whose dead rows are all u, and
+training makes the dead ids improbable.
 
-Of the ids that do occur, a few thousand make up nearly all text. A step computes the logits of those, of the ids
-in its own batch, and of a random sample of the rest, each of the sample standing for several like it: an unbiased
-estimate of the softmax's denominator at a fraction of the cost.
+A few thousand ids make up nearly all of the text. A step computes the logits of these ids, of the ids in its batch, and
+of a random sample of the others, weighted by the inverse of the sampling rate: an unbiased estimate of the softmax's
+denominator at a fraction of the cost.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Candidates:
-    """The rows that one step computes: `rows` [candidates]; `log_multiplicity` [candidates], the logarithm of how many
-    rows of the full vocabulary each stands for; `index_of_row` [rows], a row's place among the candidates."""
+    """The rows whose logits one step computes.
+
+    rows: [candidates]. log_multiplicity: [candidates], the logarithm of the number of rows of the full vocabulary that
+    each represents. index_of_row: [rows], the index of each row among the candidates.
+    """
 
     rows: Tensor
     log_multiplicity: Tensor
@@ -32,9 +35,9 @@ class Candidates:
 
 
 class CompactVocabulary:
-    """Ids of the full vocabulary to rows of the training one and back.
+    """The mapping between ids of the full vocabulary and rows of the compact one.
 
-    live_ids: [live], the ids that occur; row i is live_ids[i]'s, and the row after the last is the dead ids'.
+    live_ids: [live], the ids that occur. Row i belongs to live_ids[i]; the last row is shared by the dead ids.
     """
 
     def __init__(self, live_ids: NDArray[np.int64], vocab_size: int) -> None:
@@ -46,12 +49,12 @@ class CompactVocabulary:
 
     @classmethod
     def from_counts(cls, counts: NDArray[np.int64]) -> Self:
-        """counts: [vocab_size], how often each id occurs in the training text. The commonest id gets the first row."""
+        """counts: [vocab_size], occurrences of each id in the training text. The most frequent id has the first row."""
         order = np.argsort(-counts, kind="stable")
         return cls(order[: int((counts > 0).sum())], len(counts))
 
     def __len__(self) -> int:
-        """Rows in training: the live ids and the shared one."""
+        """The number of rows: the live ids and the shared row."""
         return len(self.live_ids) + 1
 
     @property
@@ -62,12 +65,12 @@ class CompactVocabulary:
         return self._row_of_id[ids]
 
     def expand(self, weight: Tensor) -> Tensor:
-        """[rows, n_embd] to [vocab_size, n_embd]."""
+        """The weight over the full vocabulary: [rows, n_embd] to [vocab_size, n_embd]."""
         return weight[torch.from_numpy(self._row_of_id)]
 
     def candidates(self, needed: Tensor, frequent: int, sampled: int, generator: torch.Generator) -> Candidates:
-        """Which rows one step computes: the `frequent` commonest, the `needed` ones (of any shape; the batch's),
-        the shared one, and `sampled` of the others."""
+        """The rows whose logits one step computes: the first `frequent` rows, the `needed` rows (the batch's; any
+        shape), the shared row, and a random sample of `sampled` others."""
         chosen = torch.zeros(len(self), dtype=torch.bool)
         chosen[:frequent] = True
         chosen[self.shared_row] = True
