@@ -279,7 +279,7 @@ def test_in_a_terminal_speculation_says_how_many_drafts_were_right(model_folder:
     os.close(controller)
     record = pellucid.load(model_folder).generate(PROMPT, max_new_tokens=12, prompt_lookup_num_tokens=3, record=True)
     assert not isinstance(record, list) and record.record is not None
-    counts = f"{record.record.accepted} of {record.record.drafted} drafted tokens were right"
+    counts = f"{record.record.accepted} of {record.record.drafted} drafted tokens were accepted"
     assert counts in " ".join(told.decode().split())
     if form:
         assert json.loads(out)["record"] is None

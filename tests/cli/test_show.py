@@ -68,7 +68,7 @@ def test_one_step_in_detail(run: Any, write: Any) -> None:
 def test_two_beams_share_a_tree_and_show_a_step(run: Any, write: Any) -> None:
     file = write(*BEAMS)
     shown = run("show", file).stdout
-    assert shown.count("what became of it") == 1
+    assert shown.count("outcome") == 1
     assert "returned, rank 0" in shown and "returned, rank 1" in shown
     assert len(shown.splitlines()) < 160
     assert run("show", file, "--step", "1").stdout.count("step 1  ") == 1

@@ -54,7 +54,7 @@ def test_the_walk_shows_tokens_layers_and_the_next_token(
         assert f"{row.probability:.2%}" in shown
     for state in expected.hidden_states[:2]:  # the residual stream before each of the two blocks
         assert f" {float(state[0, -1].norm()):.2f} " in shown
-    assert f"a greedy decode takes {visible(*first(lm))}" in shown
+    assert f"greedy decoding takes {visible(*first(lm))}" in shown
     assert "[1, 5, 32]" in shown and "[1, 5, 50257]" in shown
 
 

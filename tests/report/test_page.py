@@ -109,7 +109,7 @@ def test_full_patterns_are_kept_up_to_200_tokens_and_the_page_says_so(report_of:
     kept = contents(longer.page)["attention"]
     assert (kept["form"], kept["kept"]) == ("strongest", 16)
     assert "The patterns are whole" not in longer.page
-    assert "of each row, this file has the 16 strongest weights" in longer.page
+    assert "this file has the 16 strongest weights of each row" in longer.page
 
 
 def test_the_predicted_logit_is_taken_apart_at_every_position_of_a_long_text(

@@ -31,7 +31,7 @@ def test_the_page_of_one_head_has_every_weight(tokens: list[str | None], seed: i
     for query, row in enumerate(found.of(0, 0)):
         for key, weight in enumerate(row):
             looks, seen = (f"{place} {visible(tokens[place], place)}" for place in (query, key))
-            assert f"{looks} looks at {seen}: {share_text(float(weight))}" in page.titles
+            assert f"{looks} attends to {seen}: {share_text(float(weight))}" in page.titles
 
 
 def test_one_head_in_a_terminal_has_its_weights_as_numbers() -> None:
@@ -106,7 +106,7 @@ def test_patterns_are_full_up_to_a_length_and_then_the_largest_weights_per_row(c
     else:
         for row, kept in zip(pattern, drawn, strict=True):
             assert sorted(kept[kept > 0]) == sorted(np.sort(row)[-STRONGEST:][np.sort(row)[-STRONGEST:] > 0])
-    said = f"of each row only the strongest {STRONGEST} entries are drawn"
+    said = f"only the {STRONGEST} strongest weights of each row are drawn"
     page = self_contained(display.html(found))
     assert any(said in text for text in page.said) is (count > WHOLE)
     assert any(said in text for text in texts(attention_figure(found))) is (count > WHOLE)

@@ -271,7 +271,7 @@ def test_a_part_of_a_sweep_leaves_the_other_places_empty(name: str) -> None:
     values[0] = np.nan
     part = dataclasses.replace(whole, values=values)
     text = printed(part, 140)
-    assert "how much of it each patch restores" in text and "both runs" not in text
+    assert "the share that each patch restores" in text and "both runs" not in text
     assert "nan" not in text and "nan" not in self_contained(display.html(part)).everything
     assert "L0H" not in text
 
@@ -299,7 +299,7 @@ def test_every_token_of_an_attribution_is_coloured_and_has_its_value(tokens: lis
 def test_a_long_attribution_has_bars_for_the_strongest_tokens_and_the_sum_of_the_others() -> None:
     found = results([f"w{number}" for number in range(90)])["integrated gradients"]
     text = printed(found, 100)
-    assert "the 24 tokens that count most" in text
+    assert "the 24 largest attributions" in text
     order = sorted(range(90), key=lambda place: -abs(found.values[place]))
     assert all(f"{place} 'w{place}'" in text for place in order[:24])
     rest = float(sum(found.values[place] for place in order[24:]))

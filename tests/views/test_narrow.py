@@ -36,7 +36,7 @@ def test_a_prediction_keeps_its_tokens_and_probabilities_at_any_width(tokens: li
             assert any(visible(row.token, row.id) in line and percent(row.probability) in line for line in lines)
 
 
-@given(tokens=TOKENS, width=WIDTHS)
+@given(tokens=st.lists(st.text("abc é日", max_size=5), min_size=1, max_size=6), width=WIDTHS)
 def test_a_score_keeps_logprobs_probabilities_and_ranks_at_any_width(tokens: list[str], width: int) -> None:
     score = Score(tuple(ScoredToken(token, 50000 + i, -1.5 - i, 40 + i, 2.25) for i, token in enumerate(tokens)))
     lines = on_the_page(score, width).splitlines()

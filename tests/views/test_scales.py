@@ -17,7 +17,7 @@ from pellucid.views.panels.scales import Scale, contrast
 ALL = {
     "share": scales.share_scale(),
     "magnitude": scales.magnitude_scale("size", [0.0, 7.0]),
-    "length": scales.length_scale("norm", [0.0, 3000.0]),
+    "length": scales.norm_scale("norm", [0.0, 3000.0]),
     "signed": scales.signed_scale("change", [-3.0, 2.0]),
     "probability": scales.probability_scale(),
     "rank": scales.rank_scale(),

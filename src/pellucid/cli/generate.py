@@ -126,7 +126,7 @@ def _report_drafts(generations: Sequence[Generation]) -> None:
     records = [generation.record for generation in generations if generation.record is not None]
     drafted, accepted = sum(record.drafted for record in records), sum(record.accepted for record in records)
     rate = f" ({accepted / drafted:.0%})" if drafted else ""
-    show_notice(f"{accepted} of {drafted} drafted tokens were right{rate}")
+    show_notice(f"{accepted} of {drafted} drafted tokens were accepted{rate}")
 
 
 def _print_stream(prompt: str, start: Callable[[], Iterator[str]]) -> None:

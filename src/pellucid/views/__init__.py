@@ -1,4 +1,4 @@
-"""Pictures of values: tables for terminals and notebooks, figures. Views draw; they compute nothing.
+"""Renderers of results: terminal tables, HTML for notebooks, matplotlib figures. Views draw values that others compute.
 
 Importing this package registers the renderers of results. matplotlib is imported when a figure is drawn.
 """

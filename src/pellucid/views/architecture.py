@@ -1,4 +1,4 @@
-"""GPT-2's architecture with the real shapes of a live model: a figure, a tree in a terminal, a table in HTML."""
+"""The architecture of a model with the shapes of one forward pass: a figure, a terminal tree, an HTML table."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _STREAM_LINE = 3.2
 
 
 def architecture_figure(architecture: Architecture) -> Figure:
-    """Draw a model (`pellucid.reference.architecture.read_architecture`): every box with its weights' shapes and
-    parameters, every arrow with the shape that flowed there.
+    """Draw a model (`pellucid.reference.architecture.read_architecture`): modules with the shapes and numbers of their
+    parameters, and arrows with the shapes of the activations.
 
     Raises `MissingExtraError` without the `plot` extra.
     """
@@ -59,7 +59,7 @@ def architecture_figure(architecture: Architecture) -> Figure:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """An architecture on its way onto a page."""
+    """Draws an architecture on a page."""
 
     page: Page
     whole: Architecture
@@ -70,7 +70,7 @@ class _Drawing:
         self.page.text((0.35, 0.42), f"GPT-2, {total:,} parameters", size=17, bold=True)
         sequences = "1 sequence" if batch == 1 else f"{batch:,} sequences"
         tokens = "1 token" if seq == 1 else f"{seq:,} tokens"
-        self.page.text((0.35, 0.76), f"as it ran on {sequences} of {tokens}", size=10.5, color=MUTED)
+        self.page.text((0.35, 0.76), f"shapes of a pass over {sequences} of {tokens}", size=10.5, color=MUTED)
 
     # The whole model, top to bottom
 
@@ -114,7 +114,7 @@ class _Drawing:
             )
 
     def _stack(self, top: float, bottom: float) -> None:
-        """The blocks as a pile, the stream running through with an addition for the attention and one for the MLP."""
+        """A stack of blocks, with the residual stream and the additions of attention and MLP."""
         page, blocks = self.page, self.whole.blocks
         for offset in range(min(len(blocks), 3) - 1, -1, -1):
             shift = 0.07 * offset
@@ -231,7 +231,7 @@ class _Drawing:
         self._join(10.68, 11.0, mlp.outputs[0], "dropout")
 
     def _norm(self, part: Part, top: float, card_top: float) -> None:
-        """A layer norm reading the stream, and its way down into the card."""
+        """A layer norm that reads the residual stream, and the arrow from it to the card below."""
         middle = top + 0.275
         self.page.line([(_STREAM_X, middle), (_CARD_LEFT, middle)])
         self._module((_CARD_LEFT, top), 3.2, part)
@@ -247,7 +247,7 @@ class _Drawing:
         page.text((right, top + 0.23), _count(part.parameter_count), size=8.5, color=MUTED, align="right")
 
     def _join(self, bottom: float, y: float, shape: Shape, dropout: str) -> None:
-        """From the foot of a card back to the stream, where it is added."""
+        """The arrow from the bottom of a card back to the residual stream, with the addition."""
         middle = _INNER_LEFT + _INNER_WIDTH / 2
         self.page.line([(middle, bottom), (middle, y), (_STREAM_X + 0.13, y)])
         self.page.plus((_STREAM_X, y))
@@ -312,7 +312,7 @@ def _count(parameters: int) -> str:
 
 @display.terminal.register(Architecture)
 def architecture_tree(architecture: Architecture) -> Tree:
-    """The module tree with weights, parameters and output shapes; of the blocks, which are alike, the first."""
+    """The module tree with weights, parameters and output shapes. Only the first of the equal blocks is shown."""
     branches: dict[str, Tree] = {}
     for name, part in _distinct_parts(architecture):
         label = Text.assemble(
@@ -339,7 +339,7 @@ def architecture_html(architecture: Architecture) -> str:
 
 
 def _distinct_parts(architecture: Architecture) -> list[tuple[str, Part]]:
-    """Each part with its own name; of the blocks only the first, under the numbers of all."""
+    """Each part with its name. The first block represents all, named by their range of numbers."""
     first, *alike = architecture.blocks
     inside = tuple(f"{block.name}." for block in alike)
     named = []

@@ -1,7 +1,7 @@
-"""Attention patterns in a terminal and as figures: one head whole, a layer's heads side by side, all layers in bands.
+"""Attention patterns in a terminal and as figures: one head, the heads of a layer side by side, or all layers.
 
-A pattern of up to `WHOLE` tokens is drawn whole; of a longer one, each row's `STRONGEST` entries, and the picture says
-so. Rows are queries, columns are the keys they look at.
+Patterns of up to `WHOLE` tokens are drawn in full. Longer ones show the `STRONGEST` largest weights of each row, and a
+note says so. Rows are queries, columns are keys.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 WHOLE = 200
 STRONGEST = 16
 
-# Columns of a terminal: the label of a row, and the smallest and the largest of several patterns.
+# Columns of a terminal: the label of a row, and the smallest and the largest side of one pattern among several.
 _LABEL, _SMALLEST, _LARGEST = 20, 8, 36
-# Inches: a pattern among a layer's, and among all.
+# Inches: the side of one pattern, among the heads of one layer and among the heads of all layers.
 _AMONG_FEW, _AMONG_MANY = 2.2, 0.9
 _PER_LINE = 4
-_PIXELS = 200  # along a side of one pattern among several
+_PIXELS = 200  # side of one pattern among several
 
 
 def attention_scale() -> Scale:
@@ -44,7 +44,7 @@ def attention_scale() -> Scale:
 
 
 def _short_share(share: float) -> str:
-    """A share for a small cell; nothing where there is nothing to look at."""
+    """A weight for a small cell; empty for 0."""
     return "" if not share > 0 else "<1%" if share < 0.005 else f"{share:.0%}"
 
 
@@ -58,16 +58,16 @@ def attention_title(patterns: AttentionPatterns) -> str:
 
 
 def attention_notes(patterns: AttentionPatterns, what: str = "") -> list[str]:
-    """How patterns are read, and what of them is not drawn. what: said in the end."""
+    """How to read the patterns, and what is not drawn. what: a further note."""
     count = len(patterns.ids)
-    notes = [f"{count} tokens; each row is a token that looks, each column one that it looks at; rows sum to 1"]
+    notes = [f"{count} tokens; rows are queries, columns are keys; rows sum to 1"]
     if count > WHOLE:
-        notes.append(f"more than {WHOLE} tokens: of each row only the strongest {STRONGEST} entries are drawn")
+        notes.append(f"more than {WHOLE} tokens: only the {STRONGEST} strongest weights of each row are drawn")
     return [*notes, what] if what else notes
 
 
 def drawn_pattern(pattern: NDArray[Any]) -> NDArray[Any]:
-    """A pattern [query, key] as it is drawn: whole, or each row's strongest entries with 0 for all others."""
+    """A pattern [query, key] as drawn: in full, or with 0 for all but the largest weights of each row."""
     count = pattern.shape[-1]
     if count <= WHOLE:
         return pattern
@@ -82,17 +82,17 @@ def one_head(patterns: AttentionPatterns) -> Picture:
     tokens = numbered(token_labels(patterns.tokens, patterns.ids))
     pattern = patterns.patterns[0, 0]
 
-    def told(row: int, column: int) -> str:
-        return f"{tokens[row]} looks at {tokens[column]}: {share_text(float(pattern[row, column]))}"
+    def tooltip(row: int, column: int) -> str:
+        return f"{tokens[row]} attends to {tokens[column]}: {share_text(float(pattern[row, column]))}"
 
     labels, values = token_labels(patterns.tokens, patterns.ids), drawn_pattern(pattern)
-    grid = Grid("", "query", "key", labels, labels, values, attention_scale(), told=told, numbered="both")
+    grid = Grid("", "query", "key", labels, labels, values, attention_scale(), tooltip=tooltip, numbered="both")
     return Picture(attention_title(patterns), [grid], attention_notes(patterns))
 
 
 @display.terminal.register(AttentionPatterns)
 class AttentionView:
-    """Patterns in a terminal: shaded cells, with numbers where there is room."""
+    """Patterns in a terminal: shaded cells, with numbers if there is room."""
 
     def __init__(self, patterns: AttentionPatterns) -> None:
         self._patterns = patterns
@@ -111,7 +111,7 @@ class AttentionView:
         yield legend(self._scale)
 
     def _one(self, page: int) -> Iterator[Text]:
-        """One pattern: the latest tokens where not all fit, and how much of each row goes to those left out."""
+        """One pattern. If not all tokens fit, the last ones, and each row's total weight on the tokens before them."""
         labels = numbered(token_labels(self._patterns.tokens, self._patterns.ids))
         pattern = self._patterns.patterns[0, 0]
         count = len(labels)
@@ -120,8 +120,8 @@ class AttentionView:
         first = max(0, count - (page - margin - 6)) if count * cell > page - margin else 0
         if first:
             which = "the first is" if first == 1 else f"the first {first} are"
-            yield Text(f"of {count} tokens {which} left out; before: what goes there", "yellow")
-        every = 1 if cell >= 5 else 5  # numbers of columns that stand apart
+            yield Text(f"of {count} tokens {which} left out; before: the total weight on them", "yellow")
+        every = 1 if cell >= 5 else 5  # narrow cells have a number above every fifth column
         numbers = "".join(str(key).ljust(every * cell) for key in range(first, count, every))
         if cell >= 5:
             numbers = "".join(str(key).rjust(cell) for key in range(count))
@@ -141,7 +141,7 @@ class AttentionView:
         return Text(self._scale.shade(share) * columns, self._scale.ink(share))
 
     def _few(self, page: int) -> Iterator[Text]:
-        """The heads of one layer, as many beside each other as fit."""
+        """The heads of one layer, as many side by side as fit."""
         found = self._patterns
         count = len(found.ids)
         side = min(2 * count if 2 * count <= _LARGEST else count, _LARGEST, page)
@@ -161,7 +161,7 @@ class AttentionView:
             (f"layer {layer}", [f"H{head}" for head in found.heads], list(found.patterns[place]))
             for place, layer in enumerate(found.layers)
         ]
-        if len(found.heads) * (2 * count + 1) <= page + 1:  # a layer's heads fit side by side as they are
+        if len(found.heads) * (2 * count + 1) <= page + 1:  # a layer's heads fit side by side without pooling
             yield from self._bands(page, bands, max(2 * count, 3), count, count, 2)
             return
         lines = max(2, -(-side // 2))
@@ -177,7 +177,7 @@ class AttentionView:
         lines: int,
         wide: int,
     ) -> Iterator[Text]:
-        """Small pictures under their names, in bands that have a title. room: columns for each; wide: for a key."""
+        """Small patterns under their names, in titled bands. room: width of one pattern; wide: width of one key."""
         per_line = max(1, (page + 1) // (room + 1))
         for title, names, pictures in bands:
             if title:
@@ -201,11 +201,11 @@ class AttentionView:
     def _pooling(count: int, columns: int, lines: int) -> Iterator[Text]:
         high, wide = -(-count // max(1, lines)), -(-count // max(1, columns))
         if high > 1 or wide > 1:
-            yield Text(f"each mark is the largest of {high} × {wide} weights; ask for one head to see them all", "dim")
+            yield Text(f"each mark is the largest of {high} × {wide} weights; a single head shows every weight", "dim")
 
 
 def attention_figure(patterns: AttentionPatterns) -> Figure:
-    """Draw patterns as heat maps: one with its tokens, several side by side, layers from top to bottom.
+    """Draw patterns as heat maps: one with its tokens, or several side by side, layers from top to bottom.
 
     Raises `MissingExtraError` without the `plot` extra.
     """

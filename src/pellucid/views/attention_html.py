@@ -1,4 +1,4 @@
-"""Attention patterns as HTML: one head as a grid, several as small pictures whose rows tell what they look at."""
+"""Attention patterns as HTML: one head as a grid, several heads as small images with a tooltip for each row."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pellucid.views.panels.html import legend_html, picture_html, view_html
 from pellucid.views.panels.pixels import pixels_uri, pooled
 from pellucid.views.panels.scales import STRONGEST_MARK, Scale, share_text
 
-# Pixels of a page: a side of one pattern among a layer's, and among all.
+# Side of one pattern in CSS pixels, among the heads of one layer and among the heads of all layers.
 _AMONG_FEW, _AMONG_MANY = 180, 68
-_PIXELS = 200
-# Rows tell the tokens they look at most while there are not more of them than this on the page.
-_TOLD, _MOST_TELLING = 3, 16_000
+_PIXELS = 200  # side of the image of one pattern
+# A row's tooltip names this many tokens. Pages with more rows than the second number have no tooltips.
+_NAMED, _MOST_ROWS = 3, 16_000
 
 
 @display.html.register(AttentionPatterns)
@@ -30,30 +30,41 @@ def attention_html(patterns: AttentionPatterns) -> str:
     if layers == heads == 1:
         return picture_html(one_head(patterns))
     tokens = [shortened(label, 24) for label in numbered(token_labels(patterns.tokens, patterns.ids))]
-    tells = layers * heads * len(tokens) <= _MOST_TELLING
+    has_tooltips = layers * heads * len(tokens) <= _MOST_ROWS
     scale = attention_scale()
     side = _AMONG_FEW if layers == 1 else _AMONG_MANY
     lines = []
     for layer, name in enumerate(patterns.layers):
         pictures = "".join(
-            _small(patterns.patterns[layer, head], f"layer {name}, head {number}", tokens, scale, side, tells=tells)
+            _small(
+                patterns.patterns[layer, head],
+                f"layer {name}, head {number}",
+                tokens,
+                scale,
+                side,
+                has_tooltips=has_tooltips,
+            )
             for head, number in enumerate(patterns.heads)
         )
         lines.append(f'<div style="display:flex;flex-wrap:wrap;gap:8px;margin:6px 0">{pictures}</div>')
-    notes = attention_notes(patterns, "a row tells under the pointer what it looks at most" if tells else "")
-    said = "".join(f'<div class="faint">{escape(note)}</div>' for note in notes)
-    head = f'<div class="title">{escape(attention_title(patterns))}</div>{said}'
+    notes = attention_notes(
+        patterns, "hover over a row to see the tokens that it attends to most" if has_tooltips else ""
+    )
+    notes_html = "".join(f'<div class="faint">{escape(note)}</div>' for note in notes)
+    head = f'<div class="title">{escape(attention_title(patterns))}</div>{notes_html}'
     return view_html(f"{head}{''.join(lines)}{legend_html(scale, STRONGEST_MARK)}")
 
 
-def _small(pattern: NDArray[Any], name: str, tokens: Sequence[str], scale: Scale, side: int, *, tells: bool) -> str:
-    """One pattern as a picture of a pixel for each weight, or for each block of a long one."""
+def _small(
+    pattern: NDArray[Any], name: str, tokens: Sequence[str], scale: Scale, side: int, *, has_tooltips: bool
+) -> str:
+    """One pattern as an image: a pixel for each weight, or for each block of weights if the text is long."""
     count = len(tokens)
     image = pixels_uri(pooled(drawn_pattern(pattern), _PIXELS, _PIXELS), scale)
     rows = "".join(
         f'<rect y="{row}" width="{count}" height="1" fill="transparent">'
-        f"<title>{escape(_told(pattern, row, name, tokens))}</title></rect>"
-        for row in range(count if tells else 0)
+        f"<title>{escape(_tooltip(pattern, row, name, tokens))}</title></rect>"
+        for row in range(count if has_tooltips else 0)
     )
     return (
         f'<div><div class="faint" style="font:11px ui-monospace,monospace">{escape(_brief(name))}</div>'
@@ -65,12 +76,12 @@ def _small(pattern: NDArray[Any], name: str, tokens: Sequence[str], scale: Scale
 
 
 def _brief(name: str) -> str:
-    """layer 3, head 5 as L3H5."""
+    """L3H5 for "layer 3, head 5"."""
     return name.replace("layer ", "L").replace(", head ", "H")
 
 
-def _told(pattern: NDArray[Any], row: int, name: str, tokens: Sequence[str]) -> str:
-    """What a row looks at most."""
-    order = np.argsort(-pattern[row], kind="stable")[:_TOLD].tolist()
+def _tooltip(pattern: NDArray[Any], row: int, name: str, tokens: Sequence[str]) -> str:
+    """The tooltip of a row: the tokens that it attends to most."""
+    order = np.argsort(-pattern[row], kind="stable")[:_NAMED].tolist()
     seen = [f"{share_text(float(pattern[row, key]))} {tokens[key]}" for key in order if pattern[row, key] > 0]
-    return "\n".join([f"{name}: {tokens[row]} looks at", *seen])
+    return "\n".join([f"{name}: {tokens[row]} attends to", *seen])

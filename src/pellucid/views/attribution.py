@@ -1,4 +1,4 @@
-"""A logit taken apart: bars for the parts that move it most, and all heads as a grid."""
+"""Direct logit attribution: bars for the largest contributions to a logit, and all heads as a grid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STRONGEST = 16
 
 
 def logit_attribution_picture(attribution: LogitAttribution, strongest: int = STRONGEST) -> Picture:
-    """The parts that move the logit most, up and down, all heads as a grid, the MLPs layer by layer."""
+    """Bars of the parts with the largest contributions of either sign, a grid of all heads, and bars of the MLPs."""
     shown = attribution.strongest(strongest)
     left_out = len(attribution) - len(shown)
     rest = attribution.total - sum(part.value for part in shown)
@@ -50,7 +50,7 @@ def _activation(part: LogitPart) -> str:
 
 
 def part_label(part: LogitPart) -> str:
-    """A part's usual short name: L5H1, MLP 3; the others' names are short already."""
+    """A part's usual short name, such as L5H1 or MLP 3. Other parts keep their own names."""
     if part.kind == "head":
         return f"L{part.layer}H{part.head}"
     if part.kind == "mlp":

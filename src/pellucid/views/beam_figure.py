@@ -1,4 +1,4 @@
-"""A beam search as a figure: a column for each step, a box for each hypothesis, a line to what it extends."""
+"""A beam search as a figure: a column for each step, a box for each hypothesis, a line to its parent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EDGES = {"returned": "#1a9850", "finished": "#4575b4", "displaced": "#b35806", 
 def beam_figure(record: Record) -> Figure:
     """Draw a record's tree: each column sorted by score, the path to the record's own result in green.
 
-    Raises `RecordError` where no beams searched, `MissingExtraError` without the `plot` extra.
+    Raises `RecordError` if the record has no tree, `MissingExtraError` without the `plot` extra.
     """
     if not record.tree:
         raise RecordError("the record has no tree of beams: it was not made by a beam search")

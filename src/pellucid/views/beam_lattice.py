@@ -1,4 +1,4 @@
-"""A beam search as a picture: a column for each step, a box for each hypothesis, a line to what it extends."""
+"""A beam search as inline SVG: a column for each step, a box for each hypothesis, a line to its parent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEP, _ROW = 128, 42
 _TOP, _LEFT = 26, 8
 _LONGEST = 12
 
-# Of a hypothesis by what became of it: edge, and how visible it is.
+# Fate of a hypothesis: edge colour and opacity.
 LOOKS: Mapping[str, tuple[str, float]] = {
     "extended": ("rgba(128, 128, 128, .8)", 1.0),
     "running": ("#2b8cbe", 1.0),
@@ -29,8 +29,8 @@ _OWN = "#1a9850"
 
 
 def beam_lattice(record: Record) -> str:
-    """Inline SVG of a record's tree, wider than the page where the search was long. Each column is sorted by score;
-    the path to the record's own result is green; a hypothesis tells more under the pointer."""
+    """Inline SVG of a record's tree, which scrolls sideways if the search is long. Each column is sorted by score. The
+    path to the record's own result is green. Hypotheses have tooltips."""
     places = places_of(record)
     own = {node.id for node in record.path()} if record.returned is not None else set()
     steps = max((node.length for node in record.tree), default=0)
@@ -40,7 +40,7 @@ def beam_lattice(record: Record) -> str:
         f'<text x="{_LEFT + step * _STEP + _WIDTH / 2:.0f}" y="14" text-anchor="middle" opacity=".6">{step - 1}</text>'
         for step in range(1, steps + 1)
     ]
-    nodes = sorted(record.tree, key=lambda node: node.id in own)  # the own path over the others
+    nodes = sorted(record.tree, key=lambda node: node.id in own)  # draw the path to the result last, above the others
     parts += [_edge(node, places, own) for node in nodes if node.parent is not None]
     parts += [_box(record, node, places[node.id], own) for node in nodes]
     return (
@@ -53,8 +53,8 @@ def beam_lattice(record: Record) -> str:
 
 
 def places_of(record: Record) -> dict[int, tuple[int, int]]:
-    """Of each hypothesis, its column and row: its length, and its place among those of that length by group and
-    score."""
+    """Column and row of each hypothesis, by id. The column is its length; the rows of a column are sorted by group,
+    then by descending score."""
     by_length: dict[int, list[Hypothesis]] = {}
     for node in record.tree:
         by_length.setdefault(node.length, []).append(node)
@@ -97,7 +97,7 @@ def _box(record: Record, node: Hypothesis, place: tuple[int, int], own: set[int]
     weight = 2 if is_own or node.fate == "returned" else 1
     dashes = ' stroke-dasharray="3 3"' if node.fate in ("cut", "displaced") else ""
     return (
-        f'<g opacity="{1.0 if is_own else opacity}"><title>{escape(_told(record, node))}</title>'
+        f'<g opacity="{1.0 if is_own else opacity}"><title>{escape(_tooltip(record, node))}</title>'
         f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="5" fill="{fill}" '
         f'stroke="{_OWN if is_own else colour}" stroke-width="{weight}"{dashes}/>'
         f'<text x="{x + 6}" y="{y + 14}" xml:space="preserve" '
@@ -106,8 +106,8 @@ def _box(record: Record, node: Hypothesis, place: tuple[int, int], own: set[int]
     )
 
 
-def _told(record: Record, node: Hypothesis) -> str:
-    """What a hypothesis tells under the pointer."""
+def _tooltip(record: Record, node: Hypothesis) -> str:
+    """The tooltip of a hypothesis."""
     if node.token is None:
         return shown_passage(record.tokens, record.prompt_ids)
     ids = [one.token for one in record.path(node.id) if one.token is not None]

@@ -1,8 +1,8 @@
-"""The tree of a beam search on a page: lines of tokens, and below each what else was tried there.
+"""The tree of a beam search as indented lines of tokens, for terminals and HTML.
 
-A tree is drawn by its main line, the one that leads to the best result: from top to bottom, at one depth. What
-branches off it is one deeper, and has a main line of its own. So depth counts departures from the best line, and forty
-steps stay as narrow as four.
+The path to the best result is the main line, drawn from top to bottom without indentation. A branch is indented by one
+level more than the line that it leaves, and is drawn in the same way. The indentation is thus the number of departures
+from the main line, not the number of steps, so that long searches stay narrow.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FATE_STYLES = {
 
 @dataclass(frozen=True)
 class Stretch:
-    """Hypotheses of which each is extended by the next one only, and what else the last one was extended by."""
+    """A chain of hypotheses without branches, and the branches that leave the line after its last hypothesis."""
 
     nodes: tuple[Hypothesis, ...]
     others: tuple[Line, ...]
@@ -42,15 +42,15 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Line:
-    """Stretches of which each goes on from the one before it."""
+    """Consecutive stretches; each continues the one before it."""
 
     stretches: tuple[Stretch, ...]
 
 
 @dataclass(frozen=True)
 class DrawnStretch:
-    """A stretch in the order in which it is read. depth: departures from the main line. goes_on: whether it goes on
-    from the last stretch of the same depth, and does not begin a line."""
+    """A stretch with its place in the drawing. depth: departures from the main line. goes_on: whether it continues the
+    previous stretch of the same depth; False for the first stretch of a line."""
 
     stretch: Stretch
     depth: int
@@ -58,8 +58,8 @@ class DrawnStretch:
 
 
 def main_line(record: Record) -> Line:
-    """A record's tree by its main line. Of several ways on, the one that leads to the record's own result is the
-    main one; else the one to the best result; else the one that led furthest; else the one with the best score."""
+    """The main line of a record's tree. Among several continuations it follows the one that leads to the record's own
+    result; otherwise the one to the best result, then the longest, then the one with the best score."""
     children: dict[int, list[Hypothesis]] = {}
     promise: dict[int, tuple[float, int, float]] = {}
     for node in reversed(record.tree):
@@ -84,16 +84,16 @@ def _line(
         nodes = [node]
         while len(children[nodes[-1].id]) == 1:
             nodes.append(children[nodes[-1].id][0])
-        ways = children[nodes[-1].id]
-        if not ways:
+        continuations = children[nodes[-1].id]
+        if not continuations:
             return Line((*stretches, Stretch(tuple(nodes), ())))
-        node = min(ways, key=lambda way: promise[way.id])
-        others = tuple(_line(way, children, promise) for way in ways if way is not node)
+        node = min(continuations, key=lambda one: promise[one.id])
+        others = tuple(_line(one, children, promise) for one in continuations if one is not node)
         stretches.append(Stretch(tuple(nodes), others))
 
 
 def read_in_order(line: Line, depth: int = 0) -> Iterator[DrawnStretch]:
-    """The stretches of a line, each followed by what branches off it."""
+    """The stretches of a line, depth first: each is followed by its branches."""
     for number, stretch in enumerate(line.stretches):
         yield DrawnStretch(stretch, depth, number > 0)
         for other in stretch.others:
@@ -101,7 +101,7 @@ def read_in_order(line: Line, depth: int = 0) -> Iterator[DrawnStretch]:
 
 
 def stretch_text(record: Record, drawn: DrawnStretch) -> str:
-    """The tokens of a stretch; the prompt has none."""
+    """The text of a stretch's tokens; "the prompt" for the root."""
     ids = [node.token for node in drawn.stretch.nodes if node.token is not None]
     if not ids:
         return "the prompt"
@@ -115,7 +115,7 @@ def has_groups(record: Record) -> bool:
 def beam_tree(record: Record) -> Tree:
     """A record's tree for a terminal."""
     tree = Tree("", hide_root=True, guide_style="dim")
-    tree.add(_columns(record, ("hypothesis", "steps", "score", "final", "what became of it"), "dim"))
+    tree.add(_columns(record, ("hypothesis", "steps", "score", "final", "outcome"), "dim"))
     own = {node.id for node in record.path()} if record.returned is not None else set()
     places = {0: tree}
     for drawn in read_in_order(main_line(record)):
@@ -142,7 +142,7 @@ def _fate_and_group(record: Record, node: Hypothesis) -> str:
 
 
 def _columns(record: Record, cells: Sequence[str | Text], style: str = "") -> Table:
-    """A line of the tree: cells of the same widths on every line, aligned at the page's right edge."""
+    """A line of the tree. The columns after the first have fixed widths and end at the right edge of the page."""
     table = Table.grid(padding=(0, 1, 0, 0), expand=True)
     table.add_column(ratio=1, overflow="fold", style=style)
     for width in (5, 7, 7):

@@ -1,4 +1,4 @@
-"""A table for terminals that drops columns where the width does not suffice, the least needed first."""
+"""A table for terminals that drops its least important columns if the terminal is too narrow."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 _BETWEEN = 2
-# Columns of a terminal. A longer text may be folded before other columns are dropped.
+# Columns of a terminal: a foldable column gets at least this width before others are dropped.
 _FOLDED = 24
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column. title: its head. cells: one for each row. right: whether it is flush right. style: of its cells.
+    """One column. title: its head. cells: one for each row. right: align right. style: of its cells.
 
-    drop: the column with the largest number is dropped first; 0 keeps it at any width. folds: whether cells may take
-    several lines.
+    drop: priority of dropping. The column with the largest number goes first; 0 is never dropped. folds: whether cells
+    may wrap to several lines.
     """
 
     title: str
@@ -44,9 +44,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Remainder:
-    """The last column, which takes the width that the others leave, between `least` and `most`.
+    """The last column, which takes the remaining width, between `least` and `most`.
 
-    draw: its cells for a width. drop: as of `Column`.
+    draw: returns its cells for a width. drop: as in `Column`.
     """
 
     title: str
@@ -57,8 +57,8 @@ class Remainder:
 
 
 class ColumnsTable:
-    """Columns of equally many cells, under their titles. ruled: whether a line divides titles and cells; without it,
-    titles are dim."""
+    """A table of columns of equal length. ruled: whether a line separates titles from cells; without it titles are
+    dim."""
 
     def __init__(self, columns: Sequence[Column], last: Remainder | None = None, *, ruled: bool = True) -> None:
         self._columns = columns
@@ -100,7 +100,7 @@ class ColumnsTable:
         return table
 
     def _kept(self, room: int) -> tuple[list[Column], int]:
-        """The columns that are shown, and the width of the last one; 0 if it is dropped."""
+        """The columns to show, and the width of the last one, which is 0 if it is dropped."""
         columns, last = list(self._columns), self._last
         while True:
             taken = sum(column.needed for column in columns) + _BETWEEN * (len(columns) - 1)
@@ -121,7 +121,7 @@ class ColumnsTable:
 
 
 def bar_cells(shares: Sequence[float]) -> Callable[[int], Sequence[Text]]:
-    """Bars for a `Remainder`: the largest share takes the whole width. A share of less than 0.01% has no bar."""
+    """Bars for a `Remainder`. The largest share takes the whole width; one that rounds to 0.00% has no bar."""
 
     def draw(room: int) -> Sequence[Text]:
         largest = max(shares, default=0.0)
@@ -130,12 +130,12 @@ def bar_cells(shares: Sequence[float]) -> Callable[[int], Sequence[Text]]:
     return draw
 
 
-# What `percent` writes as 0.01%.
+# The smallest share that `percent` rounds to 0.01%.
 _VISIBLE = 5e-5
 
 
 def blocks(length: float) -> str:
-    """A bar of so many columns, to an eighth; never empty if the length is positive."""
+    """A bar of `length` columns, rounded to eighths; at least one eighth for a positive length."""
     if length <= 0:
         return ""
     eighths = max(1, round(length * 8))

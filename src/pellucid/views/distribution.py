@@ -1,4 +1,4 @@
-"""What temperature, top-k and top-p do to one next-token distribution, as panels with the same tokens."""
+"""Figures of one next-token distribution after temperature, top-k and top-p, in panels over the same tokens."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
     from pellucid.tokenizer import GPT2Tokenizer
 
-# Inches.
+# Inches: a row of bars; heights of a panel's parts and the page's margins; widths of a panel's parts.
 _ROW = 0.185
 _HEADER, _FOOTER, _TOP, _BOTTOM = 0.62, 0.32, 0.95, 0.15
 _LABELS, _PANEL, _NUMBERS, _BETWEEN = 1.7, 2.5, 0.62, 0.25
 _COLUMNS = 3
-# Characters of a token that its label has room for.
+# The longest label of a token, in characters.
 _NAME = 20
 
 
@@ -53,10 +53,10 @@ def sampling_figure(
     top: int = 20,
     prompt: str | None = None,
 ) -> Figure:
-    """Draw one distribution at several temperatures, cut by top-k, cut by top-p, and with all three.
+    """Draw one distribution at several temperatures, after top-k, after top-p, and after all three.
 
-    logits: [vocab], of one position. tokenizer: names the tokens; without one they are shown by id.
-    top: how many tokens to show, the likeliest. prompt: what the distribution follows, for the heading.
+    logits: [vocab], of one position. tokenizer: for the tokens' texts; without one, tokens are shown by id.
+    top: the number of tokens to show, likeliest first. prompt: the text before the position, for the heading.
     All probabilities are over the whole vocabulary. The last panel applies the highest temperature, then top-k,
     then top-p. Raises `MissingExtraError` without the `plot` extra.
     """
@@ -66,7 +66,7 @@ def sampling_figure(
 
 
 def comparison_figure(comparison: ShapedComparison) -> Figure:
-    """Draw a comparison of ways to shape a distribution. Raises `MissingExtraError` without the `plot` extra."""
+    """Draw a comparison of sampling options. Raises `MissingExtraError` without the `plot` extra."""
     names = token_labels(comparison.tokens, comparison.ids)
     heading = comparison_heading(comparison)
     return _draw(heading, comparison.own, comparison.shaped, list(comparison.ids), list(names))
@@ -75,7 +75,7 @@ def comparison_figure(comparison: ShapedComparison) -> Figure:
 def temperature_figure(
     logits: ArrayLike, temperatures: Sequence[float] = (1.0, 3.0), names: Sequence[str] | None = None
 ) -> Figure:
-    """Draw a few logits [n] as probabilities at each temperature; `names` are those of the logits."""
+    """Draw the softmax of a few logits [n] at each temperature. names: labels; default: the logits' values."""
     row = np.asarray(logits, dtype=np.float32)
     own, *shaped = shape_distribution(row, [(), *((Temperature(temperature),) for temperature in temperatures)])
     ids = list(range(len(row)))
@@ -99,7 +99,7 @@ def _draw(
         0.3 / width, 1 - 0.42 / height, drawable(heading), fontsize=16, fontweight="bold", color=INK,
         fontfamily=SANS, parse_math=False, verticalalignment="center",
     )  # fmt: skip
-    note = "bars: after shaping    ticks: the model's own distribution"
+    note = "bars: after the processors    ticks: the model's own distribution"
     figure.text(
         0.3 / width, 1 - 0.74 / height, note, fontsize=9.5, color=MUTED, fontfamily=SANS, verticalalignment="center"
     )
@@ -120,7 +120,7 @@ def _draw(
 
 @dataclass(frozen=True)
 class _Panel:
-    """One shaped distribution on its axes: a row a token, the likeliest at the top."""
+    """One shaped distribution on its axes: a row for each token, the likeliest at the top."""
 
     axes: Axes
     shaped: ShapedDistribution
@@ -168,7 +168,7 @@ class _Panel:
                 self._cumulative(processor.top_p)
 
     def _cumulative(self, p: float) -> None:
-        """The model's own cumulative probability on a scale from 0 to 1 across the panel, and where it passes p."""
+        """Draw the model's cumulative probability on a second axis from 0 to 1, and a line at p."""
         twin = self.axes.twiny()
         twin.set_xlim(0, 1)
         twin.set_xticks([])
@@ -193,7 +193,7 @@ class _Panel:
         )  # fmt: skip
 
     def numbers(self) -> None:
-        """Each probability in a column beside the bars, and what all other tokens have together."""
+        """Write each probability beside its bar, and the total of all other tokens below."""
         for row, probability in enumerate(self.shaped.probabilities[self.ids]):
             self._beside(row, _percent_or_dash(probability), color=INK if probability > 0 else MUTED)
         if self.rows > len(self.ids):

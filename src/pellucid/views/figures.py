@@ -1,6 +1,6 @@
-"""Shared by all figures: matplotlib at first use, the palette, and a page for diagrams.
+"""Base of all figures: the palette, and a page with shapes for diagrams. matplotlib is imported at first use.
 
-Figures are made without pyplot: no global state changes, and none has to be closed.
+Figures do not use pyplot, so no global state changes and no figure has to be closed.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ Point = tuple[float, float]
 
 
 def blank_figure(width: float, height: float, feature: str) -> Figure:
-    """A white figure of this size in inches, drawn by Agg. Raises `MissingExtraError` without the `plot` extra; the
-    message names the feature."""
+    """A white figure of this size in inches, with the Agg backend. Raises `MissingExtraError`, which names the feature,
+    without the `plot` extra."""
     require("plot", feature)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -53,7 +53,7 @@ def blank_figure(width: float, height: float, feature: str) -> Figure:
 
 
 def drawable(text: str) -> str:
-    """Text with escapes in place of the characters that the figures' fonts lack."""
+    """Text with escapes for characters that the figures' monospaced font lacks."""
     from matplotlib.font_manager import findfont, get_font
 
     font = get_font(findfont(MONO))
@@ -64,7 +64,7 @@ def drawable(text: str) -> str:
 
 
 class Page:
-    """A white page measured in inches from its top left corner, and the shapes that diagrams are made of."""
+    """A white page with drawing methods for diagrams. Coordinates are inches from the top left corner."""
 
     def __init__(self, width: float, height: float, feature: str) -> None:
         self.figure = blank_figure(width, height, feature)
@@ -87,8 +87,8 @@ class Page:
         room: float | None = None,
         behind: str | None = None,
     ) -> Text:
-        """One line of text, centred on its height; smaller where it would be wider than `room` inches. `behind`
-        is a colour to lay under it, where a line passes."""
+        """One line of text, vertically centred at `at`. room: the font shrinks until the text is at most this wide, in
+        inches. behind: background colour."""
         drawn = self.axes.text(
             *at,
             text,
@@ -109,7 +109,7 @@ class Page:
         return drawn
 
     def width_of(self, text: Text) -> float:
-        """How wide a text is, in inches."""
+        """The width of a drawn text in inches."""
         canvas: Any = self.figure.canvas
         return float(text.get_window_extent(canvas.get_renderer()).width) / self.figure.dpi
 
@@ -155,7 +155,7 @@ class Page:
         dashed: bool = False,
         layer: float = 2,
     ) -> None:
-        """A line through points, with a head at its end."""
+        """A line through points, with an arrowhead at its end if `arrow`."""
         from matplotlib.patches import FancyArrowPatch
         from matplotlib.path import Path
 
@@ -175,7 +175,7 @@ class Page:
         )
 
     def plus(self, centre: Point, color: str = STREAM, radius: float = 0.13) -> None:
-        """The circle in which two streams are added."""
+        """A circled plus, which stands for an addition to the residual stream."""
         from matplotlib.patches import Circle
 
         x, y = centre
@@ -194,7 +194,7 @@ class Page:
         edge: str = FAINT,
         numbers: str = INK,
     ) -> None:
-        """A box with up to two lines, each of a left and a right part: a name and what it is, then numbers."""
+        """A box with up to two lines of (left, right) texts: name and kind, then shapes and counts."""
         self.box(corner, width, height, fill=fill, edge=edge)
         x, y = corner
         for number, (left, right) in enumerate(lines):

@@ -1,4 +1,4 @@
-"""What changes when activations are changed: patching sweeps and ablations."""
+"""Patching sweeps and ablations."""
 
 from __future__ import annotations
 
@@ -23,37 +23,38 @@ if TYPE_CHECKING:
     from pellucid.decoding.results import PredictedToken
     from pellucid.engine import FloatArray
 
-_NAMED = 6  # components in a title
-_STRONGEST = 10  # places that have a bar
+_NAMED = 6  # number of components in a title
+_STRONGEST = 10  # number of places with a bar
 
 
 def patching_picture(sweep: PatchingSweep) -> Picture:
-    """The share of the metric that each patch restores; the metric itself where both runs have the same. Of heads by
-    position: what the strongest position of each head does, the strongest places of all, and every place as a detail.
+    """The share of the metric that each patch restores; the metric itself if it is equal in both runs.
+
+    For heads by position: each head at its strongest position, the strongest places, and every place as a detail.
     """
     recovered = sweep.recovered
     has_shares = bool(np.isfinite(recovered[np.isfinite(sweep.values)]).all())
     values = recovered if has_shares else sweep.values
     scale = recovery_scale() if has_shares else signed_scale(sweep.metric, sweep.values)
     runs = f"{sweep.metric}: {number_text(sweep.clean)} clean, {number_text(sweep.corrupted)} corrupted"
-    what = "how much of it each patch restores" if has_shares else "both runs have the same; the values themselves"
+    shown = "the share that each patch restores" if has_shares else "both runs have the same; the metric itself"
     panels = _heads_by_position(sweep, values, scale) if len(sweep.axes) == 3 else [_layers(sweep, values, scale)]
-    return Picture(f"patching {sweep.component}, {' by '.join(sweep.axes)}", panels, [f"{runs}; {what}"])
+    return Picture(f"patching {sweep.component}, {' by '.join(sweep.axes)}", panels, [f"{runs}; {shown}"])
 
 
 def _layers(sweep: PatchingSweep, values: FloatArray, scale: Scale) -> Grid:
-    """Layers by positions or heads."""
+    """A grid of layers by positions or heads."""
     rows = _numbers(values.shape[0])
     by_position = sweep.axes[1] == "position"
     columns = _position_labels(sweep) if by_position else _numbers(values.shape[1])
 
-    def told(row: int, column: int) -> str:
+    def tooltip(row: int, column: int) -> str:
         place = f"{column} {columns[column]}" if by_position else columns[column]
-        return _told(sweep, scale, f"layer {row}, {sweep.axes[1]} {place}", (row, column), values)
+        return _tooltip(sweep, scale, f"layer {row}, {sweep.axes[1]} {place}", (row, column), values)
 
     if by_position:
-        return Grid("", "layer", "position", rows, columns, values, scale, told=told, numbered="columns")
-    return Grid("", "layer", "head", rows, columns, values, scale, told=told, keep="first")
+        return Grid("", "layer", "position", rows, columns, values, scale, tooltip=tooltip, numbered="columns")
+    return Grid("", "layer", "head", rows, columns, values, scale, tooltip=tooltip, keep="first")
 
 
 def _heads_by_position(sweep: PatchingSweep, values: FloatArray, scale: Scale) -> list[Panel]:
@@ -63,13 +64,13 @@ def _heads_by_position(sweep: PatchingSweep, values: FloatArray, scale: Scale) -
     best = strength.argmax(axis=1)  # [layer, head]
     at_best = np.take_along_axis(values, best[:, None], axis=1)[:, 0]
 
-    def told(layer: int, head: int, position: int) -> str:
+    def tooltip(layer: int, head: int, position: int) -> str:
         where = f"layer {layer}, head {head}, position {position} {positions[position]}"
-        return _told(sweep, scale, where, (layer, position, head), values)
+        return _tooltip(sweep, scale, where, (layer, position, head), values)
 
     grid = Grid(
-        "each head at the position where it does most", "layer", "head", _numbers(n_layer), _numbers(n_head), at_best,
-        scale, told=lambda layer, head: told(layer, head, int(best[layer, head])), keep="first",
+        "each head at its strongest position", "layer", "head", _numbers(n_layer), _numbers(n_head), at_best,
+        scale, tooltip=lambda layer, head: tooltip(layer, head, int(best[layer, head])), keep="first",
     )  # fmt: skip
     order = np.argsort(-strength, axis=None, kind="stable")[:_STRONGEST]
     places = [tuple(map(int, np.unravel_index(place, values.shape))) for place in order]
@@ -82,15 +83,15 @@ def _heads_by_position(sweep: PatchingSweep, values: FloatArray, scale: Scale) -
     everywhere = values.transpose(0, 2, 1).reshape(-1, count)  # [heads of all layers, position]
     detail = Grid(
         "every head at every position", "head", "position", names, positions, everywhere, scale,
-        told=lambda row, column: told(row // n_head, row % n_head, column), detail=True, numbered="columns",
+        tooltip=lambda row, column: tooltip(row // n_head, row % n_head, column), detail=True, numbered="columns",
     )  # fmt: skip
-    return [grid, Bars("the places that do most", bars, scale.text), detail]
+    return [grid, Bars("the strongest places", bars, scale.text), detail]
 
 
-def _told(sweep: PatchingSweep, scale: Scale, where: str, cell: tuple[int, ...], values: FloatArray) -> str:
-    """What the pointer finds on a patch."""
-    told = f"{where}\n{sweep.metric} {number_text(float(sweep.values[cell]))}"
-    return told if values is sweep.values else f"{told}\nrecovered {scale.text(float(values[cell]))}"
+def _tooltip(sweep: PatchingSweep, scale: Scale, where: str, cell: tuple[int, ...], values: FloatArray) -> str:
+    """The tooltip of a patch."""
+    tooltip = f"{where}\n{sweep.metric} {number_text(float(sweep.values[cell]))}"
+    return tooltip if values is sweep.values else f"{tooltip}\nrecovered {scale.text(float(values[cell]))}"
 
 
 def _numbers(count: int) -> tuple[str, ...]:
@@ -98,7 +99,7 @@ def _numbers(count: int) -> tuple[str, ...]:
 
 
 def _position_labels(sweep: PatchingSweep) -> tuple[str, ...]:
-    """The clean text's tokens, with the corrupted one's where it is another."""
+    """The clean text's tokens, with the corrupted text's token where they differ."""
     clean, corrupted = (
         token_labels(tokens, ids)
         for tokens, ids in ((sweep.clean_tokens, sweep.clean_ids), (sweep.corrupted_tokens, sweep.corrupted_ids))
@@ -107,11 +108,11 @@ def _position_labels(sweep: PatchingSweep) -> tuple[str, ...]:
 
 
 def ablation_picture(ablation: Ablation) -> Picture:
-    """The text coloured by how much each token's loss rose, and what comes next with and without."""
+    """The text coloured by the rise of each token's loss, and the next tokens before and after the ablation."""
     changes = (ablation.losses_after - ablation.losses_before).tolist()
     labels = token_labels(ablation.tokens, ablation.ids)
-    told = [f"{labels[0]}: no loss"] if labels else []
-    told += [
+    tooltips = [f"{labels[0]}: no loss"] if labels else []
+    tooltips += [
         f"{label}: loss {before:.3f} → {after:.3f} nats"
         for label, before, after in zip(
             labels[1:], ablation.losses_before.tolist(), ablation.losses_after.tolist(), strict=True
@@ -120,9 +121,9 @@ def ablation_picture(ablation: Ablation) -> Picture:
     values = ([None] if labels else []) + changes
     scale = signed_scale("change of loss", changes)
     panels: list[Panel] = [
-        TokenText("what the loss of each token becomes", ablation.tokens, ablation.ids, values, scale, told)
+        TokenText("change of each token's loss", ablation.tokens, ablation.ids, values, scale, tooltips)
     ]
-    for title, rows in (("next, whole", ablation.before), ("next, ablated", ablation.after)):
+    for title, rows in (("next token before", ablation.before), ("next token after", ablation.after)):
         panels.append(next_token_bars(title, rows))
     names = ", ".join(ablation.components[:_NAMED])
     more = len(ablation.components) - _NAMED

@@ -1,4 +1,4 @@
-"""Tokens as labels: quoted as tables have them, no wider than they may be, as wide as they are in a terminal."""
+"""Labels of tokens: quoted, numbered, shortened, and padded to a width in a terminal."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pellucid.views.tables import visible
 
 
 def token_labels(tokens: Sequence[str | None], ids: Sequence[int]) -> tuple[str, ...]:
-    """Each token as a table shows it; its id where the model has no tokenizer."""
+    """Each token, quoted as in tables; its id if the model has no tokenizer."""
     return tuple(visible(token, token_id) for token, token_id in zip(tokens, ids, strict=True))
 
 
 def numbered(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels after their positions, which tell two of the same text apart."""
+    """Labels with their positions in front, so that equal tokens have different labels."""
     return tuple(f"{number} {label}" for number, label in enumerate(labels))
 
 
 def running_text(token: str | None, token_id: int) -> str:
-    """A token within a text: as it is but for what could steer a page; a line end also as a sign."""
+    """A token within running text: control characters escaped, a line end as ↵ and a line break."""
     if token is None:
         return f"#{token_id} "
     return "".join("↵\n" if c == "\n" else c if c.isprintable() else visible(c, 0)[1:-1] for c in token)
 
 
 def shortened(text: str, room: int) -> str:
-    """A text of at most so many characters."""
+    """A text cut to `room` characters, with an ellipsis if anything was cut."""
     return text if len(text) <= room else text[: max(0, room - 1)] + "…"
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """The width of a text in columns of a terminal."""
     return cell_len(text)
 
 
 def fitted(text: str, room: int, *, right: bool = False) -> str:
-    """A text in exactly so many columns of a terminal: filled up, or cut with a sign that says so."""
+    """A text padded with spaces, or cut with an ellipsis, to exactly `room` columns of a terminal."""
     taken = cell_len(text)
     if taken > room:
         return set_cell_size(text, max(0, room - 1)) + "…" if room > 0 else ""

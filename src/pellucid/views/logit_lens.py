@@ -1,4 +1,4 @@
-"""The logit lens as a table: the prediction of each layer at each position of a text."""
+"""The logit lens as a grid: the prediction of each layer at each position of a text."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pellucid.views.tables import visible
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What colours a cell: the probability of its likeliest token, the layer's entropy, or the probability or the rank of
-# the target. Cells show their likeliest token, or, for the last two, the number itself.
+# The value that colours a cell: the probability of its likeliest token, the entropy of its prediction, or the rank or
+# the probability of the target. For the first two the cell shows its likeliest token, for the last two the number.
 LensColour = Literal["probability", "entropy", "rank", "target"]
 
-# In longer texts the tooltip of a cell has the likeliest token only, which bounds the size of the HTML.
-_TELLS_ALL = 200
+# In longer texts a cell's tooltip has the likeliest token only, which limits the size of the HTML.
+_DETAILED = 200
 
 
 def logit_lens_picture(lens: LogitLens, by: LensColour | None = None) -> Picture:
@@ -43,10 +43,10 @@ def logit_lens_picture(lens: LogitLens, by: LensColour | None = None) -> Picture
     ]
     tokens = token_labels(lens.tokens, lens.ids)
 
-    def told(row: int, column: int) -> str:
-        return _told(lens, row, column, f"{column} {tokens[column]}", brief=columns > _TELLS_ALL)
+    def tooltip(row: int, column: int) -> str:
+        return _tooltip(lens, row, column, f"{column} {tokens[column]}", brief=columns > _DETAILED)
 
-    grid = Grid("", "layer", "position", lens.layers, tokens, values, scale, texts, told, numbered="columns")
+    grid = Grid("", "layer", "position", lens.layers, tokens, values, scale, texts, tooltip, numbered="columns")
     cells = "that number" if shows_target else "the layer's likeliest next token"
     notes = [f"coloured by {meaning}; in each cell {cells}"]
     return Picture(f"logit lens, {rows} layers × {columns} positions", [grid], notes)
@@ -57,18 +57,18 @@ def _coloured(lens: LogitLens, by: LensColour) -> tuple[Any, Scale, str]:
         return lens.top_probabilities[:, :, 0], share_scale("probability", BLUE), "its probability"
     if by == "entropy":
         return lens.entropy, entropy_scale(), "the entropy of the layer's prediction, in nats"
-    followed = _followed(lens)
+    target = _target_name(lens)
     if by == "rank":
-        return lens.target_ranks, rank_scale(), f"the rank of {followed}"
-    return lens.target_probabilities, share_scale("probability", BLUE), f"the probability of {followed}"
+        return lens.target_ranks, rank_scale(), f"the rank of {target}"
+    return lens.target_probabilities, share_scale("probability", BLUE), f"the probability of {target}"
 
 
 def _has_chosen_target(lens: LogitLens) -> bool:
-    """Whether the target is a token that was asked for, not the model's own prediction."""
+    """Whether the lens was made for a chosen token rather than the model's own predictions."""
     return bool((lens.target_ids != lens.top_ids[-1, :, 0]).any())
 
 
-def _followed(lens: LogitLens) -> str:
+def _target_name(lens: LogitLens) -> str:
     ids = set(lens.target_ids.tolist())
     return _piece(lens, ids.pop()) if len(ids) == 1 else "the model's final prediction at the position"
 
@@ -77,7 +77,7 @@ def _piece(lens: LogitLens, token: int) -> str:
     return visible(lens.pieces.get(token), token)
 
 
-def _told(lens: LogitLens, row: int, column: int, position: str, *, brief: bool) -> str:
+def _tooltip(lens: LogitLens, row: int, column: int, position: str, *, brief: bool) -> str:
     layer = lens.layers[row]
     count = 1 if brief else lens.top_ids.shape[2]
     ids, chances = lens.top_ids[row, column, :count].tolist(), lens.top_probabilities[row, column, :count].tolist()
@@ -102,5 +102,5 @@ def logit_lens_html(lens: LogitLens, by: LensColour | None = None) -> str:
 
 
 def logit_lens_figure(lens: LogitLens, by: LensColour | None = None) -> Figure:
-    """Draw the table. Raises `MissingExtraError` without the `plot` extra."""
+    """Draw the grid. Raises `MissingExtraError` without the `plot` extra."""
     return picture_figure(logit_lens_picture(lens, by), "logit_lens_figure")

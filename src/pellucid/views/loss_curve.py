@@ -1,8 +1,8 @@
-"""The loss curve of a pretraining run: a picture and a table, from its log.
+"""Plot and tabulate the loss curve of a pretraining run from its log.
 
     python -m pellucid.views.loss_curve LOG PICTURE
 
-The table goes to standard output, in Markdown.
+The table is written to standard output, in Markdown.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pellucid.extras import require
 
 Record = dict[str, Any]
 _PROGRESS = {"minutes", "step", "tokens", "averaged"}
-_SMOOTHED_OVER = 9  # training losses; a line of the log is some twenty seconds
+_SMOOTHED_OVER = 9  # training losses; the log has one about every 20 seconds
 
 
 def read_log(path: Path) -> list[Record]:
-    """The log's records in order of time; where a run was resumed from a checkpoint, what it then did again
-    replaces what was lost."""
+    """The log's records in order of steps. After a run was resumed from a checkpoint, the repeated steps replace those
+    logged before the interruption."""
     records: list[Record] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -33,19 +33,19 @@ def read_log(path: Path) -> list[Record]:
 
 
 def evaluations(records: Sequence[Record]) -> list[Record]:
-    """The records that hold validation losses of the weights as they were (not of their running mean)."""
+    """The records with validation losses of the current weights, not of their running mean."""
     return [record for record in records if record.get("averaged") is False]
 
 
 def smoothed(losses: Sequence[float], over: int = _SMOOTHED_OVER) -> list[float]:
-    """Means over a window centred on each value, narrower at the ends."""
+    """Moving average over a centred window, which is narrower at both ends."""
     half = over // 2
     windows = [losses[max(0, i - half) : i + half + 1] for i in range(len(losses))]
     return [sum(window) / len(window) for window in windows]
 
 
 def table(records: Sequence[Record]) -> str:
-    """One row an evaluation: when, how many tokens seen, the batches' loss thereabouts, each validation loss."""
+    """A Markdown table, one row per evaluation: time, steps, tokens, smoothed training loss, validation losses."""
     rows = evaluations(records)
     names = [name for name in rows[0] if name not in _PROGRESS] if rows else []
     lines = [
@@ -62,7 +62,7 @@ def table(records: Sequence[Record]) -> str:
 
 
 def draw(records: Sequence[Record], picture: Path) -> None:
-    """Training and validation losses over tokens, as a PNG."""
+    """Plot training and validation losses over tokens into a PNG file."""
     require("plot", "drawing a loss curve")
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""One neuron: the tokens it speaks for and against, and where in a text it speaks."""
+"""One MLP neuron: the tokens whose logits it raises and lowers, and its activations in a text."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _MOST_ACTIVE = 10
 
 
 def neuron_picture(neuron: NeuronView) -> Picture:
-    """What it raises and lowers, and, of a text, its activations."""
+    """The tokens that the neuron raises and lowers, and its activations if it was traced in a text."""
     panels: list[Panel] = [
         _weights("raises, logit per unit of activation", neuron.raises),
         _weights("lowers", neuron.lowers),
     ]
     if len(neuron.activations):
         values = [float(value) for value in neuron.activations]
-        told = [
+        tooltips = [
             f"{label}, position {place}: {signed_text(value)}"
             for place, (label, value) in enumerate(zip(token_labels(neuron.tokens, neuron.ids), values, strict=True))
         ]
         scale = signed_scale("activation", values)
-        panels.append(TokenText("in the text", neuron.tokens, neuron.ids, values, scale, told))
+        panels.append(TokenText("in the text", neuron.tokens, neuron.ids, values, scale, tooltips))
         most = [
             Bar(visible(one.token, one.id), one.activation, f"position {one.position}")
             for one in neuron.most_active(_MOST_ACTIVE)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 
 class NotebookFigure(Figure):
-    """A figure without pyplot: a notebook shows it as the value of a cell, also without `%matplotlib inline`."""
+    """A figure without pyplot. A notebook shows it as the value of a cell, also without `%matplotlib inline`."""
 
     def _repr_png_(self) -> bytes:
         png = BytesIO()

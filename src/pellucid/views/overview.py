@@ -1,4 +1,4 @@
-"""The walk through the model in a terminal: a text's way from ids to the next token, in the numbers of one pass."""
+"""The walk through the model in a terminal: one forward pass in numbers, from ids to the next token."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from pellucid.views.walk_readings import layer_says, looked_at_most, strongest_h
 if TYPE_CHECKING:
     from pellucid.engine import FloatArray
 
-# Texts of more tokens are shown by their last ones.
+# The number of tokens shown; of longer texts, the last ones.
 _SHOWN_TOKENS = 200
-# After the likeliest token, those of lower probability are left out.
-_WORTH_SAYING = 0.001
-# What a line of a terminal has room for beside the numbers.
-_LOOKS_WIDTH, _NUMBER_WIDTH = 22, 9
-# Positions that a head of one block looks at.
-_MOST_LOOKS = 5
+# Below this probability, only the likeliest token is shown.
+_LEAST_SHOWN = 0.001
+# Columns of a terminal: one attended position, one number.
+_ATTENDED_WIDTH, _NUMBER_WIDTH = 22, 9
+# The most attended positions shown for a head.
+_MOST_ATTENDED = 5
 
 
 @display.terminal.register(Overview)
 def overview_view(overview: Overview) -> Group:
-    """The whole walk: tokens, embeddings, what every block adds, the final logits, the next token."""
+    """The whole walk: tokens, embeddings, the contribution of every block, the final logits, the next token."""
     first = overview.prediction[0]
     parts = [
         *_opening(overview),
-        heading("2  embeddings", f"a vector for the id and one for the place, added; at {_last(overview)}"),
+        heading("2  embeddings", f"the token's vector plus the position's vector; at {_last(overview)}"),
         indented(_samples([(name, overview.sample(name)) for name in ("embed", "pos_embed", "blocks.0.resid_pre")])),
         Text(),
         heading(
@@ -48,19 +48,19 @@ def overview_view(overview: Overview) -> Group:
         ),
         indented(_blocks(overview)),
         Text(),
-        heading("4  logits", f"the last layer norm, then a number for each of {overview.config.vocab_size:,} tokens"),
+        heading("4  logits", f"the final layer norm, then a number for each of {overview.config.vocab_size:,} tokens"),
         indented(_samples([(name, overview.sample(name)) for name in ("ln_final.normalized", "logits")])),
         Text(),
-        heading("5  next token", f"softmax makes them probabilities; a greedy decode takes {_piece(first)}"),
+        heading("5  next token", f"the softmax of the logits; greedy decoding takes {_piece(first)}"),
         indented(next_token_bars(overview.prediction.rows)),
     ]
     return Group(*parts)
 
 
 def block_view(overview: Overview, layer: int) -> Group:
-    """One block in detail: every activation, every head, and what the model would say after it.
+    """One block in detail: every activation, every head, and the logit lens after it.
 
-    Raises `OptionError` for a layer that is not there.
+    Raises `OptionError` if the model has no such layer.
     """
     count = overview.config.n_layer
     if not 0 <= layer < count:
@@ -70,10 +70,10 @@ def block_view(overview: Overview, layer: int) -> Group:
         heading(f"2  block {layer} of 0 to {count - 1}", f"every activation in order, at {_last(overview)}"),
         indented(_samples(list(in_block(overview.samples, layer)))),
         Text(),
-        heading("3  its heads", "how much each writes to the stream, and where it looks"),
+        heading("3  heads", "norm of what each adds to the residual stream, and its attention"),
         indented(_heads(overview, layer)),
         Text(),
-        heading("4  logit lens", "what the model would say next if it stopped here"),
+        heading("4  logit lens", "the next token that the model would predict after this block"),
         indented(next_token_bars(layer_says(overview, layer))),
     ]
     return Group(*parts)
@@ -101,7 +101,7 @@ def _piece(row: Any) -> str:
 
 
 def _samples(samples: Sequence[tuple[str, Sample]]) -> ColumnsTable:
-    """Activations with their shapes, their norms, and as many of their first numbers as fit."""
+    """Activations with their shapes, norms, and as many of their first numbers as fit."""
     columns = [
         Column("", [name for name, _ in samples], style="bold"),
         Column("shape", [f"[{', '.join(map(str, sample.shape))}]" for _, sample in samples], style="cyan", drop=1),
@@ -128,37 +128,37 @@ def _blocks(overview: Overview) -> ColumnsTable:
         return ["", *(number_text(float(of[layer, last])) for layer in layers)]
 
     stream = [number_text(float(residual.stream[2 * layer, last])) for layer in range(len(layers) + 1)]
-    looked = [_looks(overview, *strongest_head(overview, layer), _LOOKS_WIDTH) for layer in layers]
+    attended = [_attended(overview, *strongest_head(overview, layer), _ATTENDED_WIDTH) for layer in layers]
     columns = [
         Column("layer", ["input", *map(str, layers)], style="bold"),
         Column("stream", stream, right=True),
         Column("attention", norms(residual.attention), right=True, style="magenta", drop=2),
         Column("MLP", norms(residual.mlp), right=True, style="magenta", drop=2),
-        Column("a head looks at", ["", *looked], drop=1),
+        Column("a head attends to", ["", *attended], drop=1),
     ]
 
-    def says(room: int) -> list[Text]:
-        return [_says(overview, layer, room) for layer in (-1, *layers)]
+    def predictions(room: int) -> list[Text]:
+        return [_predicted(overview, layer, room) for layer in (-1, *layers)]
 
-    return ColumnsTable(columns, Remainder("would say next", says, least=18, most=80), ruled=False)
+    return ColumnsTable(columns, Remainder("logit lens", predictions, least=18, most=80), ruled=False)
 
 
-def _looks(overview: Overview, head: int | None, key: int, weight: float, room: int) -> Text:
-    """Where a head looks: the place, its token, how much."""
+def _attended(overview: Overview, head: int | None, key: int, weight: float, room: int) -> Text:
+    """A position that a head attends to, with its token and the attention weight."""
     start = f"{key} " if head is None else f"H{head} {key} "
     share = share_text(weight)
     piece = fitted(visible(overview.tokens[key], overview.ids[key]), room - len(start) - len(share) - 1).rstrip()
     return Text.assemble((start, "dim"), (piece, ""), (f" {share}", "cyan"))
 
 
-def _says(overview: Overview, layer: int, room: int) -> Text:
-    """The likeliest next tokens after a layer, as many as fit."""
+def _predicted(overview: Overview, layer: int, room: int) -> Text:
+    """The logit lens after a layer: as many of the likeliest next tokens as fit."""
     text, used = Text(), 0
     for row in layer_says(overview, layer):
         share = share_text(row.probability)
         piece = visible(row.token, row.id)
         needed = cell_len(piece) + len(share) + (3 if used else 1)
-        if used and (used + needed > room or row.probability < _WORTH_SAYING):
+        if used and (used + needed > room or row.probability < _LEAST_SHOWN):
             break
         piece = fitted(piece, room - len(share) - 1).rstrip() if needed > room else piece
         text.append("  " if used else "")
@@ -173,22 +173,24 @@ def _heads(overview: Overview, layer: int) -> ColumnsTable:
     columns = [
         Column("head", list(map(str, heads)), style="bold"),
         Column(
-            "writes",
+            "norm",
             [number_text(float(overview.heads.norms[layer, head, -1])) for head in heads],
             right=True,
             style="magenta",
         ),
     ]
 
-    def looks(room: int) -> list[Text]:
-        shown = max(1, min(_MOST_LOOKS, (room + 2) // _LOOKS_WIDTH))
+    def attended(room: int) -> list[Text]:
+        shown = max(1, min(_MOST_ATTENDED, (room + 2) // _ATTENDED_WIDTH))
         return [
             Text("  ").join(
-                _looks(overview, None, key, weight, _LOOKS_WIDTH - 2)
+                _attended(overview, None, key, weight, _ATTENDED_WIDTH - 2)
                 for key, weight in looked_at_most(overview, layer, head, shown)
             )
             for head in heads
         ]
 
-    most = _MOST_LOOKS * _LOOKS_WIDTH - 2
-    return ColumnsTable(columns, Remainder("looks at most", looks, least=_LOOKS_WIDTH - 2, most=most), ruled=False)
+    most = _MOST_ATTENDED * _ATTENDED_WIDTH - 2
+    return ColumnsTable(
+        columns, Remainder("attends most to", attended, least=_ATTENDED_WIDTH - 2, most=most), ruled=False
+    )

@@ -1,4 +1,4 @@
-"""Predictions and scores as HTML and as figures; `tables` has them for terminals."""
+"""Predictions and scores as HTML and as figures. Their terminal tables are in `tables`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @display.html.register(Prediction)
 def prediction_html(prediction: Prediction) -> str:
-    """The likeliest next tokens with their probabilities and a bar for each."""
+    """A table of the likeliest next tokens, with a bar for each probability."""
     largest = max((row.probability for row in prediction), default=0.0) or 1.0
     titles = ("rank", "next token", "id", "probability", "", "logit")
     head = "".join(f"<th{_side(title)}>{title}</th>" for title in titles)
@@ -51,12 +51,12 @@ def prediction_figure(prediction: Prediction) -> Figure:
 
 @display.html.register(Score)
 def score_html(score: Score, by: TokenScale = "probability") -> str:
-    """The text with its tokens coloured, and every token's numbers to open."""
+    """The text with coloured tokens, and a collapsed table of every token's numbers."""
     picture = score_picture(score, by)
     (text,) = picture.panels
-    said = "".join(f'<div class="faint">{escape(note)}</div>' for note in picture.notes)
+    notes = "".join(f'<div class="faint">{escape(note)}</div>' for note in picture.notes)
     table = table_html(SCORE_TITLES, score_cells(score))
     return view_html(
-        f'<div class="title">{escape(picture.title)}</div>{said}{token_text_html(text)}'  # type: ignore[arg-type]
+        f'<div class="title">{escape(picture.title)}</div>{notes}{token_text_html(text)}'  # type: ignore[arg-type]
         f"<details><summary>every token</summary>{table}</details>"
     )

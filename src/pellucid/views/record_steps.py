@@ -1,4 +1,4 @@
-"""The steps of a record in a terminal, a line each."""
+"""The steps of a record in a terminal, one line for each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOURCE_STYLES: dict[Source, str] = {
     "steered": "magenta",
 }
 
-# A few alternatives stand beside a step where there are so many columns for them, else below it.
+# Up to `_FEW` alternatives are beside their step if `_BESIDE` columns are free for them, else below it.
 _FEW, _BESIDE = 3, 36
 _LONGEST_TOKEN = 22
 
@@ -35,9 +35,9 @@ class _Cell(NamedTuple):
 
 
 class StepLines:
-    """A line for every step, aligned; the likeliest alternatives beside it, or below it on a narrow page.
+    """An aligned line for every step, with the likeliest alternatives beside it, or below it on a narrow page.
 
-    Columns that would say the same of all steps are left out. top: how many alternatives.
+    Columns that would be equal for all steps are omitted. top: the number of alternatives.
     """
 
     def __init__(self, record: Record, top: int) -> None:
@@ -91,7 +91,7 @@ class StepLines:
         return cells
 
     def _alternatives(self, step: TokenStep, room: int) -> Iterator[Text]:
-        """Under the model, likeliest first; a draft that was refused before them. As many to a line as fit."""
+        """Lines of the rejected draft, if any, and the likeliest other tokens with their model probabilities."""
         tokens = self._record.tokens
         pieces = []
         if step.rejected is not None:
@@ -109,7 +109,7 @@ class StepLines:
 
 
 def likelihood_style(chance: float) -> str:
-    """The colour of a token by how likely the model found it."""
+    """The style of a token with this probability under the model."""
     if chance >= 0.5:
         return "bold green"
     if chance >= 0.1:
@@ -122,7 +122,7 @@ def _short(text: str) -> str:
 
 
 def _aligned(cells: Sequence[_Cell], widths: Sequence[int]) -> Text:
-    """Cells one beside the other, two spaces after each."""
+    """Cells side by side, padded to the widths, two spaces after each."""
     line = Text(no_wrap=True, overflow="ellipsis")
     for cell, width in zip(cells, widths, strict=True):
         filling = " " * (width - Text(cell.text).cell_len)

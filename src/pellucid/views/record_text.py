@@ -1,4 +1,4 @@
-"""What pictures of a record say, in words and numbers, whether drawn in a terminal or as HTML."""
+"""Words and numbers for views of a record, shared by terminals, HTML and figures."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pellucid.views.tables import percent, visible
 
 _BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 _LONGEST_VALUE = 60
-# Options that nobody gave: they follow from the model.
+# Options that are derived from the model, not given by the caller.
 _OF_THE_MODEL = ("vocab_limit", "pad_token_id")
 
 
 def token_text(tokens: Mapping[int, str], token: int) -> str:
-    """A token as a table shows it: quoted, or its id where there is no text."""
+    """A token, quoted; its id if the record has no text for it."""
     return visible(tokens.get(token), token)
 
 
 def passage(tokens: Mapping[int, str], ids: Sequence[int]) -> str:
-    """The text of several tokens: whole characters where their bytes are complete, else bytes, written out; ids
-    where there is no text."""
+    """The text of several tokens, with incomplete UTF-8 sequences as \\x escapes. Ids if the record has no text for
+    one of them."""
     if any(token not in tokens for token in ids):
         return " ".join(f"#{token}" for token in ids)
     raw = b"".join(_bytes(tokens[token]) for token in ids)
@@ -33,14 +33,14 @@ def passage(tokens: Mapping[int, str], ids: Sequence[int]) -> str:
 
 
 def shown_passage(tokens: Mapping[int, str], ids: Sequence[int]) -> str:
-    """The same as a line of a table: quoted, with line ends and control characters written out."""
+    """The same on one line: quoted, with line ends and control characters escaped."""
     if any(token not in tokens for token in ids):
         return passage(tokens, ids)
     return visible(passage(tokens, ids), 0)
 
 
 def _bytes(text: str) -> bytes:
-    """A token's bytes from its text in a record, where bytes that are only part of a character are written out."""
+    """A token's bytes from its text in a record, which escapes bytes of incomplete characters."""
     parts = _BYTE.split(text)
     return b"".join(
         bytes([int(part, 16)]) if number % 2 else part.encode("utf-8", errors="surrogatepass")
@@ -49,13 +49,12 @@ def _bytes(text: str) -> bytes:
 
 
 def paragraph(text: str) -> str:
-    """Text as one paragraph: line ends as a sign, what could steer a terminal written out."""
+    """Text on one line: line ends as ↵, control characters escaped."""
     return "↵".join(written_out(line) for line in text.split("\n"))
 
 
 def chance(distribution: Distribution, token: int) -> str:
-    """A token's probability in a distribution, as far as the record has kept it: a dot where it has none, below the
-    least one kept where that is all there is to know."""
+    """A token's probability in a distribution: a dot if it is 0, and an upper bound if the record did not keep it."""
     logprob = distribution.logprob(token)
     if logprob == float("-inf") or (logprob is None and distribution.kept <= len(distribution.top)):
         return "·"
@@ -65,8 +64,8 @@ def chance(distribution: Distribution, token: int) -> str:
 
 
 def chances(expansion: Expansion, token: int, step: TokenStep | None = None) -> list[str]:
-    """A token's probability under the model and after each processor. step: the step that chose; of its own token the
-    first and the last are known, however unlikely it was."""
+    """A token's probability under the model and after each processor. step: the step that chose from the distributions;
+    the first and the last probability of its token are always known."""
     found = [chance(stage.distribution, token) for stage in stages(expansion)]
     if step is not None and token == step.token:
         found[-1], found[0] = percent(step.probability), percent(probability(step))
@@ -75,19 +74,19 @@ def chances(expansion: Expansion, token: int, step: TokenStep | None = None) -> 
 
 @dataclass(frozen=True)
 class Stage:
-    """A distribution on the way from the model's logits to a choice."""
+    """The distribution after one stage: the model, or one of the processors."""
 
     name: str
     distribution: Distribution
 
 
 def stages(expansion: Expansion) -> list[Stage]:
-    """The model's own distribution, then what each processor left."""
+    """The model's own distribution, then the one after each processor."""
     return [Stage("model", expansion.model), *(Stage(effect.label, effect.after) for effect in expansion.processors)]
 
 
 def tokens_to_compare(expansion: Expansion, top: int, step: TokenStep | None = None) -> list[int]:
-    """The `top` likeliest before all processors and after them, in that order, and the one that a step chose."""
+    """The `top` likeliest tokens before all processors, those after all, and the token that the step chose."""
     found = dict.fromkeys(entry.id for entry in expansion.model.top[:top])
     found.update(dict.fromkeys(entry.id for entry in expansion.chosen_from.top[:top]))
     if step is not None:
@@ -96,7 +95,7 @@ def tokens_to_compare(expansion: Expansion, top: int, step: TokenStep | None = N
 
 
 def kept(expansion: Expansion) -> str:
-    """How many tokens were left by each processor that left out any: 50257 → 40 → 12."""
+    """The number of candidates, and that after each processor that removed any: 50257 → 40 → 12."""
     counts = [expansion.model.kept]
     for effect in expansion.processors:
         if effect.after.kept != counts[-1]:
@@ -105,26 +104,26 @@ def kept(expansion: Expansion) -> str:
 
 
 def alternatives(step: TokenStep, top: int) -> list[tuple[int, float]]:
-    """The likeliest tokens that a step did not choose, with their probabilities under the model."""
+    """The `top` likeliest tokens that a step did not choose, with their probabilities under the model."""
     others = [(entry.id, entry.probability) for entry in step.expansion.model.top if entry.id != step.token]
     return others[:top]
 
 
 def probability(step: TokenStep) -> float:
-    """A step's token under the model."""
+    """The probability of a step's token under the model."""
     return min(1.0, math.exp(step.logprob))
 
 
 def how_chosen(tokens: Mapping[int, str], step: TokenStep) -> str:
-    """How a step's token came to be, in words."""
+    """A sentence on how a step chose its token."""
     words = {
         "greedy": "the likeliest",
         "sampled": "drawn",
-        "drafted": "drafted, and right",
-        "corrected": "drawn in a draft's stead",
-        "contrastive": "the best of a contrastive search",
+        "drafted": "drafted and accepted",
+        "corrected": "drawn after a rejected draft",
+        "contrastive": "chosen by contrastive search",
         "searched": "found by a beam search",
-        "steered": "put there by hand",
+        "steered": "set by the caller",
     }[step.source]
     if step.uniform is not None:
         words += f" by {step.uniform:.4f}"
@@ -136,16 +135,16 @@ def how_chosen(tokens: Mapping[int, str], step: TokenStep) -> str:
 
 
 def step_count(record: Record) -> int:
-    """How many steps a record has; of a beam search, as many as its longest hypothesis has tokens."""
+    """The number of steps of a record. For a beam search: the number of new tokens of its longest hypothesis."""
     return max((node.length for node in record.tree), default=len(record.steps))
 
 
 def slide_note(kept_tokens: int) -> str:
-    return f"the positions were used up: the first token and the latest {kept_tokens - 1} were read anew"
+    return f"no positions were left: the cache was recomputed for the first token and the last {kept_tokens - 1}"
 
 
 def fate(node: Hypothesis) -> str:
-    """What became of a hypothesis, in a few words."""
+    """The fate of a hypothesis in a few words; empty if it was extended."""
     if node.fate == "cut":
         return f"cut in step {node.ended}"
     if node.fate == "displaced":
@@ -158,7 +157,7 @@ def fate(node: Hypothesis) -> str:
 
 
 def births(nodes: Sequence[Hypothesis]) -> str:
-    """The steps in which hypotheses that extend each other came to be."""
+    """The steps that created a chain of hypotheses: "3" or "3-7"."""
     steps = [node.length - 1 for node in nodes if node.length]
     if not steps:
         return ""
@@ -166,7 +165,7 @@ def births(nodes: Sequence[Hypothesis]) -> str:
 
 
 def facts(record: Record) -> list[tuple[str, str]]:
-    """What a record says of the whole decode, as pairs of a name and a value; the texts are not among them."""
+    """Facts about the whole decode, apart from its texts: pairs of a name and a value."""
     found = [("model", record.model or "-"), ("strategy", record.strategy.replace("_", " "))]
     found += [("options", _options(record.options))] if _options(record.options) else []
     ended = f", ended by {record.finish_reason}" if record.finish_reason else ""
@@ -177,8 +176,8 @@ def facts(record: Record) -> list[tuple[str, str]]:
         score = "" if node.final_score is None else f", normalised by length {node.final_score:.3f}"
         found.append(("score", f"{node.score:.2f}{score}"))
     if record.acceptance_rate is not None:
-        right = f"{record.accepted} of {record.drafted} drafted tokens were right ({record.acceptance_rate:.0%})"
-        found.append(("speculation", right))
+        accepted = f"{record.accepted} of {record.drafted} drafted tokens were accepted ({record.acceptance_rate:.0%})"
+        found.append(("speculation", accepted))
     slides = slides_of(record)
     if slides:
         found.append(("slides", f"before step {', '.join(map(str, slides))}"))
@@ -186,7 +185,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
 
 
 def slides_of(record: Record) -> list[int]:
-    """The steps before which the slot slid."""
+    """The steps before which the context slid."""
     return sorted({*(step.step for step in record.steps if step.slid is not None)} | _tree_slides(record))
 
 
@@ -205,5 +204,5 @@ def _value(value: Any) -> str:
 
 
 def written_out(text: str) -> str:
-    """Text with line ends, control characters and unusual spaces as Python writes them."""
+    """Text with line ends, control characters and unusual spaces as Python escapes."""
     return visible(text, 0)[1:-1]

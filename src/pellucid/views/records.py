@@ -1,4 +1,4 @@
-"""Records of decodes in a terminal: what was decided, step by step or as a tree, and one step in depth."""
+"""Records of decodes in a terminal: all steps, or the tree, and one step in detail."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ from pellucid.views.tables import percent
 ALTERNATIVES = 3
 COMPARED = 8
 
-# Columns of a table of stages, with the space after them; a bar has at most `_BAR`, and at least `_SHORT_BAR`.
+# Columns of a terminal: a token, a stage with the space after it, the longest bar, and the shortest.
 _TOKEN, _STAGE, _BAR, _SHORT_BAR = 24, 9, 20, 6
 
 
 @display.terminal.register(Record)
 def record_view(record: Record, top: int = ALTERNATIVES) -> Group:
-    """The whole record: what it is of, then every step, or the tree. top: how many alternatives of a step to show."""
+    """The whole record: a header, then every step or the tree. top: the number of alternatives to show for a step."""
     return Group(record_header(record), "", record_body(record, top))
 
 
 def record_header(record: Record) -> Table:
-    """What was decoded, how, and what came of it."""
+    """Facts about the decode, the prompt and the continuation."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -63,17 +63,17 @@ def record_header(record: Record) -> Table:
 
 
 def record_body(record: Record, top: int = ALTERNATIVES) -> RenderableType:
-    """The steps, or the tree, alone."""
+    """The steps or the tree, without the header."""
     if record.tree:
         return beam_tree(record)
-    return StepLines(record, top) if record.steps else Text("no step was taken", "dim")
+    return StepLines(record, top) if record.steps else Text("the record has no steps", "dim")
 
 
 def step_view(record: Record, step: int, top: int = COMPARED) -> Group:
-    """One step in depth: the likeliest tokens under the model and after each processor, side by side; of a beam
-    search, those of every hypothesis that ran.
+    """One step in detail: the likeliest tokens under the model and after each processor, side by side. For a beam
+    search: those of every hypothesis that was running.
 
-    Raises `OptionError` where the record has no such step.
+    Raises `OptionError` if the record has no such step.
     """
     last = step_count(record) - 1
     if not 0 <= step <= last:
@@ -109,7 +109,7 @@ def _ending(text: str) -> str:
 
 @display.terminal.register(NextToken)
 def next_token_view(next_token: NextToken, top: int = COMPARED) -> Group:
-    """What comes next: under the model, and after each processor."""
+    """The distribution of the next token under the model and after each processor."""
     return Group(*_distributions(next_token.expansion, next_token.tokens, top))
 
 
@@ -123,7 +123,7 @@ def _distributions(
 
 
 def _stage_table(expansion: Expansion) -> Table:
-    """The processors by number, and how much each left."""
+    """The processors by number, with the candidates and the entropy after each."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for justify in ("right", "left", "right", "right"):
         table.add_column(justify=justify)
@@ -142,7 +142,7 @@ def _stage_table(expansion: Expansion) -> Table:
 
 
 class Bars:
-    """Bars as long as tokens are likely; `width` columns for the likeliest of them."""
+    """Bars in proportion to probability; the likeliest of `tokens` has `width` columns."""
 
     def __init__(self, distribution: Distribution, tokens: Sequence[int], width: int) -> None:
         logprobs = {token: distribution.logprob(token) for token in tokens}
@@ -155,8 +155,8 @@ class Bars:
 
 
 class _Comparison:
-    """Tokens by row, and their probability under the model and after each processor by column; as many columns to a
-    table as the page has room for."""
+    """Tokens by row, with their probability under the model and after each processor by column. Columns that do not fit
+    the terminal go to further tables."""
 
     def __init__(self, expansion: Expansion, tokens: Mapping[int, str], top: int, step: TokenStep | None) -> None:
         self._expansion = expansion
@@ -177,7 +177,7 @@ class _Comparison:
             yield self._table(numbers, min(_BAR, room) if numbers[-1] == len(shown) - 1 else 0)
 
     def _table(self, numbers: range, bar: int) -> Table:
-        """bar: columns to draw the probabilities of the last stage in."""
+        """A table of the stages in `numbers`. bar: the width of the last stage's bars, in columns of a terminal."""
         shown = stages(self._expansion)
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True, max_width=_TOKEN)
@@ -199,7 +199,7 @@ class _Comparison:
 
 
 def _contrastive_candidates(record: Record, step: TokenStep) -> Table:
-    """What contrastive search compared, the best score first."""
+    """The candidates of contrastive search, the best score first."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     for _ in range(4):
@@ -219,8 +219,8 @@ def _contrastive_candidates(record: Record, step: TokenStep) -> Table:
 
 
 def _beam_step(record: Record, step: int, top: int) -> Iterator[RenderableType]:
-    """Of every hypothesis that was extended in a step, or tried to be: what the model says, and its children."""
-    yield Text.assemble((f"step {step}", "bold"), ("  of the hypotheses that ran, by score", "dim"))
+    """Every hypothesis that was running in a step: its likeliest next tokens, and its children."""
+    yield Text.assemble((f"step {step}", "bold"), ("  the running hypotheses, by score", "dim"))
     expanded = [node for node in record.tree if node.length == step and node.expansion is not None]
     for node in sorted(expanded, key=lambda node: (-node.score, node.id)):
         assert node.expansion is not None
@@ -234,7 +234,7 @@ def _beam_step(record: Record, step: int, top: int) -> Iterator[RenderableType]:
 
 
 def _continuations(record: Record, node: Hypothesis, expansion: Expansion, top: int) -> Table:
-    """The likeliest ways on from a hypothesis, and those that were taken, with what became of them."""
+    """The likeliest next tokens of a hypothesis, and its children with their fates."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=2)
     table.add_column(no_wrap=True, width=20)
@@ -252,24 +252,24 @@ def _continuations(record: Record, node: Hypothesis, expansion: Expansion, top: 
         cells = [Text(chance(expansion.model, token), style)]
         cells += [Text(chance(expansion.chosen_from, token), style)] if expansion.processors else []
         cells.append(Text("" if child is None else f"{child.score:.2f}"))
-        became = Text("") if child is None else Text(fate(child) or "went on", FATE_STYLES[child.fate])
-        table.add_row("", Text(token_text(record.tokens, token), style), *cells, became)
+        outcome = Text("") if child is None else Text(fate(child) or "extended", FATE_STYLES[child.fate])
+        table.add_row("", Text(token_text(record.tokens, token), style), *cells, outcome)
     return table
 
 
 def records_view(records: Sequence[Record], top: int = ALTERNATIVES) -> Group:
-    """Several records, each under its number; a tree that two of them share is drawn once."""
+    """Several records, each under its number. A tree that consecutive records share is drawn once."""
     parts: list[Any] = []
     for number, record in enumerate(records):
         parts += ["", ""] if number else []
         parts += [Text(f"record {number + 1} of {len(records)}", "bold"), record_header(record), ""]
         shared = _shares_tree(records, number)
-        parts.append(Text("the tree is that of the record before", "dim") if shared else record_body(record, top))
+        parts.append(Text("the same tree as in the previous record", "dim") if shared else record_body(record, top))
     return Group(*parts)
 
 
 def steps_view(records: Sequence[Record], step: int, top: int = COMPARED) -> Group:
-    """The same step of several records; of a tree that two of them share once."""
+    """The same step of several records; once for a tree that consecutive records share."""
     parts: list[Any] = []
     for number, record in enumerate(records):
         if _shares_tree(records, number):
@@ -282,5 +282,5 @@ def steps_view(records: Sequence[Record], step: int, top: int = COMPARED) -> Gro
 
 
 def _shares_tree(records: Sequence[Record], number: int) -> bool:
-    """Whether a record's tree is that of the record before, but for which of its hypotheses is the result."""
+    """Whether a record has the same tree as the previous one, where only the returned hypothesis differs."""
     return number > 0 and bool(records[number].tree) and records[number].tree == records[number - 1].tree

@@ -1,4 +1,4 @@
-"""Records of decodes as HTML for notebooks: fragments that need nothing but themselves, in light and in dark pages."""
+"""Records of decodes as self-contained HTML fragments, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ FATE_COLOURS = {"returned": "#1a9850", "finished": "#4575b4", "displaced": "#b35
 
 @display.html.register(Record)
 def record_html(record: Record) -> str:
-    """The whole record: what it is of, the text with every new token coloured by its probability, then every step
-    to open, or the tree."""
+    """The whole record: facts about the decode, the text with new tokens coloured by probability, then collapsed steps
+    or the tree."""
     body = _tree(record) if record.tree else _steps(record)
     return f'<div style="{_BOX}">{_header(record)}{_text(record)}{body}</div>'
 
 
 @display.html.register(NextToken)
 def next_token_html(next_token: NextToken) -> str:
-    """What comes next: under the model, and after each processor."""
+    """The distribution of the next token under the model and after each processor."""
     return f'<div style="{_BOX}">{_expansion(next_token.expansion, next_token.tokens)}</div>'
 
 
@@ -61,7 +61,7 @@ def _header(record: Record) -> str:
 
 
 def _text(record: Record) -> str:
-    """The prompt, then the continuation: with steps, a token each."""
+    """The prompt, then the continuation. A record with steps has a coloured element for each token."""
     prompt = passage(record.tokens, record.prompt_ids)
     if record.steps:
         new = "".join(_coloured(record, step) for step in record.steps)
@@ -80,7 +80,7 @@ def _text(record: Record) -> str:
 
 
 def _coloured(record: Record, step: TokenStep) -> str:
-    """A new token: text where it is whole characters, bytes written out where it is not."""
+    """A new token, with incomplete characters as escaped bytes."""
     token = record.tokens.get(step.token)
     shown = f"#{step.token} " if token is None else _readable(token).replace("\n", "↵\n")
     title = f"step {step.step}: {token_text(record.tokens, step.token)}, {how_chosen(record.tokens, step)}"
@@ -91,7 +91,7 @@ def _coloured(record: Record, step: TokenStep) -> str:
 
 
 def _readable(text: str) -> str:
-    """Text of which only line ends and tabs steer anything."""
+    """Text with control characters escaped, except line ends and tabs."""
     return "".join(c if c in "\n\t" else written_out(c) for c in text)
 
 
@@ -100,7 +100,7 @@ def _tint(value: float) -> str:
 
 
 def _steps(record: Record) -> str:
-    """Every step as a line that opens."""
+    """A collapsed element for every step."""
     if not record.steps:
         return ""
     lines = "".join(_step(record, step) for step in record.steps)
@@ -131,7 +131,7 @@ def _step(record: Record, step: TokenStep) -> str:
 
 
 def _expansion(expansion: Expansion, tokens: Mapping[int, str], step: TokenStep | None = None) -> str:
-    """The likeliest tokens by row; the model and each processor by column, under it how much it left."""
+    """The likeliest tokens by row; the model and each processor by column, with candidates and entropy at the foot."""
     shown = stages(expansion)
     titles = ["token", "id", *(stage.name for stage in shown)]
     rows = []
@@ -165,7 +165,7 @@ def _contrastive(record: Record, step: TokenStep) -> str:
 
 
 def _tree(record: Record) -> str:
-    """The beams step by step as a picture, and the same tree in lines to open."""
+    """The tree as a picture, and as a collapsed table."""
     rows = []
     own = {node.id for node in record.path()} if record.returned is not None else set()
     for drawn in read_in_order(main_line(record)):
@@ -183,7 +183,7 @@ def _tree(record: Record) -> str:
                 (", ".join([*words, fate(end)]) if fate(end) else "", colour or _FAINT),
             ]
         )
-    titles = ["hypothesis", "steps", "score", "final", "what became of it"]
+    titles = ["hypothesis", "steps", "score", "final", "outcome"]
     return (
         f"{beam_lattice(record)}"
         f'<details><summary style="cursor: pointer; margin-top: 8px">{len(record.tree) - 1} hypotheses</summary>'
@@ -192,7 +192,7 @@ def _tree(record: Record) -> str:
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> str:
-    """Rows of (text, style) under titles, which are aligned as the first row asks."""
+    """A table of (text, style) cells. A title is aligned as the first row's cell below it."""
     left = [number for number, (_, style) in enumerate(rows[0] if rows else []) if "right" not in style]
     head = "".join(
         f'<th style="{_CELL.format("left" if number in left else "right")}; {_FAINT}; font-weight: normal">'

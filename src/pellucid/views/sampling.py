@@ -1,4 +1,4 @@
-"""What temperature, top-k and top-p make of one distribution, side by side: as a table, in a terminal and in HTML.
+"""One distribution after different temperatures, top-k and top-p, as a table for terminals and HTML.
 
 `distribution` draws the same as a figure.
 """
@@ -36,14 +36,14 @@ def processor_names(shaped: ShapedDistribution) -> str:
 
 
 def kept_text(shaped: ShapedDistribution) -> str:
-    """How many ids can be drawn."""
+    """How many ids have a positive probability, as text."""
     count = len(shaped.probabilities)
     return "all" if shaped.kept == count else f"{shaped.kept:,} of {count:,}"
 
 
 @display.terminal.register(ShapedComparison)
 def comparison_view(comparison: ShapedComparison) -> Group:
-    """A row for each token, a column for each way; coloured by probability."""
+    """A row for each token and a column for each list of processors, coloured by probability."""
     scale = probability_scale()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("token", no_wrap=True, max_width=20)
@@ -62,7 +62,7 @@ def comparison_view(comparison: ShapedComparison) -> Group:
 
 @display.html.register(ShapedComparison)
 def comparison_html(comparison: ShapedComparison) -> str:
-    """The same as a table whose cells are bars, each way by its own largest."""
+    """The same table in HTML. Cells have bars, scaled to the largest probability of their column."""
     columns = _columns(comparison)
     head = '<th class="left">token</th>' + "".join(
         f'<th style="min-width:7em;vertical-align:bottom">{escape(title).replace(", ", ",<br>")}</th>'
@@ -92,7 +92,7 @@ def comparison_html(comparison: ShapedComparison) -> str:
 
 
 def _brief(title: str) -> str:
-    """A way of shaping as a narrow column's title, a line for each processor."""
+    """A narrow column title: a line for each processor, its name abbreviated."""
     for name, letter in (("temperature", "T"), ("top-k", "k"), ("top-p", "p"), (", ", "\n")):
         title = title.replace(name, letter)
     return title
@@ -110,7 +110,7 @@ def _rows(comparison: ShapedComparison) -> Iterator[tuple[str, list[float]]]:
 
 
 def _others(comparison: ShapedComparison) -> list[float]:
-    """What the tokens that are not shown have together, in each column."""
+    """The total probability of the tokens that are not shown, in each column."""
     ids = list(comparison.ids)
     shown = [float(shaped.probabilities[ids].sum(dtype="float64")) for _, shaped in _columns(comparison)]
     return [

@@ -1,4 +1,4 @@
-"""Results as tables: rich in a terminal, HTML in a notebook."""
+"""Generations, predictions and scores as tables for terminals, and the HTML of a generation."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SCORE_TITLES = ("token", "id", "logprob", "probability", "rank", "entropy")
 
 
 def visible(token: str | None, token_id: int) -> str:
-    """A piece of text as a table shows it: quoted, so that its spaces are seen, with control characters written
-    out; the id where the model has no tokenizer."""
+    """A token for a table: quoted, so that its spaces are visible, with control characters escaped. Without a tokenizer
+    (token is None), the id."""
     if token is None:
         return f"#{token_id}"
     shown = "".join(character if character.isprintable() else _written_out(character) for character in token)
@@ -28,18 +28,18 @@ def visible(token: str | None, token_id: int) -> str:
 
 
 def percent(probability: float) -> str:
-    """A probability in per cent with two decimals; never 0 for what is there."""
+    """A probability in per cent with two decimals; "<0.01%" for a positive one that would round to zero."""
     return "<0.01%" if 0 < probability < 5e-5 else f"{probability:.2%}"
 
 
 def _written_out(character: str) -> str:
-    """A line end, a control character or an unusual space as Python writes it; they could steer a terminal."""
+    """The Python escape of a character. Control characters could change the terminal's state."""
     return character.encode("unicode_escape").decode("ascii")
 
 
 @display.terminal.register(Prediction)
 def prediction_table(prediction: Prediction) -> ColumnsTable:
-    """The likeliest next tokens with their probabilities and a bar for each."""
+    """A table of the likeliest next tokens, with a bar for each probability."""
     shares = [row.probability for row in prediction]
     columns = [
         Column("rank", [str(row.rank) for row in prediction], right=True, style="dim", drop=1),
@@ -53,7 +53,7 @@ def prediction_table(prediction: Prediction) -> ColumnsTable:
 
 @display.terminal.register(Generation)
 def generation_text(generation: Generation) -> Text:
-    """The text with the continuation set apart from the prompt."""
+    """The prompt, dim, and the continuation, bold."""
     if generation.text is None or generation.new_text is None:
         return Text(f"{generation.ids[: -len(generation.new_ids)]} → {generation.new_ids}")
     prompt = generation.text.removesuffix(generation.new_text)
@@ -62,10 +62,10 @@ def generation_text(generation: Generation) -> Text:
 
 @display.terminal.register(Score)
 def score_table(score: Score) -> Group:
-    """Every token, coloured by its probability, with its log-probability, rank and entropy."""
+    """A row for every token, coloured by its probability, with log-probability, rank and entropy."""
     tokens, *numbers = zip(*score_cells(score), strict=True)
     styled = [Text(token, _token_style(row)) for token, row in zip(tokens, score, strict=True)]
-    # In a narrow terminal the id goes first, then the entropy.
+    # A narrow terminal drops the id first, then the entropy, then the log-probability.
     dropped = dict(zip(SCORE_TITLES[1:], (3, 1, 0, 0, 2), strict=True))
     columns = [
         Column(SCORE_TITLES[0], styled, folds=True),
@@ -105,7 +105,7 @@ def generation_html(generation: Generation) -> str | None:
 
 
 def html_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text as an HTML table."""
+    """An HTML table of text cells."""
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     body = "".join(
         "<tr>" + "".join(f'<td style="white-space: pre">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows

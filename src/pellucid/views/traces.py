@@ -1,4 +1,4 @@
-"""What a trace holds, as a table of names and shapes."""
+"""Traces in a terminal: a table of the activations' names and shapes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pellucid.lens.trace import Trace
 
 @display.terminal.register(Trace)
 def trace_view(trace: Trace) -> Group:
-    """What was traced, then the activations with their shapes."""
+    """A line about the trace, then the activations with their shapes."""
     return Group(Text(repr(trace), "bold"), _shapes(trace))
 
 
 @display.terminal.register(GenerationTrace)
 def generation_trace_view(trace: GenerationTrace) -> Group:
-    """What was traced, then the activations of the last step with their shapes."""
-    return Group(Text(repr(trace), "bold"), Text("the last step holds", "dim"), _shapes(trace.steps[-1]))
+    """A line about the trace, then the activations of the last step with their shapes."""
+    return Group(Text(repr(trace), "bold"), Text("activations of the last step", "dim"), _shapes(trace.steps[-1]))
 
 
 def _shapes(trace: Trace) -> Table:
-    """Names and shapes; one activation of several blocks takes one row."""
+    """Names and shapes. The same activation of several blocks takes one row."""
     layers: dict[tuple[str, tuple[int, ...]], list[int | None]] = {}
     for name in trace:
         layers.setdefault((tail_of(name), trace[name].shape), []).append(layer_of(name))
@@ -41,7 +41,7 @@ def _shapes(trace: Trace) -> Table:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers with runs folded: "0..3,7"."""
+    """Ascending numbers with runs abbreviated: "0..3,7"."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""What walks through a prompt are made of in a terminal: headings, tokens over their ids, likely next tokens."""
+"""Building blocks of the walk through the model in a terminal: headings, tokens with their ids, bars of next tokens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def indented(renderable: Any) -> Any:
 
 
 class Fitted:
-    """Something that is drawn for the width there is. draw: makes it of a number of columns."""
+    """A renderable that depends on the width. draw: returns the renderable for a number of columns."""
 
     def __init__(self, draw: Callable[[int], Any]) -> None:
         self._draw = draw
@@ -49,7 +49,7 @@ class Fitted:
 
 
 def token_cells(tokens: Sequence[str | None], ids: Sequence[int]) -> Fitted:
-    """Pieces with their ids below them, as many to a line as fit."""
+    """Tokens with their ids below them, wrapped at the width of the terminal."""
     cells = [(visible(token, id), str(id)) for token, id in zip(tokens, ids, strict=True)]
 
     def draw(room: int) -> Any:
@@ -71,7 +71,7 @@ def token_cells(tokens: Sequence[str | None], ids: Sequence[int]) -> Fitted:
 
 
 def next_token_bars(rows: Sequence[PredictedToken]) -> ColumnsTable:
-    """Likely next tokens with their probabilities and a bar for each."""
+    """The likeliest next tokens with their ids, and a bar for each probability."""
     shares = [row.probability for row in rows]
     columns = [
         Column("", [visible(row.token, row.id) for row in rows], style="bold", folds=True),

@@ -1,10 +1,10 @@
 // Attention: every head small, the chosen head large, and its weights on the text.
 
 const MOST_LABELS = 40, LABEL_HEIGHT = 9;
-// The map of a long text has at most so many cells a side, so that each is visible.
+// The most cells on a side of the map. In longer texts several weights share a cell, so that cells stay visible.
 const COARSE_CELLS = 260;
 
-// A head's pattern as an image of at most so many cells a side; a cell shows the largest weight that falls into it.
+// A head's pattern as an image with at most `cells` cells on a side. A cell shows the largest of its weights.
 function patternImage(layer, head, cells) {
   const seq = data.seq, side = Math.min(cells, seq), strongest = new Float32Array(side * side);
   data.pattern.each(layer, head, (query, key, weight) => {
@@ -53,7 +53,7 @@ function drawHeads() {
   });
 }
 
-// The chosen head: queries down, keys across.
+// The map of the chosen head: queries down, keys across.
 function drawMap() {
   const holder = byId("attention-map"), canvas = element("canvas", { class: "picks", role: "img" });
   holder.replaceChildren(canvas);
@@ -61,7 +61,7 @@ function drawMap() {
   const slope = Math.PI / 3;
   const draw = () => {
     const seq = data.seq, room = Math.min(540, holder.clientWidth);
-    // The last column's label leans over the right edge of the map.
+    // The slanted label of the last column extends beyond the right edge of the map.
     const margins = { left: 92, top: 84, right: Math.ceil((Math.cos(slope) * 84) / Math.sin(slope)) };
     const named = seq <= MOST_LABELS && (room - margins.left - margins.right) / seq >= LABEL_HEIGHT;
     const right = named ? margins.right : 2;
@@ -95,7 +95,7 @@ function drawMap() {
   };
   const at = (x, y) => [y - top, x - left].map((offset) => Math.floor((offset / side) * data.seq));
   const inside = (p) => p >= 0 && p < data.seq;
-  // The largest weight of those that share a cell.
+  // The largest weight in the cell of a query and a key.
   const strongestAt = (query, key) => {
     const cell = data.seq / image.width;
     const range = (p) => [Math.ceil(Math.floor(p / cell) * cell), Math.ceil((Math.floor(p / cell) + 1) * cell) - 1];
@@ -136,7 +136,7 @@ function drawLooks() {
     if (over !== null && over !== from) return `${toldOfToken(p)}\n(click to choose it)`;
     return toldOfToken(p);
   });
-  // A position in the list; in a text that scrolls, a button that scrolls to its token.
+  // An entry of the list; if the text scrolls, a button that scrolls to its token.
   const place = (at) => {
     if (holder.scrollHeight <= holder.clientHeight) return String(at);
     return element("button", { type: "button", title: "show it in the text", onclick: () => {

@@ -32,8 +32,8 @@ async function readContents() {
   return data;
 }
 
-// Attention weights. The rows of a head follow each other, each with its own length: all keys up to the query, or the
-// strongest of them by ascending position.
+// Attention weights. The rows of a head are concatenated. A row has all keys up to the query, or the strongest of them
+// in order of position.
 class Patterns {
   constructor({ attention, model, ids }) {
     this.weights = attention.weights;
@@ -55,7 +55,7 @@ class Patterns {
 
   offset(layer, head) { return (layer * this.heads + head) * this.size; }
 
-  // Calls visit(query, key, weight) for every weight of a head that the page has.
+  // Calls visit(query, key, weight) for every stored weight of a head.
   each(layer, head, visit) {
     const base = this.offset(layer, head);
     for (let query = 0, at = base; query < this.seq; query++) {
@@ -66,7 +66,7 @@ class Patterns {
     }
   }
 
-  // The weights of one query: one for each position, NaN where the page has none.
+  // The weights of one query by key position; NaN for weights that are not stored.
   row(layer, head, query) {
     const found = new Float32Array(this.seq).fill(NaN);
     const at = this.offset(layer, head) + this.start(query);
@@ -76,7 +76,7 @@ class Patterns {
     return found;
   }
 
-  // The weights of one key in every row, NaN where the page has none.
+  // The weights of one key by query position; NaN for weights that are not stored.
   column(layer, head, key) {
     const found = new Float32Array(this.seq).fill(NaN);
     this.each(layer, head, (query, at, weight) => { if (at === key) found[query] = weight; });

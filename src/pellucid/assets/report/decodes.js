@@ -1,4 +1,4 @@
-// Decoding on: the continuations of the text up to the chosen token, as HTML that the page has for its last positions.
+// Decoding on: continuations of the text up to the chosen token. The page has their HTML for the last positions only.
 
 function drawDecodes() {
   const { first, html } = data.decodes, holder = byId("decodes-shown");
@@ -14,7 +14,7 @@ function drawDecodes() {
   });
 }
 
-// The text of a decode starts with the whole prompt; of a long one the end is shown.
+// The text of a decode starts with the whole prompt. A long one is scrolled to its end.
 function scrollDecodes() {
   for (const text of document.querySelectorAll('#decodes div[style*="pre-wrap"]')) {
     text.classList.add("tall");

@@ -1,9 +1,9 @@
-// A number for every head: a grid of layers and heads, from which a head is chosen.
+// Grids of layers and heads with a number for each head, in which the reader chooses a head.
 
 const GRID_LEFT = 26, GRID_TOP = 18, GRID_GAP = 2;
 
 // Draws a grid into a holder and returns a function that draws it again. cell(layer, head, context, x, y, side) draws
-// one head, told(layer, head) describes it. depends: the parts of the selection that cells depend on. largest: the
+// one head, told(layer, head) returns its tooltip. depends: the parts of the selection that cells depend on. largest: the
 // largest side of a cell.
 function headGrid(holder, { name, cell, told, depends = [], largest = 30 }) {
   const { n_layer: layers, n_head: heads } = data.model;
@@ -61,7 +61,7 @@ function headGrid(holder, { name, cell, told, depends = [], largest = 30 }) {
   return () => { draw(); mark(); };
 }
 
-// A cell of one colour.
+// Draws a cell with one colour.
 function filled(context, x, y, side, colour) {
   context.fillStyle = `rgb(${colour.join(",")})`;
   context.fillRect(x, y, side, side);
@@ -70,7 +70,7 @@ function filled(context, x, y, side, colour) {
   context.strokeRect(x + 0.5, y + 0.5, side - 1, side - 1);
 }
 
-// The keys that a kind of head attends to from a position.
+// The keys that a head of a kind attends to from a position.
 const kindKeys = {
   previous_token: (p) => (p > 0 ? [p - 1] : []),
   induction: (p) => {

@@ -115,7 +115,7 @@ function lensCell(row) {
       `${count(lens.target_ranks[at])}, ${percent(lens.target_probabilities[at])}; entropy ${number(lens.entropy[at])} nats`));
 }
 
-// All positions as one narrow picture, to choose the part that the table shows.
+// A narrow picture of all positions, in which the reader chooses the part that the table shows.
 function lensStrip(scale, range) {
   const canvas = element("canvas", { class: "picks", role: "img", "aria-label": "the lens at all positions" });
   const holder = byId("lens-strip"), height = 6 * data.lens.layers.length;

@@ -2,7 +2,7 @@
 
 const SHOWN_TOKENS = 20;
 
-// The softmax over the first `kept` of logits in descending order.
+// The softmax of the first `kept` logits, which are in descending order.
 function softmaxOf(sorted, kept, temperature) {
   const found = new Float64Array(kept);
   let sum = 0;
@@ -13,7 +13,7 @@ function softmaxOf(sorted, kept, temperature) {
 
 const entropyOf = (probabilities) => probabilities.reduce((sum, p) => (p > 0 ? sum - p * Math.log(p) : sum), 0);
 
-// The probabilities that are left: temperature, then top-k (ties with the k-th stay), then top-p.
+// Probabilities after temperature, then top-k (ties with the k-th token are kept), then top-p.
 function sampled(sorted, { temperature, topK, topP }) {
   if (temperature === 0) return Float64Array.of(1);
   let kept = Math.min(topK, sorted.length);
@@ -27,8 +27,8 @@ function sampled(sorted, { temperature, topK, topP }) {
   return probabilities;
 }
 
-// A position's logits in descending order, and the ids of the first of them. The last position's are exact; of the
-// others the page has the largest, and samples of the rest, which are interpolated over ranks.
+// A position's logits in descending order, and the ids of the first ones. They are exact at the last position. For
+// other positions the page has the largest logits and samples of the rest, which are interpolated over ranks.
 function logitsAt(position) {
   const size = data.logits.length;
   if (position === data.seq - 1) {

@@ -68,7 +68,7 @@ const chosenColour = () => (isDark() ? "#f0a04b" : "#b35806");
 const tint = (hue, place) => `rgba(${hue.join(",")},${(STRONGEST_TINT * clamp(place, 0, 1)).toFixed(3)})`;
 const signedTint = (place) => tint(place < 0 ? ORANGE : BLUE, Math.abs(place));
 
-// The colour of a cell: the page's own at 0, the hue at 1, orange below 0.
+// The colour of a cell: the page's background at 0, the hue at 1, orange below 0.
 function cellColour(place, hue = BLUE) {
   const other = place < 0 ? ORANGE : hue, share = clamp(Math.abs(place), 0, 1), from = paper();
   return other.map((value, i) => Math.round(from[i] + (value - from[i]) * share));
@@ -126,7 +126,7 @@ function showTip(event, text) {
   tip.style.top = `${above ? event.clientY - tip.offsetHeight - 10 : event.clientY + 18}px`;
 }
 
-// Shows told(x, y) of the place under the pointer, and calls pick(x, y) on a click.
+// Shows the tooltip told(x, y) for the pointer's place, and calls pick(x, y) on a click.
 function underPointer(canvas, told, pick) {
   const place = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -150,7 +150,7 @@ function table(titles, rows) {
   return element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
 }
 
-// Buttons, one of them pressed.
+// A group of buttons, one of which is pressed.
 function choices(id, names, chosen, pick) {
   const buttons = names.map((name) =>
     element("button", { type: "button", "aria-pressed": String(name === chosen), onclick: () => {

@@ -1,7 +1,7 @@
 // Draws all parts. A part that fails shows the error in its section.
 
-// The head with the largest attribution, by size, at the last position: the first choice.
-function mostTelling() {
+// The initial selection: the head with the largest absolute attribution at the last position.
+function initialHead() {
   const { parts, values } = data.attribution, last = values.subarray(values.length - parts.length);
   let found = { layer: 0, head: 0 }, most = -1;
   parts.forEach(([, kind, layer, head], i) => {
@@ -12,7 +12,7 @@ function mostTelling() {
 
 async function start() {
   data = await readContents();
-  Object.assign(state, { position: data.seq - 1 }, mostTelling());
+  Object.assign(state, { position: data.seq - 1 }, initialHead());
   document.body.classList.toggle("long", data.seq > 200);
   const parts = [
     ["tokens", drawText], ["attention", drawAttention], ["lens", drawLens], ["attribution", drawAttribution],
@@ -31,7 +31,7 @@ async function start() {
     cancelAnimationFrame(waiting);
     waiting = requestAnimationFrame(redraw);
   });
-  document.body.dataset.ready = Math.round(performance.now()); // milliseconds since the page was asked for
+  document.body.dataset.ready = Math.round(performance.now()); // milliseconds since navigation started
 }
 
 start().catch((error) => {

@@ -39,7 +39,7 @@ function choosable(container, hover, told = toldOfToken) {
   return tokens;
 }
 
-// Scrolls a box, not the page, to a token outside its visible part, with more text before it than after.
+// Scrolls a box, not the page, to a token that is not visible, and shows more text before it than after it.
 function keepInView(box, token) {
   if (box.scrollHeight <= box.clientHeight) return;
   const top = token.offsetTop;

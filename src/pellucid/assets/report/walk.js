@@ -1,5 +1,5 @@
-// Step by step: the chosen token's way through the blocks. The page has these tables for the last token; this script
-// writes them for any.
+// Step by step: the chosen token in each block. The page has these tables for the last token; this script writes them
+// for other tokens.
 
 function strongestHead(layer, p) {
   const { norms, model, seq } = data;

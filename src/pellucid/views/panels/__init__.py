@@ -1,1 +1,1 @@
-"""A picture of a result as neutral panels, and the three media that draw them: terminal, HTML, figure."""
+"""Panels that describe a picture independently of the medium, and their renderers: terminal, HTML, figure."""

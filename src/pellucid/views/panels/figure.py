@@ -1,4 +1,4 @@
-"""Panels as figures: one below the other on a page as large as they need, measured in inches."""
+"""Panels as a figure: below each other on a page of the size that they need, in inches."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 # Inches: margins, a panel's title, a line of text, a bar, a legend.
 _EDGE, _TITLE, _HEAD, _LINE, _BAR, _LEGEND, _GAP = 0.3, 0.34, 0.3, 0.21, 0.2, 0.36, 0.24
 _NARROWEST, _WIDEST_CHART = 5.0, 3.6
-# Points, and how wide a character of the monospaced font is at one point, in inches.
+# Font sizes in points, and the width in inches of a monospaced character at one point.
 _SMALL, _TEXT, _PER_POINT = 7.0, 8.5, 0.602 / 72
-# Labels have at most so many characters; text is broken after so many, and cut after so many lines.
+# The longest label and line of text in characters, and the largest number of lines.
 _LABEL, _TEXT_COLUMNS, _TEXT_LINES = 22, 96, 60
-# A grid of more columns has no numbers, or no texts, in its cells; one of more still has labels for some only.
+# The most columns of a grid with numbers in its cells, with texts in its cells, and with a label for each column.
 _NUMBERED, _LETTERED, _LABELLED = 26, 40, 90
 
 
@@ -54,7 +54,7 @@ def _box(panel: Panel) -> _TextBox | _BarsBox | _GridBox:
 
 @dataclass(frozen=True)
 class _TextBox:
-    """A coloured text: lines of a monospaced font, each token on its colour."""
+    """A text in a monospaced font with a background colour for each token."""
 
     panel: TokenText
 
@@ -69,7 +69,7 @@ class _TextBox:
 
     @cached_property
     def _lines(self) -> list[list[tuple[str, float | None]]]:
-        """Pieces with their values, broken after so many characters and where the text breaks."""
+        """Lines of tokens with their values, broken at line ends and after `_TEXT_COLUMNS` characters."""
         panel = self.panel
         lines: list[list[tuple[str, float | None]]] = [[]]
         used = 0
@@ -83,7 +83,7 @@ class _TextBox:
                     lines[-1].append((piece, value))
                     used += len(piece)
         if len(lines) > _TEXT_LINES:
-            lines = [*lines[:_TEXT_LINES], [(f"… and {len(lines) - _TEXT_LINES} lines more", None)]]
+            lines = [*lines[:_TEXT_LINES], [(f"… and {len(lines) - _TEXT_LINES} more lines", None)]]
         return lines
 
     def draw(self, figure: Figure, top: float) -> None:
@@ -110,7 +110,7 @@ class _TextBox:
 
 @dataclass(frozen=True)
 class _BarsBox:
-    """Bars between labels and values."""
+    """Bars with labels on the left and values on the right."""
 
     panel: Bars
 
@@ -120,7 +120,7 @@ class _BarsBox:
 
     @cached_property
     def _after(self) -> float:
-        """The room for values and notes."""
+        """The width of values and notes."""
         longest = max((len(self._behind(number)) for number in range(len(self.panel.bars))), default=0)
         return _characters("x" * longest, _SMALL) + 0.15
 
@@ -168,7 +168,7 @@ class _BarsBox:
 
 @dataclass(frozen=True)
 class _GridBox:
-    """A heat map; with numbers or texts where there is room for them."""
+    """A heat map, with numbers or texts in the cells if they fit."""
 
     panel: Grid
 
@@ -211,7 +211,7 @@ class _GridBox:
 
     @cached_property
     def _upright(self) -> bool:
-        """Whether the labels of columns stand on end."""
+        """Whether column labels are rotated by 90 degrees."""
         longest = max((len(label) for label in self._column_labels), default=1)
         return _characters("x" * longest, _SMALL) > self._cell[0] - 0.04
 
@@ -244,11 +244,11 @@ class _GridBox:
                         color=_ink_on(panel.scale, float(panel.values[row, column])),
                         horizontalalignment="center", verticalalignment="center_baseline",
                     )  # fmt: skip
-        note = "" if self._written or panel.texts is None else "there are too many columns for texts in the cells"
+        note = "" if self._written or panel.texts is None else "too many columns for texts in the cells"
         _legend(figure, (_EDGE, top + self.height - 0.13), panel.scale, solid=True, note=note)
 
     def _name(self, axes: Axes, height: float) -> None:
-        """Labels of rows and columns: as many as stand apart."""
+        """Draw as many labels of rows and columns as do not overlap."""
         rows, columns = self.panel.shape
         some_rows = max(1, -(-rows * 12 // int(100 * height)) if height else 1)
         room = 0.13 if self._upright else self._cell[0]
@@ -276,7 +276,7 @@ def _head(panel: Panel) -> float:
 
 
 def heat_map(axes: Axes, values: Any, scale: Scale) -> None:
-    """Values [rows, columns] on their colours, within a thin frame."""
+    """Draw values [rows, columns] as a heat map with a thin frame."""
     axes.imshow(
         scale.places(values), cmap=scale.colormap(), vmin=-1 if scale.is_signed else 0, vmax=1, aspect="auto",
         interpolation="nearest",
@@ -288,7 +288,7 @@ def heat_map(axes: Axes, values: Any, scale: Scale) -> None:
 
 
 def _legend(figure: Figure, at: tuple[float, float], scale: Scale, solid: bool = False, note: str = "") -> None:
-    """Some values of a scale on their colours, in one line."""
+    """Draw sample values of a scale on their colours, in one line."""
     x, y = at
     _write(figure, at, scale.name, size=_SMALL, color=MUTED)
     x += _characters(scale.name, _SMALL) + 0.15
@@ -309,7 +309,7 @@ def _solid(scale: Scale, value: float) -> tuple[int, int, int]:
 
 
 def _ink_on(scale: Scale, value: float) -> str:
-    """Dark or white, whichever is read on the value's colour in a heat map."""
+    """A dark or white text colour, whichever is readable on the value's colour in a heat map."""
     return INK if luminance(_solid(scale, value)) > 0.225 else "white"
 
 
@@ -324,12 +324,12 @@ def _unit(colour: tuple[int, int, int]) -> tuple[float, float, float]:
 
 
 def _characters(text: str, size: float) -> float:
-    """How wide a text is in the monospaced font, in inches."""
+    """The width of a text in the monospaced font, in inches."""
     return len(text) * size * _PER_POINT
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place in inches from the top left corner."""
+    """Axes at a place given in inches from the top left corner."""
     page_width, page_height = figure.get_size_inches()
     place = (left / page_width, 1 - (top + height) / page_height, width / page_width, height / page_height)
     axes: Axes = figure.add_axes(place)

@@ -1,7 +1,7 @@
-"""Panels as HTML: fragments that need nothing but themselves, no script, legible on light and on dark pages.
+"""Panels as HTML: self-contained fragments without scripts, legible on light and dark pages.
 
-Colours are tints over the page's own, so the page's text stays readable; what a cell or a token says in full is found
-under the pointer.
+Colours are translucent backgrounds, so that the page's text stays readable. Cells and tokens have their details in
+tooltips.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pellucid.views.panels.picture import Bar, Bars, Grid, Panel, Picture, Token
 from pellucid.views.panels.pixels import pixels_uri
 from pellucid.views.panels.scales import BLUE, ORANGE, STRONGEST_MARK, STRONGEST_TINT, Scale
 
-# A grid with more columns has numbers only under the pointer; one with more cells is one picture.
+# A grid with more columns than this has its numbers in tooltips only; one with more cells is drawn as one image.
 _NUMBERED_COLUMNS = 26
 _MOST_CELLS = 20_000
 
@@ -49,38 +49,38 @@ max-width:none;vertical-align:bottom}
 
 
 def picture_html(picture: Picture) -> str:
-    """A picture as a fragment with its own style."""
+    """A picture as an HTML fragment with its style sheet."""
     notes = "".join(f'<div class="faint">{escape(note)}</div>' for note in picture.notes)
     body = "".join(panel_html(panel) for panel in picture.panels)
     return view_html(f'<div class="title">{escape(picture.title)}</div>{notes}{body}')
 
 
 def view_html(body: str) -> str:
-    """A body as a fragment with the style that all views share."""
+    """An HTML fragment with the style sheet that all views share."""
     return f'<div class="pellucid-view">{STYLE}{body}</div>'
 
 
 def panel_html(panel: Panel) -> str:
-    """A panel as HTML that has the views' style around it."""
+    """A panel as HTML, to be placed within `view_html`."""
     if isinstance(panel, TokenText):
         return token_text_html(panel)
     return bars_html(panel) if isinstance(panel, Bars) else grid_html(panel)
 
 
 def token_text_html(panel: TokenText) -> str:
-    """The text, each token on its tint, and below it what the tints say."""
+    """The text with a background colour for each token, and the legend of the scale."""
     spans = []
     for number, (token, token_id, value) in enumerate(zip(panel.tokens, panel.ids, panel.values, strict=True)):
         shown = escape(running_text(token, token_id))
-        told = f' title="{escape(panel.told[number])}"' if panel.told else ""
+        tooltip = f' title="{escape(panel.tooltips[number])}"' if panel.tooltips else ""
         tint = f' style="background:{panel.scale.css(value)}"' if value is not None else ""
         quiet = ' class="faint"' if value is None and number < panel.quiet else ""
-        spans.append(f"<span{quiet}{tint}{told}>{shown}</span>")
+        spans.append(f"<span{quiet}{tint}{tooltip}>{shown}</span>")
     return f'{_name(panel.title)}<div class="text">{"".join(spans)}</div>{legend_html(panel.scale)}'
 
 
 def legend_html(scale: Scale, strongest: float = STRONGEST_TINT) -> str:
-    """Some values of a scale beside their tints."""
+    """Sample values of a scale beside their colours."""
     samples = "".join(
         f'<span><b style="background:{scale.css(value, strongest)}"></b>{escape(scale.text(value) or "0")}</span>'
         for value in scale.samples
@@ -89,7 +89,7 @@ def legend_html(scale: Scale, strongest: float = STRONGEST_TINT) -> str:
 
 
 def bars_html(panel: Bars) -> str:
-    """Bars from a common zero, between their labels and their values."""
+    """Bars from a common zero, with labels on the left and values on the right."""
     lowest = min((min(0.0, bar.value) for bar in panel.bars), default=0.0)
     highest = max((max(0.0, bar.value) for bar in panel.bars), default=0.0)
     rows = "".join(_bar(panel, bar, lowest, (highest - lowest) or 1.0) for bar in panel.bars)
@@ -112,9 +112,9 @@ def _bar(panel: Bars, bar: Bar, lowest: float, span: float) -> str:
 
 
 def grid_html(panel: Grid) -> str:
-    """Cells on their tints. Details are closed until asked for."""
+    """A grid of coloured cells. A detail panel is collapsed."""
     rows, columns = panel.shape
-    body = _picture_of(panel) if rows * columns > _MOST_CELLS else _cells(panel)
+    body = _image_of(panel) if rows * columns > _MOST_CELLS else _cells(panel)
     strongest = STRONGEST_TINT if _is_written(panel) else STRONGEST_MARK
     body = f'<div class="wide">{body}</div>{legend_html(panel.scale, strongest)}'
     if not panel.detail:
@@ -140,15 +140,17 @@ def _cells(panel: Grid) -> str:
         for column in range(columns):
             tint = panel.scale.css(float(panel.values[row, column]), strongest)
             shown = escape(panel.cell(row, column)) if written else ""
-            cells.append(f'<td style="background:{tint}" title="{escape(panel.hover(row, column))}">{shown}</td>')
+            cells.append(
+                f'<td style="background:{tint}" title="{escape(panel.cell_tooltip(row, column))}">{shown}</td>'
+            )
         lines.append(f'<tr><th class="left">{escape(panel.row_label(row))}</th>{"".join(cells)}</tr>')
     style = "left" if panel.texts is not None else "" if written else "heat"
     corner = f'<th class="left">{escape(panel.row_name)} ↓ {escape(panel.column_name)} →</th>'
     return f'<table class="{style}"><thead><tr>{corner}{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
 
 
-def _picture_of(panel: Grid) -> str:
-    """A pixel for each cell; each row tells its largest values."""
+def _image_of(panel: Grid) -> str:
+    """The grid as an image with a pixel for each cell. The tooltip of a row has its largest values."""
     rows, columns = panel.shape
     width = max(1, min(16, 960 // columns))
     height = width if rows == columns else max(4, min(16, 640 // rows))
@@ -172,7 +174,7 @@ def _largest_of(panel: Grid, row: int, count: int = 5) -> str:
 
 
 def table_html(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Rows of text under titles, within the views' style; so many columns are aligned to the left."""
+    """A table of text cells, to be placed within `view_html`. left: the number of left-aligned columns."""
     kinds = [' class="left"' if number < left else "" for number in range(len(titles))]
     head = "".join(f"<th{kind}>{escape(title)}</th>" for kind, title in zip(kinds, titles, strict=True))
     body = "".join(

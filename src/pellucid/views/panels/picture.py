@@ -1,7 +1,7 @@
-"""What pictures of instruments are made of: coloured text, bars, and grids of values.
+"""The panels of a picture: coloured text, bars, and grids of values.
 
-A result becomes a `Picture` of such panels once; terminals, figures and HTML then draw the panels, each in its way.
-Grids have positions of a text along one side more often than not, so they may be very wide.
+A result is converted to a `Picture` of panels, which terminals, figures and HTML then draw. Most grids have a column
+for each position of a text, so they can be very wide.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pellucid.views.panels.scales import Colour, Scale
 
 @dataclass(frozen=True)
 class TokenText:
-    """A text whose tokens are coloured by a value each.
+    """A text with a coloured background for each token.
 
-    tokens, ids: the text. values: one for each token; None where there is none. scale: how values become colours.
-    told: what the pointer finds on each token, in HTML. quiet: how many tokens at the start are only context.
+    tokens, ids: the text. values: one for each token, or None for no colour. scale: from values to colours.
+    tooltips: the tooltip of each token in HTML. quiet: the number of tokens at the start that are context only.
     """
 
     title: str
@@ -28,13 +28,13 @@ class TokenText:
     ids: Sequence[int]
     values: Sequence[float | None]
     scale: Scale
-    told: Sequence[str] = ()
+    tooltips: Sequence[str] = ()
     quiet: int = 0
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One line of a bar chart. note: what else is said of it. hue: its colour, unless its sign decides."""
+    """One line of a bar chart. note: text after the value. hue: its colour; default: by sign."""
 
     label: str
     value: float
@@ -44,9 +44,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """Values as bars from a common zero, in the order given.
+    """Values as bars from a common zero, in the given order.
 
-    text: how a value is written. left_out: what a last line says of bars that are not there.
+    text: formats a value. left_out: a last line about omitted bars.
     """
 
     title: str
@@ -64,9 +64,9 @@ class Grid:
     """Values by row and column.
 
     row_name, column_name: what rows and columns are. rows, columns: their labels. values: [rows, columns].
-    numbered: whether columns, or rows and columns, are told by their numbers also, as positions are.
-    texts: what stands in each cell; the values themselves unless given. told: what the pointer finds on a cell.
-    keep: which columns a narrow page keeps. detail: whether it is one of many numbers that a terminal leaves out.
+    numbered: which labels have their index in front, as positions do: none, those of columns, or both.
+    texts: the text in each cell; default: the value. tooltip: returns the tooltip of a cell.
+    keep: the columns that a narrow page keeps. detail: collapsed in HTML, omitted in terminals.
     """
 
     title: str
@@ -77,7 +77,7 @@ class Grid:
     values: NDArray[Any]
     scale: Scale
     texts: Sequence[Sequence[str]] | None = None
-    told: Callable[[int, int], str] | None = None
+    tooltip: Callable[[int, int], str] | None = None
     keep: Literal["first", "last"] = "last"
     detail: bool = False
     numbered: Literal["", "columns", "both"] = ""
@@ -93,15 +93,15 @@ class Grid:
         return f"{column} {self.columns[column]}" if self.numbered else self.columns[column]
 
     def cell(self, row: int, column: int) -> str:
-        """What stands in a cell."""
+        """The text in a cell."""
         if self.texts is not None:
             return self.texts[row][column]
         return self.scale.text(float(self.values[row, column]))
 
-    def hover(self, row: int, column: int) -> str:
-        """What the pointer finds on a cell."""
-        if self.told is not None:
-            return self.told(row, column)
+    def cell_tooltip(self, row: int, column: int) -> str:
+        """The tooltip of a cell."""
+        if self.tooltip is not None:
+            return self.tooltip(row, column)
         value = self.scale.text(float(self.values[row, column]))
         return f"{self.row_name} {self.row_label(row)}, {self.column_name} {self.column_label(column)}: {value}"
 
@@ -111,7 +111,7 @@ Panel = TokenText | Bars | Grid
 
 @dataclass(frozen=True)
 class Picture:
-    """Panels one below the other, under a title and a few lines of what one should know."""
+    """Panels below each other, under a title and a few lines of notes."""
 
     title: str
     panels: Sequence[Panel]

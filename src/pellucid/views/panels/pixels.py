@@ -1,5 +1,5 @@
-"""Many values as few bytes: a PNG picture with a pixel for each, see-through where a value is small, so that it lies on
-light and on dark pages alike."""
+"""Arrays of values as compact PNG images, with a pixel for each value. Small values are transparent, so that an image
+suits light and dark pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pellucid.views.panels.scales import STRONGEST_MARK, Scale, tint
 
-_ZERO = 128  # the palette's entry for 0, where values have two directions
+_ZERO = 128  # the palette entry of 0 in signed scales
 
 
 def pixels_png(values: NDArray[Any], scale: Scale) -> bytes:
@@ -28,7 +28,7 @@ def pixels_png(values: NDArray[Any], scale: Scale) -> bytes:
     rows, columns = values.shape
     colours = bytes(part for place in palette for part in scale.hue(place))
     alphas = bytes(round(255 * tint(min(1.0, abs(place)), STRONGEST_MARK)) for place in palette)
-    lines = np.zeros((rows, columns + 1), dtype=np.uint8)  # each line of a PNG begins with its filter, none
+    lines = np.zeros((rows, columns + 1), dtype=np.uint8)  # each line of a PNG begins with its filter type; 0 is none
     lines[:, 1:] = entries
     header = struct.pack(">IIBBBBB", columns, rows, 8, 3, 0, 0, 0)
     chunks = (
@@ -42,12 +42,12 @@ def pixels_png(values: NDArray[Any], scale: Scale) -> bytes:
 
 
 def pixels_uri(values: NDArray[Any], scale: Scale) -> str:
-    """The same as a `data:` address, for an image within a page."""
+    """The PNG image as a `data:` URI."""
     return "data:image/png;base64," + base64.b64encode(pixels_png(values, scale)).decode("ascii")
 
 
 def pooled(values: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
-    """Values with at most so many rows and columns: of every block of neighbours the largest."""
+    """Max-pool values to at most `rows` by `columns`."""
     high, wide = (-(-length // most) for length, most in zip(values.shape, (rows, columns), strict=True))
     if high <= 1 and wide <= 1:
         return values

@@ -1,8 +1,8 @@
-"""From numbers to colours: one set of scales for terminals, figures and HTML.
+"""Scales from numbers to colours, shared by terminals, figures and HTML.
 
-Two hues that people with any kind of colour vision tell apart, blue and orange, stand for more and less; magnitudes
-are one hue, from nothing to full. On HTML pages a colour is a tint over whatever the page's own colour is, weak enough
-for the page's text to be read on it, whether the page is light or dark.
+Signed values are blue for more and orange for less, hues that people with any kind of colour vision can tell apart.
+Magnitudes are one hue of increasing strength. On HTML pages a colour is a translucent tint over the page's background,
+weak enough that text stays readable on light and dark pages.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ ORANGE: Colour = (214, 108, 36)
 PURPLE: Colour = (138, 104, 190)
 GREEN: Colour = (44, 140, 92)
 
-# How much of a hue a full value has over the page; more, and text on it would be hard to read.
+# The opacity of the largest value: text on a stronger tint would be hard to read; marks have no text on them.
 STRONGEST_TINT = 0.65
-STRONGEST_MARK = 0.95  # where there is no text
+STRONGEST_MARK = 0.95
 _CURVE = 0.8
 _DARK_TEXT: Colour = (16, 20, 24)
-# Values of less than this share of the scale have no colour in a terminal.
+# Values below this place on the scale have no colour in a terminal.
 _FAINT = 0.12
 _SHADES = " ░▒▓█"
 _SHADED_FROM = (0.03, 0.12, 0.3, 0.6)
@@ -41,10 +41,10 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True)
 class Scale:
-    """How values become colours.
+    """A mapping from values to colours.
 
-    name: what is measured. place: a value's place, from 0 (nothing) to 1; where values have two directions from -1
-    to 1. text: how a value is written. more, less: the hues of places above and below 0. samples: values for a legend.
+    name: the measured quantity. place: maps a value to its place, from 0 to 1, or from -1 to 1 in a signed scale.
+    text: formats a value. more, less: the hues of places above and below 0. samples: values for the legend.
     """
 
     name: str
@@ -59,20 +59,20 @@ class Scale:
         return self.less is not None
 
     def at(self, value: float) -> float:
-        """A value's place, within the scale; 0 for what is not a number."""
+        """A value's place, clipped to the scale; 0 for NaN."""
         return 0.0 if math.isnan(value) else min(1.0, max(-1.0 if self.is_signed else 0.0, self.place(value)))
 
     def hue(self, place: float) -> Colour:
         return self.less if place < 0 and self.less is not None else self.more
 
     def css(self, value: float, strongest: float = STRONGEST_TINT) -> str:
-        """A tint for an HTML page. strongest: the tint of a full value; more only where no text lies on it."""
+        """A CSS colour for a background. strongest: the opacity of the largest value."""
         place = self.at(value)
         red, green, blue = self.hue(place)
         return f"rgba({red},{green},{blue},{tint(place, strongest):.2f})"
 
     def style(self, value: float) -> Style:
-        """A background for a terminal, with a text colour that is read on it; nothing for small values."""
+        """A background for a terminal with a readable text colour; no style for small values."""
         place = self.at(value)
         if abs(place) < _FAINT:
             return Style()
@@ -80,19 +80,19 @@ class Scale:
         return Style(color=Color.from_rgb(*_DARK_TEXT), bgcolor=Color.from_rgb(*background))
 
     def ink(self, value: float) -> Style:
-        """A colour for a mark in a terminal."""
+        """A foreground colour for a mark in a terminal."""
         return Style(color=Color.from_rgb(*self.hue(self.at(value))))
 
     def shade(self, value: float) -> str:
-        """A mark as dense as the value is large, for places too small for a number."""
+        """A character whose density shows the magnitude, for cells too small for a number."""
         return _SHADES[_step(abs(self.at(value)))]
 
     def level(self, value: float) -> str:
-        """A bar of one character, as high as the value is large."""
+        """A bar of one character whose height shows the magnitude."""
         return _LEVELS[min(len(_LEVELS) - 1, int(abs(self.at(value)) * len(_LEVELS)))]
 
     def colormap(self) -> LinearSegmentedColormap:
-        """For figures: places from 0 to 1, or from -1 to 1 where values have two directions."""
+        """A matplotlib colour map over places from 0 to 1, or from -1 to 1 in a signed scale."""
         from matplotlib.colors import LinearSegmentedColormap
 
         more = [(1.0, 1.0, 1.0), _unit(self.more), _unit(mixed(self.more, (0, 0, 0), 0.55))]
@@ -108,12 +108,12 @@ class Scale:
 
 
 def tint(place: float, strongest: float) -> float:
-    """How much of a hue a place has: more for small values than in proportion, for these are hard to tell apart."""
+    """The opacity of a place. It grows faster for small values, which would otherwise be hard to tell apart."""
     return strongest * float(abs(place) ** _CURVE)
 
 
 def mixed(one: Colour, other: Colour, share: float) -> Colour:
-    """One colour with a share of another."""
+    """Linear interpolation from one colour to another by `share`."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
@@ -136,14 +136,14 @@ def share_scale(name: str = "attention", hue: Colour = ORANGE) -> Scale:
 
 
 def magnitude_scale(name: str, values: Any, hue: Colour = BLUE) -> Scale:
-    """Values from 0 up, to the largest of those given."""
+    """Values from 0 to the largest of `values`."""
     largest = _largest(values)
     samples = (0.0, largest / 2, largest)
     return Scale(name, lambda value: value / largest if largest else 0.0, number_text, hue, samples=samples)
 
 
-def length_scale(name: str, values: Any, hue: Colour = BLUE) -> Scale:
-    """Lengths of vectors, from 0 to the largest of those given, by their logarithms: a few are far longer than all."""
+def norm_scale(name: str, values: Any, hue: Colour = BLUE) -> Scale:
+    """Norms from 0 to the largest of `values`, on a logarithmic scale, because a few are far larger than the others."""
     largest = _largest(values)
     most = math.log1p(largest)
     samples = tuple(math.expm1(most * share) for share in (0.0, 0.25, 0.5, 0.75, 1.0))
@@ -151,34 +151,33 @@ def length_scale(name: str, values: Any, hue: Colour = BLUE) -> Scale:
 
 
 def signed_scale(name: str, values: Any) -> Scale:
-    """Values of both signs, to the largest magnitude of those given: blue above 0, orange below."""
+    """Values of both signs, up to the largest magnitude of `values`: blue above 0, orange below."""
     largest = _largest(values)
     samples = (-largest, -largest / 2, 0.0, largest / 2, largest)
     return Scale(name, lambda value: value / largest if largest else 0.0, signed_text, BLUE, ORANGE, samples)
 
 
 def probability_scale() -> Scale:
-    """Probabilities in decades: blue where likely, no colour at one in a hundred, orange where unlikely, down to one
-    in ten thousand."""
+    """Probabilities on a logarithmic scale: blue above 1%, no colour at 1%, orange below, down to 0.01%."""
     samples = (1.0, 0.1, 0.01, 0.001, 0.0001)
     return Scale("probability", lambda p: 1 + math.log10(p) / 2 if p > 0 else -1.0, share_text, BLUE, ORANGE, samples)
 
 
 def rank_scale() -> Scale:
-    """Ranks (0 is the likeliest) in decades: blue at the front, no colour at rank 99, orange from there on."""
+    """Ranks (0 is the likeliest) on a logarithmic scale: blue below 99, no colour at 99, orange above."""
     samples = (0, 9, 99, 999, 9999)
     return Scale("rank", lambda rank: 1 - math.log10(rank + 1) / 2, lambda rank: f"{rank:,.0f}", BLUE, ORANGE, samples)
 
 
 def entropy_scale() -> Scale:
-    """Entropies in nats: purple where the model is unsure; GPT-2's vocabulary allows 10.8."""
+    """Entropies in nats: purple if high. The maximum of GPT-2's vocabulary is 10.8."""
     return Scale(
         "entropy", lambda nats: nats / 8, lambda nats: f"{nats:.2f}", PURPLE, samples=(0.0, 2.0, 4.0, 6.0, 8.0)
     )
 
 
 def recovery_scale() -> Scale:
-    """What a patch restores: 0 as the corrupted run, 1 as the clean one; less than 0 is worse than corrupted."""
+    """Shares that a patch restores: 0 is the corrupted run, 1 the clean run, and below 0 is worse than corrupted."""
     samples = (-1.0, -0.5, 0.0, 0.5, 1.0)
     return Scale("recovered", lambda share: share, _percent, BLUE, ORANGE, samples)
 
@@ -188,7 +187,7 @@ def token_scale(by: TokenScale) -> Scale:
 
 
 def share_text(share: float) -> str:
-    """A share in per cent; never 0 for what is there."""
+    """A share in per cent; "<0.01%" for a positive one that would round to zero."""
     if math.isnan(share):
         return ""
     if share in (0, 1):
@@ -222,7 +221,7 @@ def _largest(values: Any) -> float:
 
 
 def _step(share: float) -> int:
-    """Which shade a share has. Rows of attention spread over many tokens, so the steps are close where it is weak."""
+    """The index of a share's shade. Steps are finer for small shares, as attention spreads over many tokens."""
     return sum(share >= least for least in _SHADED_FROM)
 
 

@@ -1,4 +1,4 @@
-"""Panels in a terminal. Where a text is too long for the page, what is left out is said."""
+"""Panels in a terminal. A note says what is left out if a panel does not fit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pellucid.views.labels import fitted, running_text, width
 from pellucid.views.panels.picture import Bars, Grid, Panel, Picture, TokenText
 from pellucid.views.panels.scales import BLUE, ORANGE, Scale
 
-# Columns.
+# Columns of a terminal.
 _ROW_LABEL, _BAR_LABEL, _BAR, _SHORTEST_BAR = 18, 30, 40, 8
 _NARROWEST, _WIDEST = 3, 11
 
 
 def picture_view(picture: Picture) -> Group:
-    """A picture as a renderable, as wide as the page allows."""
+    """A picture as a renderable that fits the width of the terminal."""
     parts: list[RenderableType] = [Text(picture.title, "bold")]
     parts += [Text(note, "dim") for note in picture.notes]
     for panel in picture.panels:
@@ -33,7 +33,7 @@ def panel_view(panel: Panel) -> RenderableType:
 
 
 def token_text_view(panel: TokenText) -> Group:
-    """The text, each token on its colour, and below it what the colours say."""
+    """The text with a background colour for each token, and the legend of the scale."""
     text = Text()
     for number, (token, token_id, value) in enumerate(zip(panel.tokens, panel.ids, panel.values, strict=True)):
         style = panel.scale.style(value) if value is not None else "dim" if number < panel.quiet else ""
@@ -43,7 +43,7 @@ def token_text_view(panel: TokenText) -> Group:
 
 
 def legend(scale: Scale) -> Text:
-    """Some values of a scale on their colours."""
+    """Sample values of a scale on their colours."""
     line = Text.assemble((f"{scale.name}: ", "dim"))
     for value in scale.samples:
         line.append(f" {scale.text(value)} ", scale.style(value)).append(" ")
@@ -52,7 +52,7 @@ def legend(scale: Scale) -> Text:
 
 
 class BarChart:
-    """Bars from a common zero, with their labels before them and their values behind."""
+    """Bars from a common zero, with labels on the left and values on the right."""
 
     def __init__(self, panel: Bars) -> None:
         self._panel = panel
@@ -65,7 +65,7 @@ class BarChart:
         numbers = max((width(panel.text(bar.value)) for bar in panel.bars), default=0)
         notes = max((width(bar.note) for bar in panel.bars), default=0)
         room = options.max_width - labels - numbers - 2 - (notes + 2 if notes else 0)
-        if room < _SHORTEST_BAR:  # a narrow page has no place for notes
+        if room < _SHORTEST_BAR:  # no room for notes
             notes, room = 0, options.max_width - labels - numbers - 2
         room = max(2, min(_BAR, room))
         left, right = self._halves(room)
@@ -89,7 +89,7 @@ class BarChart:
             yield Text(panel.left_out, "dim")
 
     def _halves(self, room: int) -> tuple[int, int]:
-        """The columns of bars below and above zero, as the largest of both need them."""
+        """The widths below and above zero, in proportion to the largest values of each sign."""
         if not self._panel.has_both_signs:
             return 0, room
         lowest = -min(bar.value for bar in self._panel.bars)
@@ -99,7 +99,7 @@ class BarChart:
 
 
 class GridTable:
-    """Cells on their colours under the columns' labels: as many columns as fit, the last or the first ones."""
+    """Coloured cells under the columns' labels: as many columns as fit, either the last or the first ones."""
 
     def __init__(self, panel: Grid) -> None:
         self._panel = panel
@@ -127,7 +127,7 @@ class GridTable:
         yield legend(panel.scale)
 
     def _cell_width(self, room: int) -> int:
-        """Wide enough for what is in the cells; labels of columns are cut to that, though not to nothing."""
+        """The width of a cell: enough for its text. Longer column labels are cut, to not less than a minimum."""
         panel = self._panel
         rows, columns = panel.shape
         if panel.texts is not None:
@@ -153,7 +153,7 @@ class GridTable:
         value = float(panel.values[row, column])
         if panel.texts is None:
             return Text(fitted(panel.cell(row, column), room, right=True), panel.scale.style(value))
-        # The bar says without colours what the colour says.
+        # The bar shows the value to readers who see no colours.
         text = fitted(panel.cell(row, column), room - 1) + panel.scale.level(value)
         return Text(text, panel.scale.style(value))
 
@@ -163,4 +163,4 @@ def _left_out(panel: Grid, columns: range) -> str:
     missing = count - len(columns)
     end = "first" if panel.keep == "last" else "last"
     which = f"the {end} is" if missing == 1 else f"the {end} {missing} are"
-    return f"of {count} {panel.column_name}s {which} left out, for which the page is too narrow"
+    return f"of {count} {panel.column_name}s {which} left out, because the terminal is too narrow"

@@ -1,1 +1,1 @@
-"""The page with every view of a text: its parts, its data, and the file they make."""
+"""The report: one HTML page with every view of a text."""

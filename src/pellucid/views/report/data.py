@@ -1,4 +1,4 @@
-"""The data of a report's script: one JSON object, its arrays packed as base64 of zlib streams."""
+"""The data of a report's script: one JSON object, with arrays as base64 of zlib streams."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from pellucid.lens.results import AttentionPatterns, HeadScores, LogitPart
 from pellucid.views.report.parts import walk_steps
 from pellucid.views.tables import visible
 
-# Texts of at most so many tokens keep whole attention patterns; longer ones keep so many weights of each row.
+# Up to `WHOLE_PATTERNS` tokens, attention patterns are stored in full; beyond, the largest weights of each row.
 WHOLE_PATTERNS = 200
 STRONGEST_ENTRIES = 16
-# Patterns of at most so many numbers are kept in steps of 1/65,535, larger ones in steps of 1/255.
+# Up to this many attention weights are stored in 16 bits, more in 8 bits.
 _FINE_NUMBERS = 3_000_000
-# Of each position's logits, so many of the largest are kept exactly; of the others, the values at so many ranks.
+# For each position: the number of largest logits stored exactly, and the number of ranks at which others are sampled.
 LARGEST_LOGITS, TAIL_RANKS = 256, 256
-# First numbers of activations: at most so many in a page, which long texts in deep models share among positions.
+# The most sample values of activations in a page. Long texts in deep models get fewer per position.
 _SAMPLED_NUMBERS = 1_500_000
 
 
 def is_whole(overview: Overview) -> bool:
-    """Whether a report keeps whole attention patterns."""
+    """Whether a report stores attention patterns in full."""
     return len(overview.ids) <= WHOLE_PATTERNS
 
 
 def attention_bits(overview: Overview) -> int:
-    """The bits of an attention weight in a report."""
+    """The number of bits of an attention weight in a report: 16 or 8."""
     config, length = overview.config, len(overview.ids)
     entries = STRONGEST_ENTRIES * length if not is_whole(overview) else length * (length + 1) // 2
     return 16 if config.n_layer * config.n_head * entries <= _FINE_NUMBERS else 8
 
 
 def contents_json(overview: Overview, decodes: Sequence[str]) -> str:
-    """The object, escaped for a script element. decodes: HTML of the decodes from the last positions, in order."""
+    """The object as JSON for a script element. decodes: HTML of the decodes from the last positions, in order."""
     text = json.dumps(_contents(overview, decodes), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
@@ -79,7 +79,7 @@ def _contents(overview: Overview, decodes: Sequence[str]) -> dict[str, Any]:
 
 
 def _walk(overview: Overview) -> dict[str, Any]:
-    """Norms and first numbers of every activation at every position, [activations, position, ...]."""
+    """Norms and first values of every activation at every position, [activations, position, ...]."""
     samples = [sample for _, named in walk_steps(overview) for _, sample in named]
     seq = len(overview.ids)
     count = max(1, min(SAMPLED, _SAMPLED_NUMBERS // (len(samples) * seq) - 1))
@@ -98,7 +98,7 @@ def _walk(overview: Overview) -> dict[str, Any]:
 def _next_tokens(logits: NDArray[np.float32]) -> dict[str, Any]:
     """Each position's logits in descending order: the largest with their ids, and samples of the others.
 
-    logits: [position, vocab]. ranks: of the samples, geometrically spaced up to the last rank.
+    logits: [position, vocab]. The samples' ranks are geometrically spaced up to the last rank.
     """
     vocab = logits.shape[-1]
     kept = min(LARGEST_LOGITS, vocab)
@@ -121,7 +121,7 @@ def _next_tokens(logits: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def _attention(attention: AttentionPatterns, whole: bool, bits: int) -> dict[str, Any]:
-    """The patterns row by row: of every query the keys it may see, or the strongest of them with their positions."""
+    """The patterns row by row: the weights of all visible keys, or the largest ones with their positions."""
     patterns = attention.patterns  # [layer, head, query, key]
     steps, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)
     length = patterns.shape[-1]
@@ -141,8 +141,8 @@ def _attention(attention: AttentionPatterns, whole: bool, bits: int) -> dict[str
 
 
 def strongest_entries(pattern: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The positions and weights of each row's strongest entries in a [query, key] pattern, row after row, each in
-    order of position; rows of fewer keys than are kept have them all."""
+    """The positions and weights of each row's largest entries in a [query, key] pattern: all rows concatenated, each in
+    order of position. Rows with at most `STRONGEST_ENTRIES` visible keys have all of them."""
     length, kept = pattern.shape[0], STRONGEST_ENTRIES
     ramp, steady = np.tril_indices(min(length, kept)), np.arange(kept, length)
     if not len(steady):
@@ -192,7 +192,7 @@ def _scores(kind: str, scores: HeadScores | None) -> dict[str, Any]:
 
 
 def _packed(values: NDArray[Any], kind: type[np.generic]) -> str:
-    """An array as little-endian numbers of a type, in C order, compressed."""
+    """An array as compressed little-endian numbers of a type, in C order."""
     little = np.ascontiguousarray(values, dtype=np.dtype(kind).newbyteorder("<"))
     return _compressed(little.tobytes())
 

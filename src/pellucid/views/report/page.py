@@ -1,4 +1,4 @@
-"""The report of a text as one HTML page, which needs no other file and no network."""
+"""The report of a text as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pellucid.views.record_text import written_out
 from pellucid.views.report.data import LARGEST_LOGITS, STRONGEST_ENTRIES, attention_bits, contents_json, is_whole
 from pellucid.views.report.parts import decodes_html, model_part, section, text_part, walk_part
 
-# Joined in this order: later ones call earlier ones.
+# Concatenated in this order: later scripts call earlier ones.
 _SCRIPTS = (
     "data.js",
     "page.js",
@@ -30,7 +30,7 @@ _SCRIPTS = (
     "start.js",
 )
 
-# The page fetches nothing.
+# The content security policy forbids all requests.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 _PARTS = (
@@ -50,15 +50,15 @@ _PARTS = (
 def report_html(
     overview: Overview, architecture: Architecture, *, greedy: Sequence[Record], beams: Sequence[Record]
 ) -> str:
-    """The page as one string. It opens from disk, in light and dark, and makes no network request.
+    """The page as one string. It opens from disk, has a light and a dark theme, and makes no network request.
 
-    overview: the results of the instruments. architecture: the model's weights, `read_architecture(model)` of any
-    size. greedy, beams: records of decodes that continue the last prefixes of the text, shortest
-    prefix first; the last continue the whole text.
+    overview: the results of the instruments. architecture: of the same model, from
+    `pellucid.reference.architecture.read_architecture(model)` with any shape. greedy, beams: records of decodes that
+    continue the last prefixes of the text, shortest prefix first; the last ones continue the whole text.
 
-    Attention patterns are whole for texts of up to 200 tokens; of longer ones each row keeps its 16 strongest weights,
-    and the page says so, and in what steps weights are kept. The sliders of the next token work on all logits at the
-    last position; at the others, logits beyond the 256 largest are interpolated.
+    Attention patterns are complete for texts of up to 200 tokens. For longer texts each row has its 16 largest weights.
+    The page states this, and the precision of the weights. The sliders of the next token use all logits at the last
+    position; at the others, logits beyond the 256 largest are interpolated.
     """
     decodes = [decodes_html(*records) for records in zip(greedy, beams, strict=True)]
     sections = "".join(
@@ -84,14 +84,14 @@ def report_html(
         f"<style>{_asset('report.css')}</style></head><body>"
         f"{_header(overview)}{_bar()}<main>"
         '<noscript><p class="notice">Scripts are off. The text, the walk of its last token, the model and the decodes '
-        "are here; the script in this file draws attention, lens, attribution and the sliders.</p></noscript>"
+        "are shown; attention, lens, attribution and the sliders need the script in this file.</p></noscript>"
         f'<p class="notice" id="failed" hidden></p>{sections}</main><div id="tip" aria-hidden="true"></div>'
         f'<script type="application/json" id="contents">{contents_json(overview, decodes)}</script>\n'
         f"<script>(() => {{\n{_PREAMBLE}{''.join(map(_asset, _SCRIPTS))}}})();</script></body></html>\n"
     )
 
 
-# Characters of the text in the heading.
+# The most characters of the text in the heading.
 _HEADING = 160
 _PREAMBLE = '"use strict";\n'
 
@@ -115,14 +115,14 @@ def _header(overview: Overview) -> str:
 
 
 def _quoted(overview: Overview) -> str:
-    """The text for the heading; the end of a long one is left out."""
+    """The text in quotation marks for the heading. A long text is cut."""
     if overview.text is None:
         return "a text"
     return f'“<span class="sentence">{escape(written_out(shortened(overview.text, _HEADING)))}</span>”'
 
 
 def _bar() -> str:
-    """The choice of token, layer and head, and links to all parts; it stays in view."""
+    """The sticky bar: selection of token, layer and head, and links to all parts."""
     links = "".join(f'<a href="#{name}">{title}</a>' for name, title in _PARTS)
     return (
         '<div class="bar"><div><span><button type="button" id="bar-before" aria-label="the token before">‹</button> '
@@ -135,11 +135,11 @@ def _bar() -> str:
 
 
 _TEXT_LEAD = (
-    "The model reads tokens: words and pieces of words. Choose one, by a click or the arrow keys, and the whole page "
-    "is about it. The colour of a token is the probability that the model gave it after the tokens before it."
+    "The model reads tokens: words and pieces of words. Choose one by a click or the arrow keys: the whole page then "
+    "shows that token. The colour of a token is the probability that the model gave it after the tokens before it."
 )
 _WALK_LEAD = (
-    "The chosen token's way through the model: the norm of its residual stream after each block, the norms of what the "
+    "The chosen token in the model: the norm of its residual stream after each block, the norms of what the "
     "block's attention and MLP add, and the next token that the logit lens predicts after the block. All numbers are "
     "from this pass."
 )
@@ -149,8 +149,8 @@ _MODEL_LEAD = (
 )
 _ATTENTION_LEAD = (
     "For each token, the query, a head computes weights over the tokens up to it, the keys; they sum to 1 and mix the "
-    "keys' values. Every small picture is a head: queries down, keys across. Choose one to see it large; the page "
-    "starts with the head that moves the predicted logit most. Colours are proportional to the square root of a weight."
+    "keys' values. Every small picture is a head: queries down, keys across. Choose one to enlarge it; the page starts "
+    "with the head that contributes most to the predicted logit. A colour is proportional to the root of the weight."
 )
 _ATTENTION = (
     '<div class="pair"><div class="grow"><h3>every head, layers down</h3><div id="attention-heads"></div></div>'
@@ -164,7 +164,7 @@ _ATTENTION = (
 _LENS_LEAD = (
     "What would the model predict if it stopped after a layer? The residual stream after each layer goes through the "
     "last layer norm and the unembedding (nostalgebraist, 2020). Rows are layers, columns are tokens; a cell shows the "
-    "layer's likeliest next token. The last row is the model's own prediction. Choose a cell to see more of it."
+    "layer's likeliest next token. The last row is the model's own prediction. Choose a cell to see its details."
 )
 _LENS = (
     '<div class="choices" id="lens-colouring"></div><p class="muted small" id="lens-words"></p>'
@@ -223,14 +223,14 @@ def _attention_note(overview: Overview) -> str:
     if is_whole(overview):
         return f'<p class="muted small">The patterns are whole; weights are rounded to {steps}.</p>'
     return (
-        f'<p class="notice">The text has {len(overview.ids):,} tokens, more than 200: of each row, this file has the '
-        f"{STRONGEST_ENTRIES} strongest weights. Weights are rounded to {steps}.</p>"
+        f'<p class="notice">The text has {len(overview.ids):,} tokens, more than 200: this file has the '
+        f"{STRONGEST_ENTRIES} strongest weights of each row. Weights are rounded to {steps}.</p>"
     )
 
 
 def _next_lead(overview: Overview) -> str:
     return (
-        f"What may follow the chosen token. The sliders work on all {overview.config.vocab_size:,} logits in the order "
-        f"of decoding: temperature, top-k, top-p. Except at the last token, logits beyond the {LARGEST_LOGITS} largest "
-        "are interpolated. The pale bar is the model's own probability, the full bar what the sliders make of it."
+        f"The tokens that may follow. The sliders work on all {overview.config.vocab_size:,} logits in the order of "
+        f"decoding: temperature, top-k, top-p. Except at the last token, those beyond the {LARGEST_LOGITS} largest are "
+        "interpolated. The pale bar is the model's own probability, the full bar its probability after the sliders."
     )

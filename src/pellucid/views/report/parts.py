@@ -1,6 +1,6 @@
 """The parts of a report that are readable without its script: the text, the walk, the model, the decodes.
 
-Without the script, the walk and the decodes are those of the last token; the script replaces them as a reader chooses.
+They show the last token. The script replaces the walk and the decodes when the reader chooses another.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pellucid.views.tables import visible
 from pellucid.views.walk_readings import layer_says, strongest_head
 
 _BYTES = re.compile(r"\\x[89a-f][0-9a-f]")
-# Longer texts scroll within their box.
+# Texts with more tokens scroll within their box.
 _SCROLLING = 200
 
 
 def section(name: str, title: str, lead: str, body: str) -> str:
-    """One part of the page under its heading."""
+    """One part of the page, with its heading and introduction."""
     return f'<section id="{name}"><h2>{title}</h2><p class="lead">{lead}</p>{body}</section>'
 
 
@@ -33,7 +33,7 @@ def section(name: str, title: str, lead: str, body: str) -> str:
 
 
 def text_part(overview: Overview) -> str:
-    """The tokens in running text, coloured by probability until another colouring is chosen."""
+    """The tokens as running text, coloured by probability by default."""
     scale = probability_scale()
     pieces = []
     for position, row in enumerate(overview.score):
@@ -57,7 +57,7 @@ def text_part(overview: Overview) -> str:
 
 
 def walk_part(overview: Overview) -> str:
-    """The last token's way through the blocks in numbers, and every activation in short."""
+    """The last token's numbers in every block, and the first values of every activation."""
     last = len(overview.ids) - 1
     rows = [_walk_row(overview, layer) for layer in range(-1, overview.config.n_layer)]
     head = [
@@ -104,7 +104,7 @@ def _walk_row(overview: Overview, layer: int) -> list[tuple[str, str]]:
 
 
 def walk_steps(overview: Overview) -> Iterator[tuple[str, list[tuple[str, Sample]]]]:
-    """The samples in the order of the pass, under the headings of the walk."""
+    """The samples in the order of the forward pass, grouped under the headings of the walk."""
     samples = overview.samples
     yield "embeddings", [(sample.name, sample) for sample in samples if sample.name in ("embed", "pos_embed")]
     for layer in range(overview.config.n_layer):
@@ -130,7 +130,7 @@ def _values(title: str, samples: Sequence[tuple[str, Sample]]) -> str:
 
 
 def model_part(overview: Overview, architecture: Architecture) -> str:
-    """The model from ids to logits with the shapes that flowed in this pass."""
+    """The model from ids to logits, with the shapes of this pass."""
     block = architecture.blocks[0].name
     length, config = len(overview.ids), overview.config
     heads = (1, config.n_head, length, config.head_dim)
@@ -147,9 +147,11 @@ def model_part(overview: Overview, architecture: Architecture) -> str:
         )
         + _box("q, k, v", "split", "", heads)
         + _box("attention", f"softmax(q · kᵀ × {architecture.attention_scale:.4g}), causal", "", weights)
-        + stage(f"{attn}.c_proj", "blocks.0.attn.out", "the heads' values, joined: added to the stream", plus=True)
+        + stage(
+            f"{attn}.c_proj", "blocks.0.attn.out", "the heads' values, concatenated: added to the stream", plus=True
+        )
         + stage(f"{block}.ln_2", "blocks.0.ln2.normalized", "layer norm")
-        + stage(f"{mlp}.c_fc", "blocks.0.mlp.pre", "each position by itself")
+        + stage(f"{mlp}.c_fc", "blocks.0.mlp.pre", "each position separately")
         + _box("act", architecture[f"{mlp}.act"].kind, "", overview.sample("blocks.0.mlp.post").shape)
         + stage(f"{mlp}.c_proj", "blocks.0.mlp.out", "added to the stream", plus=True)
     )
@@ -163,14 +165,14 @@ def model_part(overview: Overview, architecture: Architecture) -> str:
         + stage("transformer.wpe", "pos_embed", "a row for each position: added", plus=True)
         + '<div class="blocks"><div class="stage"><div class="rail"></div>'
         + f'<div class="times">{count} × block <span class="muted small">{millions}</span></div></div>{per_block}</div>'
-        + stage("transformer.ln_f", "ln_final.normalized", "the last layer norm")
+        + stage("transformer.ln_f", "ln_final.normalized", "the final layer norm")
         + stage("lm_head", "logits", f"to logits{tied}")
         + "</div>"
     )
 
 
 def _stage(part: Part, shape: Sequence[int], what: str, *, plus: bool = False) -> str:
-    """A module with its weights, and the shape of what came out of it."""
+    """A module with the shapes of its weights and of its output."""
     weights = " + ".join(_brackets(own) for _, own in part.weights)
     return _box(part.name.rpartition(".")[2], what, weights, shape, plus=plus)
 
@@ -192,7 +194,7 @@ def _brackets(shape: Sequence[int]) -> str:
 
 
 def decodes_html(greedy: Record, beams: Record) -> str:
-    """Two decodes of one prefix: the greedy one step by step, the beam search as a tree."""
+    """Two decodes of one prefix: greedy with its steps, beam search with its tree."""
     return (
         f'<h3>Greedy</h3><div class="scroll">{record_html(greedy)}</div>'
         f'<h3 style="margin-top:20px">Beam search</h3><div class="scroll">{record_html(beams)}</div>'
@@ -200,7 +202,7 @@ def decodes_html(greedy: Record, beams: Record) -> str:
 
 
 def html_rows(titles: Sequence[tuple[str, str]], rows: Sequence[Sequence[tuple[str, str]]]) -> str:
-    """Rows of (text, kind) under titles; the kinds are the style sheet's: n for a number, t for a token."""
+    """A table of (text, kind) cells. A kind is a CSS class: n for a number, t for a token."""
     head = "".join(f'<th scope="col" class="{kind}">{escape(title)}</th>' for title, kind in titles)
     body = "".join(
         "<tr>" + "".join(f'<td class="{kind}">{escape(text)}</td>' for text, kind in row) + "</tr>" for row in rows
