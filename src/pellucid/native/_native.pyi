@@ -47,7 +47,7 @@ class ModelConfig:
 
 class Slot: ...
 
-# Slots are opaque to callers, and so Hashable in the protocol; anything but a `Slot` raises TypeError.
+# The protocol declares slots as Hashable, because they are opaque to callers. Anything but a `Slot` raises TypeError.
 class Engine:
     def __new__(
         cls,

@@ -24,7 +24,7 @@ AddressSpace::AddressSpace(std::size_t size) {
     void* start = mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (start == MAP_FAILED) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
-    madvise(start, size, MADV_HUGEPAGE);  // attention reads the cache through fewer translations; only advice
+    madvise(start, size, MADV_HUGEPAGE);  // fewer TLB misses in attention; failure is harmless
 #endif
 #endif
     bytes_ = {static_cast<std::byte*>(start), size};

@@ -5,10 +5,10 @@
 
 namespace pellucid {
 
-// Zeroed memory at an address of its own. The system gives a page when it is first written.
+// Reserved virtual memory, zero-initialized. The system allocates a physical page when it is first written.
 class AddressSpace {
 public:
-    // Raises std::bad_alloc where the system does not give so much.
+    // Throws std::bad_alloc if the system refuses the reservation.
     explicit AddressSpace(std::size_t size);
     ~AddressSpace();
     AddressSpace(const AddressSpace&) = delete;

@@ -1,4 +1,4 @@
-"""How near the engine is to what the machine's memory allows: the measurement behind `pellucid bench`."""
+"""The measurement of `pellucid bench`: decoding speed compared with the limit that memory bandwidth sets."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from pellucid.checkpoint.packed_layout import aligned_empty
 from pellucid.native._native import read_bandwidth
 from pellucid.native.engine import NativeEngine, make_runtime
 
-# Tokens in the cache before the first measured step, and steps that are taken without measuring.
+# Tokens in the cache before the first step, and the number of warm-up steps.
 _CONTEXT = 16
 _WARM_UP = 3
 
-# How often the buffer is read for each measurement of the limit.
+# Reads of the buffer per measurement of the bandwidth.
 _READS = 3
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Decoding one sequence against the machine's own limit. All speeds are medians over rounds.
+    """The speed of decoding one sequence, and its limit. All speeds are medians over rounds.
 
-    precision, instruction_set, threads: what ran. weight_bytes: what a token reads. bandwidth: bytes a second that
-    the same threads read from a buffer of that size, doing nothing else. limit: tokens a second at that bandwidth.
-    tokens_per_second: what the engine reached. prompt_tokens_per_second: of a prompt of `prompt_tokens`.
+    precision, instruction_set, threads: the engine's settings. weight_bytes: bytes of weights read per token.
+    bandwidth: bytes per second at which the same threads read a buffer of that size. limit: tokens per second at that
+    bandwidth. tokens_per_second: the measured decoding speed. prompt_tokens_per_second: the measured speed for a prompt
+    of `prompt_tokens` tokens.
     """
 
     precision: str
@@ -45,9 +46,9 @@ class Measurement:
 
 
 def measure(engine: NativeEngine, *, rounds: int = 5, steps: int = 12, prompt_tokens: int = 512) -> Measurement:
-    """Measure the engine and the limit in turns, so that what else the machine does bears on both alike."""
+    """Measure the engine and the bandwidth alternately, so that other load on the machine affects both equally."""
     runtime = make_runtime(engine.threads)
-    # A token reads all weights but the positions' embedding, of which it reads one row.
+    # A token reads all weights except the position embedding, of which it reads one row.
     read = engine.weight_bytes - 4 * engine.n_positions * engine.config.n_embd
     buffer = aligned_empty(read // 64 * 64)
     buffer.fill(1)

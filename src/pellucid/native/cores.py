@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""The number of cores that this process may use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ _CGROUP_1 = Path("/sys/fs/cgroup/cpu")
 
 
 def usable_cores() -> int:
-    """Physical cores that the process's affinity and its cgroup's CPU quota leave it, at least one.
+    """The number of physical cores within the process's affinity and its cgroup's CPU quota, at least one.
 
-    A core with two hardware threads counts once: the engine waits for memory, and two threads of a core wait for
-    the same.
+    A core with two hardware threads counts once: the engine is bound by memory bandwidth, which the two threads share.
     """
     quota = _quota()
     cores = _cores(_affinity())
@@ -34,13 +33,13 @@ def _cores(processors: set[int]) -> int:
         topology = _TOPOLOGY / f"cpu{number}" / "topology"
         try:
             siblings.add((topology / "thread_siblings_list").read_text().strip())
-        except OSError:  # no Linux, or a container that hides it: each processor counts
+        except OSError:  # not Linux, or hidden by a container: count every logical processor
             siblings.add(str(number))
     return len(siblings)
 
 
 def _quota() -> float | None:
-    """The processors' worth of time that the cgroup may use; None where it may use all."""
+    """The cgroup's CPU quota, in processors; None without a quota."""
     try:
         allowed, period = _CGROUP_2.read_text().split()
     except (OSError, ValueError):

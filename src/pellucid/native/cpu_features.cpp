@@ -57,7 +57,7 @@ std::uint64_t saved_state() {
 #endif
 }
 
-// Linux saves the tiles of a process that has asked for it, and ends one that uses them without. Its threads may, too.
+// Requests permission to use AMX tiles, for all threads of the process. Linux kills a process that uses them without.
 bool may_use_tiles() {
 #if defined(__linux__)
     constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
@@ -143,7 +143,9 @@ std::vector<std::string> detect() {
     for (const Feature& feature : table) {
         int present = 0;
         std::size_t size = sizeof(present);
-        if (sysctlbyname(feature.key, &present, &size, nullptr, 0) == 0 && present != 0) found.emplace_back(feature.name);
+        if (sysctlbyname(feature.key, &present, &size, nullptr, 0) == 0 && present != 0) {
+            found.emplace_back(feature.name);
+        }
     }
     return found;
 }

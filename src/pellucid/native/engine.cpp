@@ -129,7 +129,7 @@ void Engine::step(std::span<const KvCache::Id> slots, std::span<const std::vecto
         model_.reserve(total, positions, *runtime_);
         cache_.make_room(growths);
     }
-    // Nothing below allocates or raises.
+    // Nothing below allocates or throws.
     for (std::size_t i = 0; i < slots.size(); ++i) segments[i].pages = cache_.pages(slots[i]);
     model_.forward(segments, cache_.shape(), outputs, *runtime_);
     const auto unforked = hold_off_forks();

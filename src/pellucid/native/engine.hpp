@@ -20,14 +20,14 @@ public:
     using std::invalid_argument::invalid_argument;
 };
 
-// A model, its cache and its threads, to be used from any thread: calls follow one another. Held by a shared_ptr,
-// because its slots keep it alive. A process that was forked, even during a step of another thread, finds the slots as
-// they were before that step, and may use the engine, on one thread.
+// A model, its cache and its threads. Thread-safe: a mutex serializes calls. Slots keep the engine alive, so it is
+// owned by a shared_ptr. A forked child can use the engine, with one thread. If another thread was in a step during the
+// fork, the child sees the slots as they were before that step.
 //
-// Methods raise UnknownSlot for a slot that was dropped or is another engine's.
+// Methods throw UnknownSlot for a dropped slot and for a slot of another engine.
 class Engine : public std::enable_shared_from_this<Engine> {
 public:
-    // Raises as Model and KvCache do.
+    // Throws what the constructors of Model and KvCache throw.
     Engine(std::shared_ptr<Runtime> runtime, const ModelConfig& config, Precision precision, const FindTensor& find,
            std::size_t capacity_tokens);
 
@@ -39,19 +39,19 @@ public:
 
     std::unique_ptr<Slot> open();
     std::unique_ptr<Slot> fork(const Slot& slot);
-    // Drops a slot before its destructor does. Does not wait for another thread's step: the memory is then free for
-    // the next one.
+    // Drops a slot without waiting for its destructor. During another thread's step the slot is queued, and its memory
+    // is freed before the next call.
     void drop(Slot& slot);
     void truncate(const Slot& slot, std::size_t length);
     std::size_t length(const Slot& slot);
 
-    // What `step` knows a slot by.
+    // The identifier that `step` takes for a slot.
     KvCache::Id id_of(const Slot& slot) const;
 
-    // Appends tokens[i], one or more, to slots[i] and writes what `outputs` asks for.
-    // Strong exception safety: a step that raises has appended nothing. Raises UnknownSlot, ContextTooLong, CacheFull,
-    // std::bad_alloc, or std::invalid_argument for slots that are not distinct, lists of tokens that do not match
-    // them, ids that the model does not have, and outputs that are not of their size.
+    // Appends tokens[i], one or more, to slots[i], and writes the outputs.
+    // Strong exception safety: a step that throws has appended nothing. Throws UnknownSlot, ContextTooLong, CacheFull,
+    // std::bad_alloc, or std::invalid_argument for duplicate slots, a number of token lists that differs from the
+    // number of slots, ids outside the vocabulary, and outputs of the wrong size.
     void step(std::span<const KvCache::Id> slots, std::span<const std::vector<std::int32_t>> tokens,
               const Outputs& outputs);
 

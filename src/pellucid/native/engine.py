@@ -1,4 +1,4 @@
-"""The native engine's Python side: loading, and the calls of the engine protocol."""
+"""The Python side of the native engine: loading, and the methods of the engine protocol."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from pellucid.native.weights import UnpackedWeights
 NativePrecision = Literal["float32", "bfloat16", "int8", "int4"]
 PRECISIONS: tuple[NativePrecision, ...] = ("float32", "bfloat16", "int8", "int4")
 
-# The cache holds this many sequences of full length unless told otherwise.
+# The default capacity of the cache, in sequences of full length.
 _FULL_SEQUENCES = 16
 
 
 class NativeEngine:
-    """Fulfils `pellucid.engine.Engine` with the compiled forward pass.
+    """Implements `pellucid.engine.Engine` with the C++ forward pass.
 
-    A step reads the weights once, however many slots it extends. A sequence's logits are the same bits alone and in
-    any batch, with its prompt in one piece or in several, on any number of threads. Calls from several threads
-    follow one another; Python runs on meanwhile.
+    A step reads the weights once for all slots. A sequence's logits are bit-identical alone and in any batch, with its
+    prompt in one step or in several, on any number of threads. The engine is thread-safe: it serializes calls, and
+    releases the GIL during them.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class NativeEngine:
         capacity: int | None = None,
     ) -> None:
         """
-        tensors: as `pack_weights` makes them. capacity: tokens that the cache holds over all slots, 16 sequences
-        of full length unless given; memory is taken when it is used.
+        tensors: packed weights, from `pack_weights`. capacity: the number of tokens that fit in the cache over all
+        slots; the default is 16 sequences of full length. Memory is allocated when it is first used.
         """
         if capacity is not None and capacity < 1:
             raise OptionError(f"capacity is {capacity}; a cache holds at least 1 token")
@@ -73,16 +73,16 @@ class NativeEngine:
         capacity: int | None = None,
         map: bool = True,
     ) -> NativeEngine:
-        """Pack a checkpoint's weights, or map them where they are packed already, and make an engine of them.
+        """Make an engine from a checkpoint. Weights are packed, or mapped if the checkpoint is packed already.
 
-        precision: what the checkpoint was packed as, or float32, unless given.
-        threads: by default as many as there are cores for this process; a `RuntimeWarning` says where the system made
-            fewer.
-        map: False copies weights that are packed already into memory of the process's own.
+        precision: the default is that of a packed checkpoint, otherwise float32.
+        threads: the default is the number of cores that this process may use. If the system creates fewer threads, the
+            engine uses those and issues a `RuntimeWarning`.
+        map: False copies packed weights to private memory instead of mapping the file.
 
-        Raises `CheckpointError` for a tensor that is not finite and for weights the precision cannot hold, and
-        `OptionError` for an instruction set in the environment variable PELLUCID_ISA that this build or this processor
-        does not have, and for a capacity that the system has no address space for.
+        Raises `CheckpointError` for a tensor that is not finite and for weights that the precision cannot represent.
+        Raises `OptionError` if this build or this processor does not have the instruction set in the environment
+        variable PELLUCID_ISA, and if the system has no address space for the capacity.
         """
         packed = checkpoint.packed
         chosen: NativePrecision = precision or (packed.precision if packed else "float32")  # type: ignore[assignment]
@@ -102,11 +102,11 @@ class NativeEngine:
 
     @property
     def instruction_set(self) -> str:
-        """Which kernels it uses: "avx2", "avx512_vnni", "portable", ..."""
+        """The instruction set of the kernels: "avx2", "avx512_vnni", "portable", ..."""
         return self._engine.instruction_set
 
     def weights(self) -> UnpackedWeights:
-        """The weights as the engine multiplies with them, for the reference model beside it."""
+        """The weights, dequantized, as the reference model loads them."""
         return UnpackedWeights(self.config, self._tensors, self.precision)
 
     @property
@@ -123,13 +123,13 @@ class NativeEngine:
 
     @property
     def capacity(self) -> int:
-        """How many tokens the cache holds over all slots. A slot takes whole pages of 16 positions; slots that
-        begin with the same tokens, by `fork`, share the pages of those."""
+        """The number of tokens that fit in the cache over all slots. A slot uses whole pages of 16 positions. Forked
+        slots share the pages of their common prefix."""
         return self._engine.capacity
 
     @property
     def open_slots(self) -> int:
-        """How many slots are open."""
+        """The number of open slots."""
         return self._engine.open_slots
 
     def open(self) -> Slot:
@@ -143,7 +143,6 @@ class NativeEngine:
         all_positions: bool = False,
         hidden: bool = False,
     ) -> StepOutput:
-        """As the protocol says; raises `CacheFullError` as well, before anything is appended."""
         appended = [list(ids) for ids in tokens]
         rows = sum(map(len, appended)) if all_positions else len(appended)
         logits: FloatArray = np.empty((rows, self.vocab_size), np.float32)
@@ -167,7 +166,10 @@ class NativeEngine:
 
 
 def make_runtime(threads: int | None = None) -> Runtime:
-    """Kernels and threads, as the environment and the machine have them."""
+    """Make a runtime: kernels for PELLUCID_ISA or the best instruction set, and a thread pool.
+
+    threads: the default is the number of cores that this process may use.
+    """
     wanted = os.environ.get(ISA_VARIABLE, "")
     count = usable_cores() if threads is None else threads
     try:

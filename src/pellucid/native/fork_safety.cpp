@@ -9,7 +9,7 @@
 namespace pellucid {
 namespace {
 
-// A fork concerns the whole process, and so do these two.
+// Global state, because a fork affects the whole process.
 std::mutex forking;
 std::atomic<std::uint32_t> generation{0};
 
@@ -33,7 +33,7 @@ std::unique_lock<std::mutex> hold_off_forks() { return std::unique_lock(forking)
 ForkSafeMutex::ForkSafeMutex() : mutex_(std::make_unique<std::mutex>()), generation_(fork_generation()) {}
 
 ForkSafeMutex::~ForkSafeMutex() {
-    // A mutex that a thread of the parent may hold can be neither unlocked nor destroyed.
+    // A thread of the parent may have locked the mutex. It can be neither unlocked nor destroyed, so it is leaked.
     if (generation_.load(std::memory_order_acquire) != fork_generation()) mutex_.release();
 }
 

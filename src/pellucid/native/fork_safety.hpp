@@ -5,21 +5,21 @@
 #include <memory>
 #include <mutex>
 
-// A process may fork while another of its threads is in a step. The child has no such thread: what that thread locked
-// stays locked, and what it was changing stays half changed. So a fork waits for changes of an engine's state, which
-// take microseconds, but not for a step; and the child replaces the locks that are held during a step.
+// A process may fork while another thread is in a step. That thread does not exist in the child: mutexes that it locked
+// stay locked, and data that it was changing may be inconsistent. Therefore a fork waits for changes of an engine's
+// state, which take microseconds, but not for a step, and the child replaces mutexes that can be locked during a step.
 namespace pellucid {
 
-// Registers the handlers that the functions below rely on. Does nothing on a system without fork.
+// Registers the fork handlers (pthread_atfork). Does nothing on a system without fork.
 void watch_forks();
 
-// How many forks lie between this process and the one that loaded the library.
+// The number of forks between the process that loaded the library and this one.
 std::uint32_t fork_generation();
 
-// No thread of this process forks while the lock is held.
+// Returns a lock that blocks forks in this process while it is held.
 std::unique_lock<std::mutex> hold_off_forks();
 
-// A mutex that is free in a forked child, whoever held it in the parent.
+// A mutex that is unlocked in a forked child, even if a thread of the parent had locked it.
 class ForkSafeMutex {
 public:
     ForkSafeMutex();

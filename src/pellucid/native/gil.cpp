@@ -9,12 +9,12 @@
 namespace pellucid {
 namespace {
 
-// An interpreter's exit concerns the whole process, and so do these.
+// Global state, because an interpreter's exit affects the whole process.
 std::atomic<bool> exiting{false};
 std::atomic<std::thread::id> exiting_thread{};
 
-// Threads that have released the GIL, and will take it again. In a forked child there are none, whatever the count is
-// that it inherits: it is kept with the fork generation, in one word.
+// The number of threads that have released the GIL and will acquire it again. A forked child has no such threads but
+// inherits the count. The upper half of the word is the fork generation, and a count of another generation means 0.
 std::atomic<std::uint64_t> away{0};
 
 constexpr std::uint64_t generation_shift = 32;

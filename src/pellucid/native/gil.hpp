@@ -4,11 +4,11 @@
 
 namespace pellucid {
 
-// Lets other Python threads run while it lives: work that may take long, or wait for a lock, is done in its scope.
+// Releases the GIL during its lifetime. Use it around long computations and around waits for a lock.
 //
-// An interpreter that exits ends its daemon threads where they next ask for the GIL, and a thread that ends inside C++
-// aborts the process. So a daemon thread that would come back to an interpreter that exits waits for ever instead, and
-// the exit waits until no thread is on its way back.
+// When the interpreter exits, it terminates each daemon thread at the thread's next attempt to acquire the GIL.
+// Termination inside C++ frames aborts the process. Therefore a daemon thread that returns during the exit sleeps
+// forever, and the exit waits until no thread is about to acquire the GIL.
 class GilRelease {
 public:
     GilRelease();
@@ -20,8 +20,8 @@ private:
     PyThreadState* state_;
 };
 
-// To be called with the GIL when the interpreter begins to exit: waits for the steps of other threads, and keeps those
-// threads from returning to Python. The calling thread may go on as before.
+// An atexit handler. Waits for other threads' steps and keeps those threads from returning to Python. The caller holds
+// the GIL, and can use the engine afterwards.
 void wait_for_other_threads();
 
 }  // namespace pellucid

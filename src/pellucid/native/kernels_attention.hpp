@@ -5,12 +5,11 @@
 #include "kernels.hpp"
 #include "kernels_math.hpp"
 
-// The key/value cache and attention over it; see kernels_source.hpp.
+// The key/value cache and attention over it. Included by kernels_source.hpp.
 namespace pellucid {
 namespace {
 
-// Finite numbers beyond what 16 bits hold become the largest they hold. What is not finite becomes NaN, so that it
-// reaches the logits.
+// Clamps finite numbers to the range of float16. Infinities become NaN, so that they reach the logits.
 inline Floats storable(const Floats& x, const float*) { return x; }
 inline Floats storable(const Floats& x, const Half*) {
     const Floats bounded = simd::minimum(simd::maximum(x, simd::broadcast(-65504.0f)), simd::broadcast(65504.0f));
@@ -47,7 +46,7 @@ inline const Number* values_of(const HeadCache& cache, std::size_t page) {
     return reinterpret_cast<const Number*>(cache.pages[page] + cache.value_offset);
 }
 
-// scores[r][position] for `pages` pages from `first_page` on.
+// Computes scores[r][position] for `pages` pages, starting at `first_page`.
 template <int rows, int pages, class Number>
 inline void score_pages(const Attention& a, std::size_t first_page) {
     const Number* keys[pages];
@@ -61,7 +60,7 @@ inline void score_pages(const Attention& a, std::size_t first_page) {
     }
 }
 
-// Turns the first `seen` scores into e^(score - largest), sets the rest up to `end` to zero, and returns the sum.
+// Replaces the first `seen` scores with e^(score - largest), sets the others up to `end` to zero, and returns the sum.
 inline float exponentiate(float* scores, std::size_t seen, std::size_t end) {
     const std::size_t padded = (seen + panel_width - 1) / panel_width * panel_width;
     for (std::size_t i = seen; i < padded; ++i) scores[i] = scores[seen - 1];
@@ -79,7 +78,7 @@ inline float exponentiate(float* scores, std::size_t seen, std::size_t end) {
     return simd::sum(total);
 }
 
-// One row waits for the values, whose pages lie far from each other: a page is asked for while others are summed.
+// With one row, the sum over values is bound by memory latency, since pages are not adjacent. Pages are prefetched.
 constexpr std::size_t pages_ahead = 2;
 
 template <class Number>
@@ -91,7 +90,7 @@ inline void prefetch_values(const HeadCache& cache, std::size_t page, std::size_
     }
 }
 
-// output[r] for `blocks` blocks of sixteen channels from `first_block` on.
+// Computes output[r] for `blocks` blocks of 16 channels, starting at `first_block`.
 template <int rows, int blocks, class Number>
 inline void sum_values(const Attention& a, const float (&inverse)[rows], std::size_t seen, std::size_t first_block) {
     Floats sums[rows][blocks] = {};
@@ -121,7 +120,7 @@ inline void sum_values(const Attention& a, const float (&inverse)[rows], std::si
 
 template <int rows, class Number>
 void attend_rows(const Attention& a) {
-    const std::size_t seen = a.first_position + static_cast<std::size_t>(rows);  // by the last row
+    const std::size_t seen = a.first_position + static_cast<std::size_t>(rows);  // positions for the last row
     const std::size_t pages = (seen + page_positions - 1) / page_positions;
     constexpr int at_once = rows == 1 ? 4 : 1;
     std::size_t page = 0;

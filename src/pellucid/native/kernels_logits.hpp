@@ -2,13 +2,13 @@
 
 #include "kernels_math.hpp"
 
-// Passes over a row of logits; see kernels_source.hpp.
+// Passes over a row of logits. Included by kernels_source.hpp.
 namespace pellucid {
 namespace {
 
-constexpr float infinity = __builtin_huge_valf();  // MSVC has this name too, and no other for it
+constexpr float infinity = __builtin_huge_valf();  // the one spelling that MSVC shares
 
-// The largest of each lane's values from `start` to `end`, which are at most a run.
+// Computes the maximum of each lane over values [start, end), at most one run.
 inline void lane_maxima(const float* values, std::size_t start, std::size_t end, float (&maxima)[panel_width]) {
     Floats best = simd::broadcast(-infinity);
     std::size_t i = start;
@@ -21,7 +21,7 @@ inline void lane_maxima(const float* values, std::size_t start, std::size_t end,
 
 inline float largest_of(const float (&maxima)[panel_width]) { return simd::largest(simd::load(maxima)); }
 
-// The sum of e^(x - largest) over x from `start` to `end`. Adds to `invalid` a NaN for each that is not finite.
+// Returns the sum of e^(x - largest) over values [start, end). Adds NaN to `invalid` for each value that is not finite.
 inline float sum_of_exponentials(const float* values, std::size_t start, std::size_t end, float largest,
                                  Floats& invalid) {
     const Floats nothing = simd::broadcast(0.0f), shift = simd::broadcast(largest);
@@ -43,16 +43,18 @@ inline float sum_of_exponentials(const float* values, std::size_t start, std::si
 LogitsSurvey survey(const float* logits, std::size_t n, float* maxima) {
     Floats invalid = simd::broadcast(0.0f);
     float largest = -infinity;
-    double total = 0.0;  // of the exponentials so far, each less `largest`
+    double total = 0.0;  // the sum of e^(x - largest) so far
     for (std::size_t start = 0; start < n; start += run_length) {
-        // A run is looked at twice while it is at hand.
+        // Both passes over a run find it in L1.
         const std::size_t end = n - start < run_length ? n : start + run_length;
         float found[panel_width];
         lane_maxima(logits, start, end, found);
-        for (std::size_t lane = 0; lane < panel_width; ++lane) maxima[start / run_length * panel_width + lane] = found[lane];
+        float* here = maxima + start / run_length * panel_width;
+        for (std::size_t lane = 0; lane < panel_width; ++lane) here[lane] = found[lane];
         const float largest_here = largest_of(found);
         if (largest_here > largest) {
-            total *= largest > -infinity ? ::exp(static_cast<double>(largest) - static_cast<double>(largest_here)) : 0.0;
+            const double step = static_cast<double>(largest) - static_cast<double>(largest_here);
+            total *= largest > -infinity ? ::exp(step) : 0.0;
             largest = largest_here;
         }
         const float shift = largest > -infinity ? largest : 0.0f;
@@ -67,7 +69,8 @@ void group_maxima(const float* values, std::size_t n, float* maxima) {
     for (std::size_t start = 0; start < n; start += run_length) {
         float found[panel_width];
         lane_maxima(values, start, n - start < run_length ? n : start + run_length, found);
-        for (std::size_t lane = 0; lane < panel_width; ++lane) maxima[start / run_length * panel_width + lane] = found[lane];
+        float* here = maxima + start / run_length * panel_width;
+        for (std::size_t lane = 0; lane < panel_width; ++lane) here[lane] = found[lane];
     }
 }
 

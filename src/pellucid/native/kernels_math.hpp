@@ -1,30 +1,30 @@
 #pragma once
 
-// C's header, for C's functions: they are never emitted here.
+// The C header declares no inline functions; see kernels.hpp.
 #include <math.h>
 
 #include <cstddef>
 
 #include "kernels.hpp"
 
-// What the kernels have in common; see kernels_source.hpp.
+// Functions that the kernels share. Included by kernels_source.hpp.
 namespace pellucid {
 namespace {
 
 using simd::Floats;
 using simd::Integers;
 
-// A NaN for each lane that is not finite, otherwise a zero: 0 times an infinity or a NaN is NaN.
+// Returns NaN in each lane that is not finite and zero in the others: 0 times an infinity or a NaN is NaN.
 inline Floats invalid_lanes(const Floats& x) { return simd::multiply(x, simd::broadcast(0.0f)); }
 
-// Asks for a line of the cache before it is needed.
+// Prefetches the cache line at p.
 inline void prefetch([[maybe_unused]] const std::byte* p) {
 #if defined(__GNUC__)
     __builtin_prefetch(p);
 #endif
 }
 
-// sums[r][p] += over k < n, in order: input row r at k times the sixteen weights at k of panel p.
+// sums[r][p] += the sum over k < n, in order, of input[r][k] times the 16 weights of panel p at k.
 template <int rows, int panels, class Weight>
 inline void accumulate(Floats (&sums)[rows][panels], const float* input, std::size_t input_stride,
                        const Weight* const (&weights)[panels], std::size_t weight_stride, std::size_t n) {
@@ -38,13 +38,12 @@ inline void accumulate(Floats (&sums)[rows][panels], const float* input, std::si
     }
 }
 
-// e^x for x in -87..88, its ends beyond, and NaN for NaN, which minimum and maximum return where it is their second
-// argument: 2^n times e^r with |r| <= ln 2 / 2, whose Taylor series to r^7 leaves
-// less than 6e-9.
+// e^x, with x clamped to -87..88. NaN stays NaN, because minimum and maximum return a NaN in their second argument.
+// Computed as 2^n * e^r with |r| <= ln 2 / 2; the Taylor series of e^r to r^7 has an error below 6e-9.
 inline Floats exponential(const Floats& x) {
     const Floats bounded = simd::minimum(simd::broadcast(88.0f), simd::maximum(simd::broadcast(-87.0f), x));
     const Floats n = simd::round(simd::multiply(bounded, simd::broadcast(1.44269504f)));
-    // ln 2 in two parts, the first exact in few bits, so that n times it is exact.
+    // ln 2 is split in two parts. The first has few significant bits, so that n times it is exact.
     Floats r = simd::multiply_add(n, simd::broadcast(-0.693359375f), bounded);
     r = simd::multiply_add(n, simd::broadcast(2.12194440e-4f), r);
     constexpr float coefficients[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 1.0f / 2, 1.0f, 1.0f};
@@ -80,7 +79,7 @@ inline Floats activate(Activation activation, const Floats& x) {
             return simd::load(lane);
         }
         case Activation::relu:
-            return simd::maximum(simd::broadcast(0.0f), x);  // in this order NaN stays NaN
+            return simd::maximum(simd::broadcast(0.0f), x);  // with this order of arguments NaN stays NaN
         case Activation::silu:
             return simd::multiply(x, sigmoid(x));
         case Activation::tanh:  // 2 sigmoid(2x) - 1

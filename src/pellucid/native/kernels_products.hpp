@@ -6,23 +6,21 @@
 #include "kernels.hpp"
 #include "kernels_math.hpp"
 
-// Products of activations with packed weights, in each precision; see kernels_source.hpp.
+// Products of activations with packed weights, in each precision. Included by kernels_source.hpp.
 namespace pellucid {
 namespace {
 
-// GCC unrolls the loops over a group so far that the sums no longer fit in registers.
+// Without this pragma, GCC unrolls the loops over a group so far that the sums spill from registers.
 #if defined(__GNUC__) && !defined(__clang__)
 #define PELLUCID_NO_UNROLLING _Pragma("GCC unroll 1")
 #else
 #define PELLUCID_NO_UNROLLING
 #endif
 
-// The part of a panel's weights that is multiplied with all rows before the next is read: half of a first-level
-// cache, so that it stays there.
+// Cache blocking: this much of a panel is multiplied with all rows before the next part is read. It is half of L1.
 constexpr std::size_t block_bytes = 16 * 1024;
 
-// Weights are asked for this many bytes before they are multiplied (past the last ones too: asking for memory that is
-// not there does nothing), so that they come while others are multiplied. Many rows go through them more slowly.
+// The prefetch distance in bytes, measured. Prefetching past the end of the weights is harmless.
 constexpr std::size_t prefetch_distance(int rows) { return rows <= 2 ? 2048 : 4096; }
 
 template <int rows>
@@ -30,7 +28,7 @@ inline void prefetch_weights(const void* weights) {
     prefetch(static_cast<const std::byte*>(weights) + prefetch_distance(rows));
 }
 
-// A format says how many steps a panel's inputs take, and how a tile of rows and panels goes through some of them.
+// A format divides a panel's inputs into steps. Its `add` accumulates steps [begin, end) for a tile of rows and panels.
 struct Float32 {
     static constexpr int tile_rows = simd::tile_rows, panels_of_one_row = 4;
     static constexpr int panels_of_two_rows = 2;
@@ -57,8 +55,7 @@ struct Float32 {
     }
 };
 
-// Two inputs a step; an odd last input has zero weights beside it and is taken alone, for what lies behind it in
-// the input is not ours.
+// Two inputs per step. An odd last input is read alone, because the next one is out of bounds.
 struct Bfloat16 {
     static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = 2;
     static constexpr int panels_of_two_rows = 2;
@@ -99,19 +96,19 @@ struct Bfloat16 {
 
 inline std::size_t groups_of(std::size_t n) { return (n + group_size - 1) / group_size; }
 
-// Scales lie before a panel's weights, padded to a cache line.
+// The size of a panel's scales, which precede its weights, padded to a cache line.
 inline std::size_t scales_bytes(std::size_t scales) { return (scales * panel_width * sizeof(Half) + 63) / 64 * 64; }
 
 constexpr std::size_t group_quads = group_size / 4;
 
-// A quad of one group's inputs.
+// The address of a quad of activations.
 template <class Format>
 inline const std::int8_t* input_quad(const QuantizedRows& inputs, std::size_t row, std::size_t group,
                                      std::size_t quad) {
     return inputs.quads + ((row * inputs.groups + group) * group_quads + quad) * Format::quad_bytes;
 }
 
-// A group a step.
+// One group per step.
 struct Int8 {
     static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = simd::integer_panels;
     static constexpr int panels_of_two_rows = 2;
@@ -175,7 +172,7 @@ PELLUCID_NO_UNROLLING
     }
 };
 
-// A group a step. weight = scale * (0..15) + minimum, so a group adds
+// One group per step. weight = scale * (0..15) + minimum, so a group contributes
 // scale * input_scale * (the integer sum) + minimum * input_scale * (the sum of its inputs).
 struct Int4 {
     static constexpr int tile_rows = simd::wide_tile_rows, panels_of_one_row = simd::integer_panels;
@@ -251,7 +248,7 @@ PELLUCID_NO_UNROLLING
     }
 };
 
-// Bias, activation and what the output holds already, for one row's sixteen sums.
+// Applies bias, activation and `accumulate` to one row's 16 sums, and stores them.
 inline void finish(const Product& product, std::size_t row, std::size_t panel, const Floats& sum) {
     const std::size_t first = panel * panel_width;
     const std::size_t left = product.n_out - first;
@@ -279,7 +276,7 @@ inline void whole_tile(const Product& product, std::size_t row, std::size_t firs
     }
 }
 
-// One or two rows leave registers for several panels, whose chains of sums hide each other's latency.
+// With one or two rows, registers suffice for several panels. Their independent sums hide the multiply-add latency.
 template <class Format, int rows, int panels>
 inline void few_rows(const Product& product, std::size_t first, std::size_t last) {
     std::size_t panel = first;

@@ -9,14 +9,13 @@
 #include "kernels_math.hpp"
 #include "kernels_products.hpp"
 
-// The kernels, over whichever simd_<set>.hpp was included before this file. kernels.hpp says what they do;
-// everything here and in the files above has internal linkage, so that no instruction set's code can stand in for
-// another's.
+// The kernels that kernels.hpp declares, over the simd_<set>.hpp that was included before this file. Everything here
+// and in the files above has internal linkage, so that the linker cannot merge code of different instruction sets.
 namespace pellucid {
 namespace {
 
-// Format: Int8 or Int4, whose products the rounded row is for. A byte holds no NaN: a row with a number that is not
-// finite has NaN for its scales, and so has every product with it.
+// Format: the format of the weights, Int8 or Int4. A byte cannot represent NaN, so a row with a number that is not
+// finite gets NaN as its scales. Every product with it is then NaN.
 template <class Format>
 void quantize_for(const float* input, std::size_t n, const QuantizedRows& out, std::size_t row) {
     const Floats bound = simd::broadcast(127.0f), lower_bound = simd::broadcast(-127.0f);
@@ -38,8 +37,8 @@ void quantize_for(const float* input, std::size_t n, const QuantizedRows& out, s
         std::int8_t* quads = out.quads + at * group_quads * Format::quad_bytes;
         QuadTotals totals{0, 0};
         for (std::size_t i = 0; i < group_size / panel_width; ++i) {
-            // Bounded first: what is not finite must still be a byte, which NaN as the first argument becomes, and
-            // rounding may end above 127.
+            // Clamping turns NaN, as the first argument of maximum, into -127, and values that scaling rounded above
+            // 127 into 127.
             const Floats scaled = simd::multiply(x[i], simd::broadcast(inverse));
             const Floats bounded = simd::minimum(simd::maximum(scaled, lower_bound), bound);
             std::int8_t* four = quads + i * panel_width / 4 * Format::quad_bytes;

@@ -7,10 +7,10 @@
 
 #include "kernels_products.hpp"
 
-// Products of many rows with int8 and int4 weights on AMX's tiles, for simd_avx512.hpp: one instruction multiplies a
-// group of sixteen rows with the group of a panel. A group of packed int8 weights is a tile as it lies: sixteen quads of
-// inputs by sixteen outputs of four bytes. Sums within a group are exact, and the groups are scaled in their order by
-// the code that scales them everywhere, so that the bits are those of a row alone.
+// Products of many rows with int8 and int4 weights on AMX tiles, on top of simd_avx512.hpp. One instruction multiplies
+// a group of 16 rows with a group of a panel. A packed group of int8 weights already has the layout of a tile: 16 quads
+// of inputs by 16 outputs by 4 bytes. Sums within a group are exact, and add_group scales and accumulates them in the
+// same order as without tiles, so results are bit-identical.
 namespace pellucid {
 namespace {
 
@@ -21,10 +21,10 @@ constexpr std::size_t group_bytes = panel_width * group_size;
 static_assert(group_size == bytes_of_tile_row && group_bytes == rows_of_tile * bytes_of_tile_row);
 static_assert(Int8::quad_bytes == 4 && Int4::quad_bytes == 4, "a group of activations is its bytes in order");
 
-// Fewer rows wait for the weights as they are, and vpdpbusd keeps up.
+// With fewer rows the product is bound by memory bandwidth, and vpdpbusd is fast enough.
 constexpr std::size_t fewest_rows_for_tiles = 4;
 
-// The shapes of a thread's tiles while one of these lives; what the LDTILECFG instruction reads.
+// RAII for the tile configuration of a thread (LDTILECFG, TILERELEASE).
 class Tiles {
 public:
     Tiles() = default;
@@ -34,7 +34,8 @@ public:
     Tiles(const Tiles&) = delete;
     Tiles& operator=(const Tiles&) = delete;
 
-    // Tiles 0 and 1 are sums and 2 and 3 activations, of so many rows; 4 and 5 are weights. Each pair is two groups'.
+    // Tiles 0 and 1 are sums, 2 and 3 activations, both with `rows` rows; 4 and 5 are weights. The two tiles of a pair
+    // belong to two groups.
     void shape_for(std::size_t rows) {
         if (rows == rows_) return;
         rows_ = rows;
@@ -59,7 +60,8 @@ private:
     std::size_t rows_ = 0;
 };
 
-// The weights of `count` consecutive groups as tiles: where they lie, or in `room`.
+// Returns the weights of `count` consecutive groups in the layout of tiles: in place for int8, unpacked to `room` for
+// int4.
 inline const std::byte* tile_weights(Int8, const std::byte* groups, std::size_t, std::byte*) { return groups; }
 
 inline const std::byte* tile_weights(Int4, const std::byte* groups, std::size_t count, std::byte* room) {
@@ -75,7 +77,7 @@ inline const std::byte* tile_weights(Int4, const std::byte* groups, std::size_t 
     return room;
 }
 
-// sums[r] += the scaled products of rows [row, row + count), for two groups or one.
+// sums[r] += the scaled products of rows [row, row + count), for one or two groups.
 template <class Format, std::size_t groups>
 inline void add_groups(Floats* sums, const Product& product, std::size_t row, std::size_t count,
                        const std::byte* panel, std::size_t group) {

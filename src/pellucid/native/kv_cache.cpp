@@ -12,7 +12,7 @@ namespace {
 
 std::size_t pages_for(std::size_t tokens) { return tokens / page_positions + (tokens % page_positions != 0); }
 
-// Bytes of a cache. Its size is the caller's to choose, and may be any number.
+// The size of a cache in bytes. The caller may ask for any capacity, so the product can overflow.
 std::size_t bytes_of(std::size_t pages, std::size_t page_bytes) {
     if (pages > std::numeric_limits<std::ptrdiff_t>::max() / page_bytes) {
         throw CacheTooLarge("a cache of " + std::to_string(pages) + " pages of " + std::to_string(page_bytes) +
@@ -60,23 +60,23 @@ const KvCache::Sequence& KvCache::find(Id id) const {
 
 KvCache::Sequence& KvCache::find(Id id) { return const_cast<Sequence&>(std::as_const(*this).find(id)); }
 
-std::uint32_t& KvCache::owners(const std::byte* page) {
-    return owners_[static_cast<std::size_t>(page - memory_.bytes().data()) / shape_.page_bytes()];
+std::uint32_t& KvCache::reference_count(const std::byte* page) {
+    return reference_counts_[static_cast<std::size_t>(page - memory_.bytes().data()) / shape_.page_bytes()];
 }
 
 std::byte* KvCache::take_page() {
     if (free_.empty()) {
-        owners_.push_back(1);
-        return memory_.bytes().data() + (owners_.size() - 1) * shape_.page_bytes();
+        reference_counts_.push_back(1);
+        return memory_.bytes().data() + (reference_counts_.size() - 1) * shape_.page_bytes();
     }
     std::byte* page = free_.back();
     free_.pop_back();
-    owners(page) = 1;
+    reference_count(page) = 1;
     return page;
 }
 
 void KvCache::release(std::byte* page) {
-    if (--owners(page) == 0) free_.push_back(page);
+    if (--reference_count(page) == 0) free_.push_back(page);
 }
 
 KvCache::Id KvCache::open() {
@@ -89,7 +89,7 @@ KvCache::Id KvCache::fork(Id id) {
     const auto first = original.pages.begin();
     Sequence twin{original.length, {first, first + static_cast<std::ptrdiff_t>(pages_for(original.length))}};
     const Sequence& added = sequences_.emplace(next_id_, std::move(twin)).first->second;
-    for (const std::byte* page : added.pages) ++owners(page);
+    for (const std::byte* page : added.pages) ++reference_count(page);
     return next_id_++;
 }
 
@@ -111,21 +111,21 @@ void KvCache::truncate(Id id, std::size_t length) {
     sequence.length = length;
 }
 
-// New pages, and copies of last pages that others hold too. Of several sequences in the batch that are all the owners
-// of one page, the last to write needs no copy.
+// Counts new pages, and copy-on-write copies of last pages. If all references to a shared page are from sequences of
+// this batch, the last of them to write needs no copy.
 std::size_t KvCache::pages_needed(std::span<const Growth> growths) {
     std::size_t needed = 0;
-    std::unordered_map<const std::byte*, std::uint32_t> left;  // owners, as copies are made
+    std::unordered_map<const std::byte*, std::uint32_t> left;  // reference counts, less the copies counted so far
     for (const Growth& growth : growths) {
         const Sequence& sequence = find(growth.id);
         const std::size_t pages = pages_for(sequence.length + growth.count);
         needed += pages - std::min(pages, sequence.pages.size());
         if (sequence.length % page_positions == 0) continue;
         const std::byte* last = sequence.pages[sequence.length / page_positions];
-        std::uint32_t& owners_left = left.try_emplace(last, owners(last)).first->second;
-        if (owners_left > 1) {
+        std::uint32_t& references_left = left.try_emplace(last, reference_count(last)).first->second;
+        if (references_left > 1) {
             ++needed;
-            --owners_left;
+            --references_left;
         }
     }
     return needed;
@@ -139,10 +139,12 @@ void KvCache::make_room(std::span<const Growth> growths) {
                         std::to_string(free_pages() * page_positions) +
                         " free; drop a slot, or load the model with a larger cache");
     }
-    // All allocations come first. What they reserve changes nothing.
-    const std::size_t used = owners_.size() + needed - std::min(needed, free_.size());
+    // All allocations come first, so that an exception leaves the cache unchanged. Spare capacity is not visible.
+    const std::size_t used = reference_counts_.size() + needed - std::min(needed, free_.size());
     if (used > free_.capacity()) free_.reserve(std::max(used, 2 * free_.capacity()));
-    if (used > owners_.capacity()) owners_.reserve(std::max(used, 2 * owners_.capacity()));
+    if (used > reference_counts_.capacity()) {
+        reference_counts_.reserve(std::max(used, 2 * reference_counts_.capacity()));
+    }
     for (const Growth& growth : growths) {
         Sequence& sequence = find(growth.id);
         sequence.pages.reserve(pages_for(sequence.length + growth.count));
@@ -151,7 +153,7 @@ void KvCache::make_room(std::span<const Growth> growths) {
         Sequence& sequence = find(growth.id);
         if (sequence.length % page_positions != 0) {
             std::byte*& last = sequence.pages[sequence.length / page_positions];
-            if (owners(last) > 1) {
+            if (reference_count(last) > 1) {
                 std::byte* copy = take_page();
                 std::memcpy(copy, last, shape_.page_bytes());
                 release(last);

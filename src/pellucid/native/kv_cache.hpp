@@ -14,7 +14,8 @@
 
 namespace pellucid {
 
-// What a cache keeps of a token: a key and a value of each head of each layer, in 16 or 32 bits a number.
+// The dimensions of a key/value cache. A token has one key and one value per head and layer. `half` stores float16
+// instead of float32.
 struct CacheShape {
     std::size_t n_layer;
     std::size_t n_head;
@@ -41,18 +42,19 @@ public:
     using std::out_of_range::out_of_range;
 };
 
-// The system does not give the address space that a cache needs.
+// The system has no address space for a cache of the requested size.
 class CacheTooLarge : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
 };
 
-// Keys and values of many sequences, in pages of sixteen positions that sequences share until one of them writes.
+// A paged key/value cache for several sequences. Pages hold 16 positions, and are reference-counted and copy-on-write:
+// forked sequences share pages until one of them writes.
 //
-// Address space for all pages is reserved when the cache is made. The system gives a page memory when it is first
-// used, and the page that was freed last is used first, so that no more is resident than once was needed.
+// The constructor reserves address space for all pages. The system allocates memory for a page at its first use. Freed
+// pages are reused last in, first out, so resident memory stays at the peak number of pages in use.
 //
-// An exception leaves the cache as it was.
+// Strong exception safety: an exception leaves the cache unchanged.
 class KvCache {
 public:
     using Id = std::int64_t;
@@ -62,7 +64,7 @@ public:
         std::size_t count;  // tokens
     };
 
-    // Raises CacheTooLarge.
+    // Throws CacheTooLarge.
     KvCache(const CacheShape& shape, std::size_t capacity_tokens);
 
     const CacheShape& shape() const { return shape_; }
@@ -74,9 +76,9 @@ public:
     void truncate(Id id, std::size_t length);
     std::size_t length(Id id) const { return find(id).length; }
 
-    // Gives each sequence room for new tokens, in pages that are its own to write. Raises CacheFull.
+    // Allocates pages for new tokens, and copies the shared pages that they will be written to. Throws CacheFull.
     void make_room(std::span<const Growth> growths);
-    // Counts the new tokens in, once their keys and values are written.
+    // Adds the new tokens to the sequences' lengths, after their keys and values were written.
     void grow(std::span<const Growth> growths);
 
     // Valid until the next call of a method that is not const.
@@ -85,22 +87,22 @@ public:
 private:
     struct Sequence {
         std::size_t length = 0;
-        std::vector<std::byte*> pages;  // as many as its tokens need, or more between make_room and grow
+        std::vector<std::byte*> pages;  // enough for `length` tokens; more between make_room and grow
     };
 
     const Sequence& find(Id id) const;
     Sequence& find(Id id);
-    std::uint32_t& owners(const std::byte* page);
+    std::uint32_t& reference_count(const std::byte* page);
     std::byte* take_page();
     void release(std::byte* page);
     std::size_t pages_needed(std::span<const Growth> growths);
-    std::size_t free_pages() const { return free_.size() + pages_ - owners_.size(); }
+    std::size_t free_pages() const { return free_.size() + pages_ - reference_counts_.size(); }
 
     CacheShape shape_;
     std::size_t pages_;
     AddressSpace memory_;
-    std::vector<std::uint32_t> owners_;  // of each page that was ever used; those are the first ones
-    std::vector<std::byte*> free_;       // of these, the ones without an owner; room for all of them is reserved
+    std::vector<std::uint32_t> reference_counts_;  // of every page used so far; pages are first used in order
+    std::vector<std::byte*> free_;                 // pages with count 0; capacity is reserved for all pages used so far
     std::unordered_map<Id, Sequence> sequences_;
     Id next_id_ = 0;
 };

@@ -14,7 +14,7 @@ namespace {
 
 using Place = std::int64_t;
 
-// The k-th largest, 1 <= k <= size, of values that are put in another order.
+// Returns the k-th largest value, 1 <= k <= size. Reorders `values`.
 float kth_largest_of(std::vector<float>& values, std::size_t k) {
     const auto place = values.begin() + static_cast<std::ptrdiff_t>(k - 1);
     std::nth_element(values.begin(), place, values.end(), std::greater<>());
@@ -39,8 +39,8 @@ std::vector<float> LogitsPasses::group_maxima(std::span<const float> values) con
 
 std::vector<Place> LogitsPasses::largest(std::span<const float> values, std::size_t k,
                                          std::span<const float> maxima) const {
-    // The values' k-th largest is no smaller than the k-th largest of the groups' maxima: what is smaller than that
-    // need not be looked at, and few groups hold anything else.
+    // The k-th largest group maximum is a lower bound of the k-th largest value. Values below it are skipped, and with
+    // them most groups.
     const auto refuse = [] { throw std::invalid_argument("a value is NaN, or these are not the row's maxima"); };
     if (maxima.size() != groups(values.size())) refuse();
     if (std::any_of(maxima.begin(), maxima.end(), [](float x) { return std::isnan(x); })) refuse();
@@ -56,7 +56,7 @@ std::vector<Place> LogitsPasses::largest(std::span<const float> values, std::siz
         const std::size_t start = group / panel_width * run_length;
         const std::size_t end = std::min(start + run_length, values.size());
         for (std::size_t place = start + group % panel_width; place < end; place += panel_width) {
-            if (!(values[place] >= floor)) continue;  // a NaN too, which cannot be ranked
+            if (!(values[place] >= floor)) continue;  // also skips NaN, which has no rank
             places.push_back(static_cast<Place>(place));
             pool.push_back(values[place]);
         }

@@ -10,23 +10,23 @@
 
 namespace pellucid {
 
-// Passes over the logits of a whole vocabulary, which decoding makes for every token; one thread.
+// Single-threaded passes over a row of logits, for decoding.
 class LogitsPasses {
 public:
-    // instruction_set: as Runtime's.
+    // instruction_set: as for kernels_named.
     explicit LogitsPasses(const std::string& instruction_set);
 
-    // How many groups a row has; see run_length.
+    // The number of groups in a row of `size` values; see run_length.
     static std::size_t groups(std::size_t size);
 
-    // Of at least one logit. maxima: [groups(size)], where to put the groups' maxima.
+    // logits: at least one. maxima: [groups(size)], receives the group maxima.
     LogitsSurvey survey(std::span<const float> logits, std::span<float> maxima) const;
 
     std::vector<float> group_maxima(std::span<const float> values) const;
 
-    // Where the k largest of the values stand, and all that equal the k-th, in ascending order; 1 <= k <= size.
-    // maxima: their groups'. Raises std::invalid_argument where the values have no k-th largest because some are NaN,
-    // and for maxima that are not the values' and leave too few.
+    // Returns the indices of all values that are at least the k-th largest one, in ascending order; 1 <= k <= size.
+    // maxima: the group maxima of `values`. Throws std::invalid_argument if NaNs leave fewer than k values, or if
+    // `maxima` are detected to be those of other values.
     std::vector<std::int64_t> largest(std::span<const float> values, std::size_t k,
                                       std::span<const float> maxima) const;
 

@@ -18,7 +18,7 @@ constexpr std::size_t partial_sums_of_thread = panels_of_block * rows_of_block *
 
 std::size_t group_count(std::size_t n) { return round_up(n, group_size) / group_size; }
 
-// Raises std::invalid_argument for sizes that no model has, whose products would overflow.
+// Throws std::invalid_argument for sizes out of range, so that products of sizes cannot overflow.
 void check_sizes(const ModelConfig& config) {
     const auto at_most = [](const char* name, std::size_t value, std::size_t limit) {
         if (value >= 1 && value <= limit) return;
@@ -40,7 +40,7 @@ void check_sizes(const ModelConfig& config) {
     }
 }
 
-// Finds tensors and holds them to their sizes.
+// Finds tensors and checks their sizes and alignment.
 class Tensors {
 public:
     Tensors(const FindTensor& find, Precision precision) : find_(find), precision_(precision) {}
@@ -87,7 +87,7 @@ float attention_scale(const ModelConfig& config, std::size_t layer) {
     return scale;
 }
 
-// Calls body(row) for each row, on the calling thread where they are few.
+// Calls body(row) for each row. Up to 4 rows run on the calling thread.
 template <class Body>
 void for_rows(std::size_t rows, ThreadPool& pool, const Body& body) {
     constexpr std::size_t few = 4;
@@ -97,15 +97,15 @@ void for_rows(std::size_t rows, ThreadPool& pool, const Body& body) {
     });
 }
 
-// Panels that a thread takes at once: enough blocks that threads finish together, in fours, which the kernels
-// multiply side by side.
+// Chunk size of a product's loop: a multiple of 4 panels, which a kernel computes together, and about 8 chunks per
+// thread, for load balance.
 std::size_t panels_at_once(std::size_t panels, std::size_t threads) {
     return std::max<std::size_t>(4, panels / (threads * 8) / 4 * 4);
 }
 
 }  // namespace
 
-// The tokens of one pass: pieces of segments, row after row.
+// The rows of one pass. Each row is one token. A piece is a range of rows from the same segment.
 struct Model::Rows {
     struct Piece {
         std::size_t segment;
@@ -113,7 +113,7 @@ struct Model::Rows {
         std::size_t count;
         std::size_t first_token;  // in the segment
     };
-    // Up to query_block neighbouring rows of a piece, for attention.
+    // A unit of attention: up to query_block consecutive rows of a piece.
     struct Queries {
         std::size_t piece;
         std::size_t first_row;
@@ -124,8 +124,8 @@ struct Model::Rows {
     std::vector<Piece> pieces;
     std::vector<Queries> queries;
     std::vector<std::size_t> piece_of_row;
-    std::vector<std::size_t> wanted;  // rows whose outputs are asked for
-    std::size_t positions = 0;        // the longest sequence's
+    std::vector<std::size_t> wanted;  // the rows that need an output
+    std::size_t positions = 0;        // the length of the longest sequence
 
     Rows() {
         pieces.reserve(rows_at_once);
@@ -233,7 +233,7 @@ void Model::pass(const CacheShape& cache, const Outputs& outputs, std::size_t fi
         apply(block.mlp_c_proj, inner_.data(), count, stream_.data(), n_embd, Activation::none, true, after, runtime);
     }
     if (rows.wanted.empty()) return;
-    for (std::size_t i = 0; i < rows.wanted.size(); ++i) {  // wanted[i] >= i: moving up overwrites nothing needed
+    for (std::size_t i = 0; i < rows.wanted.size(); ++i) {  // wanted[i] >= i, so no wanted row is overwritten
         if (rows.wanted[i] == i) continue;
         std::memcpy(&stream_[i * n_embd], &stream_[rows.wanted[i] * n_embd], n_embd * sizeof(float));
     }

@@ -30,8 +30,8 @@ struct ModelConfig {
     std::size_t head_dim() const { return n_embd / n_head; }
 };
 
-// The bytes of a tensor by its name in a Hub file ("h.0.attn.c_attn.weight"): matrices packed as packing.hpp says,
-// everything else, the positions' embedding too, as float32. They must outlive the model.
+// Returns the bytes of a tensor by its name in a Hub file ("h.0.attn.c_attn.weight"). Matrices are packed in the layout
+// of packing.hpp. Other tensors, including the position embedding, are float32. The bytes must outlive the model.
 using FindTensor = std::function<std::span<const std::byte>(const std::string& name)>;
 
 // A packed matrix and its bias.
@@ -58,34 +58,35 @@ struct Block {
     float attention_scale;
 };
 
-// Tokens of one sequence that a pass computes, and the pages of its cache, which have room for them.
+// New tokens of one sequence, and the sequence's cache pages, which have room for them.
 struct Segment {
     std::span<const std::int32_t> tokens;
     std::size_t first_position;
     std::span<std::byte* const> pages;
 };
 
-// Which rows a pass returns, and where to.
+// The output rows of a forward pass, and the buffers for them.
 struct Outputs {
-    bool all_positions;       // one row a token, segment after segment; otherwise one a segment, its last token's
+    bool all_positions;       // one row per token, in segment order; otherwise one per segment, for its last token
     std::span<float> logits;  // [rows, vocab_size]
-    std::span<float> hidden;  // [rows, n_embd], or empty where they are not wanted
+    std::span<float> hidden;  // [rows, n_embd], or empty to skip them
 };
 
-// GPT-2's forward pass over packed weights. As in reference/model.py, with the same names.
+// GPT-2's forward pass over packed weights. Names follow reference/model.py.
 class Model {
 public:
-    // int4 means the layers' matrices; the embedding and the head are then int8.
-    // Raises std::invalid_argument for a configuration that no model has, and for a tensor that is not of its size.
+    // int4 applies to the matrices of the layers. The embedding and the head of an int4 model are int8.
+    // Throws std::invalid_argument for an invalid configuration and for a tensor of the wrong size.
     Model(const ModelConfig& config, Precision precision, const FindTensor& find);
     ~Model();
 
     const ModelConfig& config() const { return config_; }
 
-    // Allocates what `forward` needs for so many tokens, the longest sequence then having so many positions.
+    // Allocates the scratch memory that `forward` needs.
+    // tokens: the number of new tokens. positions: the length of the longest sequence, including its new tokens.
     void reserve(std::size_t tokens, std::size_t positions, Runtime& runtime);
 
-    // Runs all segments in one pass over the weights; more than `rows_at_once` tokens take several. Allocates nothing.
+    // Computes all segments in one pass over the weights, or in one pass per `rows_at_once` tokens. Does not allocate.
     void forward(std::span<const Segment> segments, const CacheShape& cache, const Outputs& outputs,
                  Runtime& runtime) noexcept;
 
@@ -110,11 +111,11 @@ private:
 
     // Scratch memory of a pass.
     std::unique_ptr<Rows> rows_;
-    std::vector<float> stream_;   // [rows, n_embd]
-    std::vector<float> normal_;   // [rows, n_embd]
+    std::vector<float> stream_;   // [rows, n_embd], the residual stream
+    std::vector<float> normal_;   // [rows, n_embd], after a layer norm
     std::vector<float> qkv_;      // [rows, 3 * n_embd]
-    std::vector<float> mixed_;    // [rows, n_embd]
-    std::vector<float> inner_;    // [rows, n_inner]
+    std::vector<float> mixed_;    // [rows, n_embd], the heads' outputs
+    std::vector<float> inner_;    // [rows, n_inner], the MLP's hidden layer
     std::vector<std::int8_t> quantized_;
     std::vector<float> quantized_scales_;
     std::vector<std::int32_t> quantized_sums_;

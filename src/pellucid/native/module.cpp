@@ -1,4 +1,4 @@
-// The seam between Python and C++: what `pellucid.native` offers, and nothing else.
+// The Python bindings, as module pellucid.native._native.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -108,7 +108,7 @@ Activation activation_named(const std::string& name) {
                                       {"tanh", Activation::tanh}});
 }
 
-// The bits of bfloat16, which numpy does not have, come as unsigned integers.
+// numpy has no bfloat16. Its bits are passed as uint16.
 WeightType type_of(const Matrix& weights) {
     const nb::dlpack::dtype type = weights.dtype();
     if (type == nb::dtype<float>()) return WeightType::float32;
@@ -150,7 +150,7 @@ std::shared_ptr<Engine> make_engine(std::shared_ptr<Runtime> runtime, const Mode
     std::map<std::string, Bytes> arrays;
     for (const auto& [name, array] : tensors) {
         Bytes bytes;
-        // Without conversion: the engine reads the caller's memory, not that of a temporary.
+        // No implicit conversion, because the engine must read the caller's memory and not a temporary.
         if (!nb::isinstance<nb::str>(name) || !nb::try_cast(array, bytes, false)) {
             throw nb::type_error("tensors are contiguous uint8 arrays by name");
         }
@@ -174,8 +174,8 @@ void step(Engine& engine, const std::vector<const Slot*>& slots, const std::vect
     engine.step(ids, tokens, outputs);
 }
 
-// Before the first thread is made. The interpreter calls what was registered last first: anything that the program
-// registered earlier may still decode.
+// Registers an atexit handler, before the first thread is created. Handlers run last in, first out, so handlers that
+// the program registered earlier run afterwards and can still decode.
 void wait_at_exit() {
     static bool registered = false;  // the interpreter exits once; guarded by the GIL
     if (registered) return;
@@ -183,7 +183,7 @@ void wait_at_exit() {
     registered = true;
 }
 
-// C++ errors as the ones that the rest of Pellucid raises.
+// Translates C++ exceptions to those of pellucid.errors.
 void translate(const std::exception_ptr& pointer, void*) {
     const auto raise = [](const char* type, const char* message) {
         PyErr_SetString(nb::module_::import_("pellucid.errors").attr(type).ptr(), message);
@@ -204,17 +204,17 @@ void translate(const std::exception_ptr& pointer, void*) {
 }  // namespace
 
 NB_MODULE(_native, module) {
-    module.doc() = "Pellucid's compiled half.";
+    module.doc() = "Pellucid's C++ engine.";
     nb::register_exception_translator(translate);
-    // A daemon thread that is in a step when the interpreter exits is never unwound, so its engine is never destroyed.
+    // The stack of a daemon thread that is in a step at exit is never unwound, so its engine is leaked.
     nb::set_leak_warnings(false);
 
     module.def("cpu_features", &pellucid::cpu_features,
-               "The instruction-set extensions this processor has and this system allows, by Linux's names.");
+               "The instruction-set extensions of this processor that the system enables, by their names in Linux.");
     module.def("instruction_sets", &pellucid::instruction_sets,
                "The instruction sets that this build has kernels for and this processor can run, the best first.");
 
-    nb::class_<Runtime>(module, "Runtime", "Kernels for one instruction set, and threads.")
+    nb::class_<Runtime>(module, "Runtime", "The kernels of one instruction set and a thread pool.")
         .def(nb::new_([](const std::string& instruction_set, std::size_t threads) {
                  wait_at_exit();
                  const GilRelease released;
@@ -227,9 +227,9 @@ NB_MODULE(_native, module) {
     nb::class_<pellucid::LogitsPasses>(module, "LogitsPasses", "Passes over the logits of a vocabulary.")
         .def(nb::init<const std::string&>(), "instruction_set"_a)
         .def("survey", &survey, "logits"_a.noconvert(),
-             "Whether all are finite, log(sum(exp(logits))), and what `largest` takes as `maxima`.")
+             "Return (all logits are finite, log(sum(exp(logits))), the group maxima for `largest`).")
         .def("largest", &largest, "values"_a.noconvert(), "k"_a, "maxima"_a.noconvert() = nb::none(),
-             "Where the k largest values stand, and all that equal the k-th, in ascending order.");
+             "Return the indices of all values that are at least the k-th largest one, in ascending order.");
 
     module.def(
         "matrix_bytes",
@@ -249,7 +249,7 @@ NB_MODULE(_native, module) {
             return pellucid::read_bandwidth(runtime, as_span(bytes).data(), bytes.size(), rounds);
         },
         "runtime"_a, "bytes"_a.noconvert(), "rounds"_a,
-        "Bytes per second at which all threads read, the fastest of several.");
+        "Measure the bytes per second that all threads together read, best of `rounds`.");
 
     nb::class_<ModelConfig>(module, "ModelConfig")
         .def(
@@ -269,7 +269,7 @@ NB_MODULE(_native, module) {
             "activation"_a, "layer_norm_epsilon"_a, "scale_attn_weights"_a, "scale_attn_by_inverse_layer_idx"_a,
             "tie_word_embeddings"_a);
 
-    nb::class_<Slot>(module, "Slot", "A sequence's place in an engine's cache; drops itself.")
+    nb::class_<Slot>(module, "Slot", "A handle on a sequence in an engine's cache.")
         .def("__repr__", [](const Slot& slot) { return "<slot " + std::to_string(slot.id()) + ">"; });
 
     nb::class_<Engine>(module, "Engine", "A model, its cache and its threads.")

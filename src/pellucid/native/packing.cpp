@@ -19,8 +19,8 @@ std::size_t group_count(std::size_t n_in) { return (n_in + group_size - 1) / gro
 
 std::size_t scales_bytes(std::size_t scales) { return (scales * panel_width * sizeof(Half) + 63) / 64 * 64; }
 
-// Half precision has no number below 2^-24, and its steps are coarse near there; a scale that vanished would take its
-// weights with it.
+// Rounds a scale to float16, in which it is stored. Weights are quantized with the rounded scale. Near 2^-24, the
+// smallest positive float16, the rounding error is large.
 float as_stored(float x) { return simd::half_to_float(simd::float_to_half(x)); }
 
 std::uint16_t to_bfloat16(float x) {
@@ -37,7 +37,7 @@ float from_bfloat16(std::uint16_t half) {
     return x;
 }
 
-// To the nearest whole number, halves to even, for |x| < 2^22; a form that compilers vectorise.
+// Rounds to the nearest integer, ties to even, for |x| < 2^22. Compilers vectorize this form.
 float nearest(float x) {
     constexpr float shift = 0x1.8p23f;
     return (x + shift) - shift;
@@ -45,7 +45,7 @@ float nearest(float x) {
 
 using Group = std::array<float, group_size>;
 
-// A panel's weights over one group of inputs, one Group an output, zeros where there are none.
+// A panel's weights for one group of inputs: one Group per output, padded with zeros.
 using Groups = std::array<Group, panel_width>;
 
 struct Bfloat16 {
@@ -92,7 +92,7 @@ Groups take_groups(const Weights& weights, std::size_t panel, std::size_t group)
     return take_groups_of<float>(weights, panel, group);
 }
 
-// By their bits, which compilers vectorise.
+// Compares bit patterns, because compilers vectorize that.
 bool finite(const Group& values) {
     std::uint32_t largest = 0;
     for (const float x : values) {
@@ -145,7 +145,7 @@ float squared_error(const Group& weights, std::size_t n, const Grid& grid) {
     return error;
 }
 
-// Of some grids from a little inside the range of the weights to all of it, the one with the least squared error.
+// Chooses the grid with the least squared error among 7 candidates, from the full range of the weights to 85% of it.
 FourBits round_to_four_bits(const Group& weights, std::size_t n) {
     constexpr int candidates = 7;
     constexpr float step_inwards = 0.025f;
@@ -182,20 +182,24 @@ float read_half(const std::byte* from) {
     return simd::half_to_float(bits);
 }
 
-// Where the number (lane, input) of a panel lies; for int4 the byte that holds it.
+// The byte offset of element (lane, input) in a panel. For int4, the offset of the byte that contains it.
 std::size_t float32_offset(std::size_t lane, std::size_t input) { return (input * panel_width + lane) * sizeof(float); }
 
 std::size_t bfloat16_offset(std::size_t lane, std::size_t input) {
     return ((input / 2 * panel_width + lane) * 2 + input % 2) * sizeof(std::uint16_t);
 }
 
-std::size_t int8_offset(std::size_t lane, std::size_t input) { return (input / 4 * panel_width + lane) * 4 + input % 4; }
+std::size_t int8_offset(std::size_t lane, std::size_t input) {
+    return (input / 4 * panel_width + lane) * 4 + input % 4;
+}
 
-std::size_t int4_offset(std::size_t lane, std::size_t input) { return (input / 8 * panel_width + lane) * 4 + input % 4; }
+std::size_t int4_offset(std::size_t lane, std::size_t input) {
+    return (input / 8 * panel_width + lane) * 4 + input % 4;
+}
 
 std::size_t scale_offset(std::size_t lane, std::size_t row) { return (row * panel_width + lane) * sizeof(Half); }
 
-// Each packs a group of inputs into a panel and returns whether all are finite.
+// Each function packs a group of inputs into a panel and returns true if all packed numbers are finite.
 bool pack_float32(const Groups& groups, std::size_t begin, std::size_t inputs, std::byte* panel) {
     for (std::size_t i = 0; i < inputs; ++i) {
         std::array<float, panel_width> step;
@@ -207,7 +211,7 @@ bool pack_float32(const Groups& groups, std::size_t begin, std::size_t inputs, s
 
 bool pack_bfloat16(const Groups& groups, std::size_t begin, std::size_t inputs, std::byte* panel) {
     std::uint16_t largest = 0;  // a finite float32 may round to infinity
-    for (std::size_t i = 0; i < inputs; i += 2) {  // an odd last input has zeros beside it
+    for (std::size_t i = 0; i < inputs; i += 2) {  // an odd last input is paired with zeros
         std::array<std::uint16_t, 2 * panel_width> step;
         for (std::size_t lane = 0; lane < panel_width; ++lane) {
             for (std::size_t j = 0; j < 2; ++j) {
@@ -250,7 +254,7 @@ bool pack_int4(const Groups& groups, std::size_t group, std::size_t inputs, std:
     return all_finite;
 }
 
-// Whether all numbers are finite, rounded too, and in reach of their scales, where the precision has scales.
+// Packs a panel. Returns false if a weight or its scale is not finite, before or after rounding.
 bool pack_panel(Precision precision, const Weights& weights, std::size_t panel, std::byte* packed) {
     bool all_finite = true;
     const std::size_t groups = group_count(weights.n_in);

@@ -1,4 +1,4 @@
-"""From a checkpoint to the engine's tensors: matrices packed for the kernels, everything else as it is."""
+"""Packing a checkpoint's weights for the engine. Matrices are packed; other tensors stay float32."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ PackedTensors: TypeAlias = dict[str, ByteArray]
 
 
 class WeightSource(Protocol):
-    """What a checkpoint is here: tensors by their names and shapes in a Hub file."""
+    """A source of tensors, by their names in a Hub file. `Checkpoint` implements it."""
 
     @property
     def path(self) -> Path:
-        """What errors name."""
+        """The path that error messages name."""
 
     def tensor_names(self) -> tuple[str, ...]: ...
 
     def shape(self, name: str) -> tuple[int, ...]: ...
 
     def take(self, name: str) -> Float32Array:
-        """The tensor, float32."""
+        """The tensor, as float32."""
 
     def take_stored(self, name: str) -> StoredArray:
-        """The tensor; numbers stored in 16 bits may be as they are stored."""
+        """The tensor. 16-bit numbers are not necessarily converted to float32."""
 
     def stored_blocks(self, name: str) -> Iterator[StoredArray]:
-        """As `take_stored`, the elements in order, in pieces, each good until the next."""
+        """As `take_stored`, but in consecutive blocks. A block is valid until the next one is requested."""
 
 
 def pack_weights(source: WeightSource, precision: str, runtime: Runtime) -> PackedTensors:
-    """Every tensor by its name, as bytes. The largest are read first, the embedding in pieces, so that at no time
-    much more is held than what is packed so far.
+    """Pack every tensor; return bytes by name. To keep peak memory low, the largest tensors are packed first, and an
+    embedding is read in blocks.
 
-    Raises `CheckpointError` for a tensor that is not finite, or that the precision cannot hold.
+    Raises `CheckpointError` for a tensor that is not finite or that the precision cannot represent.
     """
     matrices = [name for name in source.tensor_names() if matrix_precision(name, precision) is not None]
-    # One room for all: numpy asks for large pages for large arrays, and memory is read faster through those.
+    # One allocation for all matrices: numpy requests huge pages for large arrays, which reduces TLB misses.
     room = aligned_empty(sum(_matrix_bytes(source, name, precision) for name in matrices))
     taken = 0
 
@@ -60,7 +60,7 @@ def pack_weights(source: WeightSource, precision: str, runtime: Runtime) -> Pack
 
 
 def pack_each(source: WeightSource, precision: str, runtime: Runtime) -> Iterator[tuple[str, ByteArray]]:
-    """As `pack_weights`, a tensor at a time."""
+    """As `pack_weights`, but one tensor at a time."""
     for name in _largest_first(source):
         yield name, _packed(source, name, precision, runtime, aligned_empty)
 
@@ -71,14 +71,14 @@ def _largest_first(source: WeightSource) -> list[str]:
 
 def _matrix_bytes(source: WeightSource, name: str, precision: str) -> int:
     shape = source.shape(name)
-    n_out, n_in = shape if name in (EMBEDDING, HEAD) else reversed(shape)  # a block's matrix lies [in, out]
+    n_out, n_in = shape if name in (EMBEDDING, HEAD) else reversed(shape)  # matrices of blocks are [in, out]
     return matrix_bytes(matrix_precision(name, precision) or precision, n_out, n_in)
 
 
 def _packed(
     source: WeightSource, name: str, precision: str, runtime: Runtime, take: Callable[[int], ByteArray]
 ) -> ByteArray:
-    """One tensor's bytes; a matrix's are put where `take` finds room for so many."""
+    """Pack one tensor. take: allocates the bytes for a packed matrix."""
     packed_as = matrix_precision(name, precision)
     if packed_as is None:
         values = source.take(name).reshape(-1)
@@ -104,7 +104,7 @@ def check_finite(path: Path, name: str, values: npt.NDArray[np.float32]) -> None
 
 
 def _pack_in_pieces(source: WeightSource, name: str, precision: str, runtime: Runtime, packed: ByteArray) -> None:
-    """An embedding [vocab, n_embd], some rows at a time."""
+    """Pack an embedding [vocab, n_embd], some rows at a time."""
     n_embd = source.shape(name)[1]
     done = 0
     for rows in _whole_panels(source.stored_blocks(name), n_embd):
@@ -114,12 +114,12 @@ def _pack_in_pieces(source: WeightSource, name: str, precision: str, runtime: Ru
 
 
 def _whole_panels(blocks: Iterator[StoredArray], n_embd: int) -> Iterator[npt.NDArray[Any]]:
-    """An embedding's rows [n, n_embd], n a multiple of the panel's width in all pieces but the last."""
+    """Regroup blocks of an embedding into rows [n, n_embd]; n is a multiple of the panel width, except in the last."""
     panel = PANEL_WIDTH * n_embd
     held: npt.NDArray[Any] | None = None
     for block in blocks:
         held = block[:0] if held is None else held
-        # Only the panel that two blocks share is put together from both.
+        # Only a panel that spans two blocks is copied.
         missing = -held.size % panel
         held, rest = np.concatenate((held, block[:missing])), block[missing:]
         if held.size == panel:

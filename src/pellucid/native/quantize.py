@@ -1,4 +1,4 @@
-"""Writing a checkpoint's packed weights, so that the next load only maps them."""
+"""Writing packed weights to a folder, which later loads only map."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def quantize(
     overwrite: bool = False,
     threads: int | None = None,
 ) -> None:
-    """Pack a checkpoint's weights into a folder that `pellucid.load` maps, configuration and tokenizer beside them.
+    """Write a checkpoint's packed weights, configuration and tokenizer to a folder that `pellucid.load` can load.
 
-    One tensor at a time is in memory. overwrite: whether a packed model that `folder` holds is replaced; without it,
-    the folder must be new or empty. Nothing is deleted, and the checkpoint's own folder is never written to.
+    Only one tensor at a time is in memory. overwrite: replace a packed model in `folder`; by default the folder must
+    be new or empty. Nothing is deleted, and the checkpoint's own folder is never written to.
 
-    Raises `CheckpointError` for weights that the precision cannot hold and for a folder that may not be written to,
-    `OptionError` for a checkpoint that is packed already.
+    Raises `CheckpointError` for weights that the precision cannot represent and for a folder that may not be written
+    to, `OptionError` for a checkpoint that is packed already.
     """
     if precision not in PRECISIONS:
         raise OptionError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")

@@ -11,11 +11,11 @@ namespace pellucid {
 // The instruction sets that this build has kernels for and this processor can run, the best one first.
 std::vector<std::string> instruction_sets();
 
-// The kernels for one of instruction_sets(), or for the best where the name is empty.
-// Raises std::invalid_argument for one that is unknown or that this processor lacks.
+// Returns the kernels of a set in instruction_sets(), or of the best one if the name is empty.
+// Throws std::invalid_argument for a set that this build or this processor does not have.
 const KernelTable& kernels_named(const std::string& instruction_set);
 
-// What an engine computes with: kernels for one instruction set, and threads.
+// The kernels of one instruction set and a thread pool.
 class Runtime {
 public:
     // instruction_set: as in kernels_named.
@@ -29,7 +29,7 @@ private:
     ThreadPool pool_;
 };
 
-// Bytes per second at which all threads together read a buffer once, the fastest of `rounds` reads.
+// Measures memory bandwidth: the bytes per second at which all threads together read a buffer, best of `rounds`.
 double read_bandwidth(Runtime& runtime, const std::byte* bytes, std::size_t size, int rounds);
 
 }  // namespace pellucid

@@ -26,7 +26,7 @@ struct Quads {
     __m256i low, high;
 };
 
-// Sixteen registers: six rows take twelve for their sums, two for weights, one for an input.
+// There are 16 registers: 12 for the sums of six rows, 2 for weights, 1 for an input.
 inline constexpr int tile_rows = 6;
 inline constexpr int wide_tile_rows = 4;
 #if defined(PELLUCID_AVX_VNNI)
@@ -54,7 +54,7 @@ inline Floats load_first(const float* p, std::size_t n) {
     return {_mm256_maskload_ps(p, first_lanes(n, 0)), _mm256_maskload_ps(p + 8, first_lanes(n, 8))};
 }
 
-// A masked store costs many times a plain one, and is seldom needed.
+// A masked store is much slower than a plain one, and is rarely needed.
 inline void store_first(float* p, const Floats& x, std::size_t n) {
     if (n >= panel_width) return store(p, x);
     _mm256_maskstore_ps(p, first_lanes(n, 0), x.low);
@@ -147,7 +147,7 @@ inline float largest(const Floats& a) {
 
 inline __m128i to_bytes(const Floats& x) {
     const __m256i low = _mm256_cvtps_epi32(x.low), high = _mm256_cvtps_epi32(x.high);
-    // Packing works within halves of 128 bits: the words come out as 0-3, 8-11, 4-7, 12-15.
+    // Pack instructions work within 128-bit halves, so the order of the words is 0-3, 8-11, 4-7, 12-15.
     const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
     return _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
@@ -200,7 +200,8 @@ inline void load_nibbles(const std::byte* p, Nibbles& first, Nibbles& second) {
 
 #if defined(PELLUCID_AVX_VNNI)
 
-// vpdpbusd multiplies unsigned by signed: weights are taken 128 too large, and the sum starts lower by as much.
+// vpdpbusd multiplies unsigned by signed bytes. 128 is added to the weights, and the accumulator's initial value
+// compensates for it.
 using ByteQuad = NibbleQuad;
 using ByteInputs = NibbleInputs;
 
@@ -235,11 +236,11 @@ inline Integers widen_and_add(const Integers& total, const NibbleSums& sums) {
 
 #else
 
-// vpmaddubsw multiplies unsigned by signed bytes and adds neighbours in 16 bits, saturating. So a quad holds its
-// inputs' magnitudes and signs (0 or -1), and |x| is multiplied by w ^ sign: by w where x >= 0, and by
-// -w - 1 where x < 0, which is |x| too little; sums start higher by as much. Two products are at most 2 * 127 * 128 =
-// 32,512 and nothing saturates: the sums are exact. (vpsignb would do without the start, but runs where vpmaddubsw
-// and vpmaddwd do; an xor has twice as many places.)
+// vpmaddubsw multiplies unsigned by signed bytes and adds neighbours in 16 bits, with saturation. A quad therefore
+// stores its inputs' magnitudes and signs (0 or -1). |x| is multiplied by w ^ sign, which is w for x >= 0 and -w - 1
+// for x < 0. The latter is |x| too small, and the accumulator's initial value compensates for it. The sum of two
+// products is at most 2 * 127 * 128 = 32,512, so nothing saturates and sums are exact. (vpsignb needs no compensation,
+// but competes with vpmaddubsw and vpmaddwd for execution ports. An xor can use twice as many ports.)
 struct ByteQuad {
     std::int8_t magnitude[4], sign[4];
 };
@@ -262,7 +263,7 @@ inline Quads load_quads(const std::byte* p) { return {load_bytes(p), load_bytes(
 
 inline ByteInputs load_byte_inputs(const std::int8_t* p) { return {broadcast_quad(p), broadcast_quad(p + 4)}; }
 
-// GCC would add products to each other before it adds them to a sum, and run out of registers.
+// Keeps GCC from reassociating the sums, which would spill registers.
 inline __m256i in_order(__m256i sum) {
 #if defined(__GNUC__)
     asm("" : "+x"(sum));
@@ -279,7 +280,7 @@ inline Integers add_products(const Integers& sums, const Quads& weights, const B
     return {add_products(sums.low, weights.low, input), add_products(sums.high, weights.high, input)};
 }
 
-// Two products with nibbles are at most 2 * 15 * 127 = 3,810, of which eight fit in 16 bits.
+// The sum of two products with nibbles is at most 2 * 15 * 127 = 3,810. Eight such sums fit in 16 bits.
 struct NibbleSums {
     __m256i low, high;
 };

@@ -36,7 +36,7 @@ struct ByteQuad {
 };
 using NibbleQuad = ByteQuad;
 
-// Thirty-two registers, one for the sums of a row; twelve chains hide the multiply-add's latency.
+// There are 32 registers, and the sums of a row take one. Twelve independent sums hide the multiply-add latency.
 inline constexpr int tile_rows = 12;
 inline constexpr int wide_tile_rows = 8;
 inline constexpr int integer_panels = 4;
@@ -124,7 +124,8 @@ inline QuadTotals store_nibble_quads(std::int8_t* p, const Floats& x) { return s
 
 inline Floats to_floats(const Integers& a) { return {_mm512_cvtepi32_ps(a.lanes)}; }
 
-// vpdpbusd multiplies unsigned by signed: weights are taken 128 too large, and the sum starts lower by as much.
+// vpdpbusd multiplies unsigned by signed bytes. 128 is added to the weights, and the accumulator's initial value
+// compensates for it.
 inline Quads load_quads(const std::byte* p) {
     return {_mm512_xor_si512(load_bytes(p), _mm512_set1_epi8(-128))};
 }

@@ -36,12 +36,12 @@ struct ByteQuad {
 };
 using NibbleQuad = ByteQuad;
 
-// Thirty-two registers: five rows take twenty for their sums, four for weights.
+// There are 32 registers: 20 for the sums of five rows, 4 for weights.
 inline constexpr int tile_rows = 5;
 inline constexpr int wide_tile_rows = 4;
 inline constexpr int integer_panels = 2;
 
-// One operation on each of the four parts.
+// Applies an operation to each of the four registers.
 template <class Result, class Operation>
 inline Result each(Operation operation) {
     return {{operation(0), operation(1), operation(2), operation(3)}};
@@ -107,7 +107,7 @@ inline Floats divide(const Floats& a, const Floats& b) {
     return each<Floats>([&](int i) { return vdivq_f32(a.part[i], b.part[i]); });
 }
 
-// Selected by comparison: vminq and vmaxq hand on a NaN from either side.
+// Compares and selects, because vminq and vmaxq propagate a NaN from either argument.
 inline Floats minimum(const Floats& a, const Floats& b) {
     return each<Floats>([&](int i) { return vbslq_f32(vcltq_f32(a.part[i], b.part[i]), a.part[i], b.part[i]); });
 }

@@ -6,7 +6,7 @@
 
 #include "kernels.hpp"
 
-// Sixteen lanes in plain C++: what every simd_<set>.hpp provides, and what each function means.
+// A vector of 16 lanes in plain C++. It defines the interface that every simd_<set>.hpp provides.
 namespace pellucid {
 namespace {
 namespace simd {
@@ -19,12 +19,12 @@ struct Integers {
     std::int32_t lane[panel_width];
 };
 
-// Sixteen outputs by four inputs of signed eight-bit weights; one output's four lie together.
+// Signed 8-bit weights, [16 outputs][4 inputs].
 struct Quads {
     std::int8_t value[4 * panel_width];
 };
 
-// Four consecutive inputs, in memory and loaded, for a product with Quads and for one with Nibbles.
+// Four consecutive inputs, in memory and in a register, for products with Quads and with Nibbles.
 struct ByteQuad {
     std::int8_t value[4];
 };
@@ -32,13 +32,12 @@ using NibbleQuad = ByteQuad;
 using ByteInputs = ByteQuad;
 using NibbleInputs = ByteQuad;
 
-// Rows of activations that a product takes at once: as many as there are registers for; fewer where weights or
-// intermediate values take more than one.
+// The number of rows per tile of a product, limited by the number of registers. wide_tile_rows is for precisions whose
+// weights or intermediate values take more than one register.
 inline constexpr int tile_rows = 4;
 inline constexpr int wide_tile_rows = 4;
 
-// Panels whose integer products are taken side by side where there is one row: as many as it takes to hide the
-// latency of their sums.
+// The number of panels per tile in an integer product with one row, enough to hide the latency of the sums.
 inline constexpr int integer_panels = 1;
 
 inline Floats broadcast(float x) {
@@ -69,7 +68,7 @@ inline void store_first(float* p, const Floats& x, std::size_t n) {
 inline float half_to_float(std::uint16_t bits) {
     const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16;
     const std::uint32_t magnitude = bits & 0x7fffu;
-    // Shifted into place, the exponent is too small by 127 - 15; multiplying by 2^112 also mends subnormals.
+    // After the shift the exponent is too small by 127 - 15. Multiplying by 2^112 corrects it, also for subnormals.
     std::uint32_t shifted = magnitude << 13;
     float value;
     std::memcpy(&value, &shifted, sizeof(value));
@@ -96,7 +95,7 @@ inline std::uint16_t float_to_half(float x) {
         std::memcpy(&bits, &magnitude, sizeof(bits));
         return static_cast<std::uint16_t>(sign | (bits - 0x3f000000u));
     }
-    bits += 0xfffu + ((bits >> 13) & 1u);  // to nearest, halves to even
+    bits += 0xfffu + ((bits >> 13) & 1u);  // to nearest, ties to even
     return static_cast<std::uint16_t>(sign | ((bits - 0x38000000u) >> 13));
 }
 
@@ -110,7 +109,7 @@ inline void store(Half* p, const Floats& x) {
     for (std::size_t i = 0; i < panel_width; ++i) p[i].bits = float_to_half(x.lane[i]);
 }
 
-// Sixteen pairs of bfloat16: the first of each pair, and the second.
+// Loads 16 pairs of bfloat16: `first` gets the first of each pair, `second` the second.
 inline void load_pairs(const std::byte* p, Floats& first, Floats& second) {
     for (std::size_t i = 0; i < panel_width; ++i) {
         std::uint32_t pair;
@@ -134,12 +133,12 @@ PELLUCID_LANEWISE(add, x + y)
 PELLUCID_LANEWISE(subtract, x - y)
 PELLUCID_LANEWISE(multiply, x * y)
 PELLUCID_LANEWISE(divide, x / y)
-// Where either is NaN, the second: as the x86 instructions have it.
+// If either argument is NaN, the result is the second one, as in the x86 instructions.
 PELLUCID_LANEWISE(minimum, x < y ? x : y)
 PELLUCID_LANEWISE(maximum, x > y ? x : y)
 #undef PELLUCID_LANEWISE
 
-// a * b + c; rounded once where the processor can.
+// a * b + c, fused if the processor has the instruction.
 inline Floats multiply_add(const Floats& a, const Floats& b, const Floats& c) {
     Floats r;
     for (std::size_t i = 0; i < panel_width; ++i) r.lane[i] = a.lane[i] * b.lane[i] + c.lane[i];
@@ -152,7 +151,7 @@ inline Floats absolute(const Floats& a) {
     return r;
 }
 
-// To the nearest whole number, halves to even; |x| < 2^22.
+// Rounds to the nearest integer, ties to even; |x| < 2^22.
 inline Floats round(const Floats& a) {
     constexpr float shift = 0x1.8p23f;
     Floats r;
@@ -163,7 +162,7 @@ inline Floats round(const Floats& a) {
     return r;
 }
 
-// 2^n for whole n in -126..127; any finite number for NaN.
+// 2^n for integer n in -126..127; some finite number for NaN.
 inline Floats power_of_two(const Floats& n) {
     Floats r;
     for (std::size_t i = 0; i < panel_width; ++i) {
@@ -174,14 +173,14 @@ inline Floats power_of_two(const Floats& n) {
     return r;
 }
 
-// The first n lanes; zero elsewhere.
+// Keeps the first n lanes and sets the others to zero.
 inline Floats keep_first(const Floats& a, std::size_t n) {
     Floats r{};
     for (std::size_t i = 0; i < panel_width && i < n; ++i) r.lane[i] = a.lane[i];
     return r;
 }
 
-// Halves are added (or compared) until one lane is left: one order everywhere.
+// Horizontal reductions, by halves. The order is the same for all instruction sets.
 inline float sum(const Floats& a) {
     Floats r = a;
     for (std::size_t half = panel_width / 2; half > 0; half /= 2) {
@@ -196,7 +195,7 @@ inline float largest(const Floats& a) {
     return r;
 }
 
-// Whole numbers in -127..127 as four quads of inputs.
+// Stores 16 integers in -127..127 as four quads.
 inline QuadTotals store_byte_quads(std::int8_t* p, const Floats& x) {
     QuadTotals totals{0, 0};
     for (std::size_t i = 0; i < panel_width; ++i) {
@@ -244,7 +243,7 @@ inline Integers add_products(const Integers& sums, const Quads& weights, const B
     return r;
 }
 
-// Four-bit weights, 0..15: 64 bytes are sixteen outputs by eight inputs, the first four in the low halves.
+// 4-bit weights, 0..15. 64 bytes are 16 outputs by 8 inputs, with the first four inputs in the low nibbles.
 using Nibbles = Quads;
 
 inline void load_nibbles(const std::byte* p, Nibbles& first, Nibbles& second) {
@@ -255,8 +254,7 @@ inline void load_nibbles(const std::byte* p, Nibbles& first, Nibbles& second) {
     }
 }
 
-// A sum of products with nibbles, perhaps in a narrow type: at most `nibble_quads` quads may be added before it is
-// widened.
+// A sum of products with nibbles. The type may be 16 bits wide: after at most `nibble_quads` quads the sum is widened.
 using NibbleSums = Integers;
 inline constexpr std::size_t nibble_quads = 8;
 

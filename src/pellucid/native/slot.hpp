@@ -9,9 +9,9 @@ namespace pellucid {
 
 class Engine;
 
-// Sequences that are no longer needed, until the engine removes them from its cache. Adding one takes no lock and no
-// memory, so that a slot can be dropped anywhere: in any thread, during another thread's step, in a garbage collection,
-// in a forked child.
+// A lock-free stack of dropped sequences, which the engine removes from its cache later. Adding one takes no lock and
+// allocates nothing, so a slot can be dropped in any thread, during another thread's step, during garbage collection,
+// and in a forked child.
 class DropQueue {
 public:
     struct Entry {
@@ -25,7 +25,7 @@ public:
     DropQueue& operator=(const DropQueue&) = delete;
 
     void add(std::unique_ptr<Entry> entry) noexcept;
-    // Empties the queue: calls drop(id) for each entry.
+    // Empties the queue and calls drop(id) for each entry.
     template <class Drop>
     void take_all(const Drop& drop) noexcept {
         Entry* entry = first_.exchange(nullptr, std::memory_order_acquire);
@@ -40,7 +40,7 @@ private:
     std::atomic<Entry*> first_{nullptr};
 };
 
-// A sequence's place in an engine's cache. It keeps its engine alive, and drops the sequence when it is destroyed.
+// A handle on a sequence in an engine's cache. It keeps the engine alive. Its destructor drops the sequence.
 class Slot {
 public:
     ~Slot();
@@ -53,7 +53,7 @@ public:
 private:
     friend class Engine;
 
-    // Allocates all that the slot needs; it is open from the call of `hold` on.
+    // Allocates everything, so that `hold`, which opens the slot, cannot fail.
     explicit Slot(std::shared_ptr<Engine> engine);
     void hold(KvCache::Id id) noexcept;
     void drop() noexcept;

@@ -12,7 +12,7 @@
 namespace pellucid {
 namespace {
 
-// About as long as the caller needs between two steps, to choose a token.
+// About the time between two steps, in which the caller chooses a token.
 constexpr std::chrono::microseconds spin_time{200};
 constexpr int pauses_between_looks = 32;
 
@@ -36,15 +36,15 @@ ThreadPool::ThreadPool(std::size_t threads)
             workers_->emplace_back([this, thread] { work(thread); });
         }
     } catch (const std::system_error&) {
-        // The system limits threads; those that were made do the work.
+        // The system limits threads. The pool works with the threads that exist.
     } catch (const std::bad_alloc&) {
-        // The same without memory for another one.
+        // There is no memory for another thread. The pool works with the threads that exist.
     }
 }
 
 ThreadPool::~ThreadPool() {
     if (in_child()) {
-        workers_.release();  // the parent's threads, which std::thread can neither join nor forget here
+        workers_.release();  // leaked: a child can neither join nor detach the parent's threads
         return;
     }
     stopping_.store(true);
@@ -70,7 +70,7 @@ void ThreadPool::run(const Loop& loop) {
     state_.fetch_and(~open, std::memory_order_acq_rel);
     Fetcher upcoming(loop.upcoming);
     for (int looks = 0; (state_.load(std::memory_order_acquire) & worker_mask) != 0; ++looks) {
-        // A worker that was taken off its core in the middle of a block needs ours, if there is no other.
+        // A worker that was preempted in the middle of a block may need this thread's core.
         if (looks < 2000) {
             upcoming.fetch_some();
             pause();
@@ -96,7 +96,7 @@ void ThreadPool::take_blocks(std::size_t thread, const Loop& loop) {
     }
 }
 
-// Takes part in the current loop, if it is open and not the one this worker did last, and says what comes after it.
+// Joins the current loop if it is open and this worker has not done it yet. Returns the loop's `upcoming` memory.
 std::span<const std::byte> ThreadPool::join_loop(std::size_t thread, std::uint32_t& last_number) {
     std::uint32_t state = state_.load(std::memory_order_acquire);
     while ((state & open) != 0 && state / one_loop != last_number) {
@@ -129,7 +129,7 @@ void ThreadPool::work(std::size_t thread) {
         } else if ((seen & open) != 0) {
             upcoming = Fetcher(join_loop(thread, last_number));
         } else {
-            last_number = seen / one_loop;  // over before we came
+            last_number = seen / one_loop;  // the loop closed before this worker joined
         }
     }
 }

@@ -14,25 +14,26 @@
 
 namespace pellucid {
 
-// Threads that share loops. Between two loops they spin for some microseconds, because a token's step is sixty
-// loops; after that they sleep.
+// A pool of threads for parallel loops. A decode step is about sixty loops, so workers spin between loops, and sleep
+// only if no loop follows within spin_time (200 microseconds).
 //
-// A loop is handed out in blocks as threads ask for them. The calling thread takes part, and waits only for those
-// who have begun: a worker that sleeps, or that the system has not given a core, holds nobody up.
+// Loops are scheduled dynamically: each thread takes blocks of iterations from an atomic counter. The calling thread
+// takes part, and waits only for workers that have joined the loop. A worker that sleeps or has no core delays nobody.
 class ThreadPool {
 public:
-    // threads: how many work on a loop, the calling one included. There are fewer where the system makes no more.
+    // threads: the number of threads per loop, including the calling one. The pool has fewer if the system fails to
+    // create them.
     explicit ThreadPool(std::size_t threads);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
 
-    // How many work on a loop. A forked child has the calling thread alone.
+    // The number of threads per loop. It is 1 in a forked child, which has only the calling thread.
     std::size_t threads() const { return in_child() ? 1 : workers_->size() + 1; }
 
-    // Calls body(begin, end, thread) until 0..count is covered, `block` at a time; thread < threads() is another
-    // one in each simultaneous call. The body must not throw.
-    // upcoming: memory that is read after this loop. Threads that have nothing else to do fetch its beginning.
+    // Calls body(begin, end, thread) for consecutive ranges of at most `block` iterations that cover 0..count.
+    // `thread` is unique among concurrent calls, and less than threads(). The body must not throw.
+    // upcoming: memory that the next loop reads. Idle threads prefetch its beginning.
     template <class Body>
     void run(std::size_t count, std::size_t block, const Body& body, std::span<const std::byte> upcoming = {}) {
         const auto call = [](const void* context, std::size_t begin, std::size_t end, std::size_t thread) {
@@ -50,14 +51,14 @@ private:
         std::span<const std::byte> upcoming;
     };
 
-    // Fetches memory little by little.
+    // Prefetches memory, one cache line per call.
     class Fetcher {
     public:
         explicit Fetcher(std::span<const std::byte> memory) : left_(memory.first(std::min(memory.size(), most))) {}
         void fetch_some();
 
     private:
-        static constexpr std::size_t most = 128 * 1024;  // of a second-level cache
+        static constexpr std::size_t most = 128 * 1024;  // a part of L2
         std::span<const std::byte> left_;
     };
 
@@ -66,8 +67,8 @@ private:
     void take_blocks(std::size_t thread, const Loop& loop);
     std::span<const std::byte> join_loop(std::size_t thread, std::uint32_t& last_number);
 
-    // The state of the current loop in one word, so that joining and closing are one atomic operation each: how
-    // many workers are in it, whether more may join, and its number.
+    // The state of the current loop: the number of workers in it, whether more may join, and the loop's number. One
+    // atomic word holds all three, so that joining and closing are one atomic operation each.
     static constexpr std::uint32_t one_worker = 1;
     static constexpr std::uint32_t worker_mask = 0x3ff;
     static constexpr std::uint32_t open = 0x400;
@@ -75,12 +76,12 @@ private:
 
     bool in_child() const { return generation_ != fork_generation(); }
 
-    std::mutex running_;  // one loop at a time, whoever calls
+    std::mutex running_;  // serializes the loops of different callers
     Loop loop_;
     alignas(64) std::atomic<std::uint32_t> state_{0};
     alignas(64) std::atomic<std::size_t> next_{0};
     std::atomic<bool> stopping_{false};
-    const std::uint32_t generation_;  // of the process whose threads the workers are
+    const std::uint32_t generation_;  // the fork generation in which the workers were created
     std::unique_ptr<std::vector<std::thread>> workers_;
 };
 

@@ -1,4 +1,4 @@
-"""The weights that an engine multiplies with, back as a checkpoint's tensors."""
+"""Dequantizing packed weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pellucid.config import GPT2Config
 
 
 class UnpackedWeights:
-    """What `reference.load.load_model` takes, over packed tensors: float32, with the numbers they stand for."""
+    """Packed tensors as float32 tensors with their shapes in a Hub file. Implements `pellucid.engine.Weights`."""
 
     def __init__(self, config: GPT2Config, tensors: Mapping[str, ByteArray], precision: str) -> None:
         self.config = config

@@ -1,4 +1,4 @@
-"""The engine over the PyTorch model: decoding's view of `GPT2LMHeadModel`, on whatever device it is."""
+"""The reference engine: the engine protocol over the PyTorch model, on any device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pellucid.reference.model import GPT2LMHeadModel
 
 
 class ReferenceSlot(NamedTuple):
-    """A sequence's place in a `ReferenceEngine`; drops the sequence when it is garbage collected."""
+    """A handle on a sequence in a `ReferenceEngine`. The sequence is dropped when the slot is garbage collected."""
 
     engine: ReferenceEngine
     number: int
@@ -30,10 +30,10 @@ class ReferenceSlot(NamedTuple):
 
 
 class ReferenceEngine:
-    """Fulfils `pellucid.engine.Engine` with the model's public forward pass, and nothing else.
+    """Implements `pellucid.engine.Engine` with the model's public forward pass only.
 
-    A step runs one forward pass for all slots that get the same number of tokens; they are padded on the
-    left to the longest and told apart by the attention mask and their position ids.
+    A step runs one forward pass for all slots that get the same number of tokens. Their sequences are left-padded to
+    the longest one, with an attention mask and position ids.
     """
 
     def __init__(self, model: GPT2LMHeadModel) -> None:
@@ -88,10 +88,10 @@ class ReferenceEngine:
                 group_logits = self.model.lm_head(group)  # [rows, 1 or count, vocab]
             for row, state, row_logits in zip(rows, group, group_logits, strict=True):
                 states[row], logits[row] = state, row_logits
-        # Logits of many positions are large: where all rows were read together, they are in order already.
+        # Logits of many positions are large. After a single forward pass they are in order already, and need no copy.
         together = group_logits.flatten(0, 1) if len(group) == len(slots) else torch.cat(logits)
         output = StepOutput(_to_numpy(together), _to_numpy(torch.cat(states)) if hidden else None)
-        self._sequences.update(longer)  # one operation, so that an interrupt leaves all slots extended or none
+        self._sequences.update(longer)  # atomic: an interrupt leaves all slots extended, or none
         return output
 
     def _check(self, slots: Sequence[Slot], tokens: Sequence[Sequence[int]]) -> None:
@@ -111,8 +111,8 @@ class ReferenceEngine:
     def _forward(
         self, slots: Sequence[Slot], tokens: Sequence[Sequence[int]]
     ) -> tuple[dict[int, CachedSequence], torch.Tensor]:
-        """Run equally many tokens for each slot; return what each slot then holds, and the states behind the tokens,
-        [rows, count, n_embd]."""
+        """Run the same number of tokens for each slot. Return each slot's extended sequence, by its number, and the
+        hidden states of the tokens, [rows, count, n_embd]."""
         numbers = [self._number(slot) for slot in slots]
         sequences = [self._sequences[number] for number in numbers]
         device = self.model.transformer.wte.weight.device
@@ -152,7 +152,7 @@ class ReferenceEngine:
         self._sequences.pop(self._owned(slot).number, None)
 
     def _hold(self, sequence: CachedSequence) -> ReferenceSlot:
-        # The slot first, so that an interrupt before it is returned drops the sequence again.
+        # The slot is created first, so that the sequence is dropped if an interrupt comes before the slot is returned.
         slot = ReferenceSlot(self, next(self._numbers))
         self._sequences[slot.number] = sequence
         return slot
@@ -165,7 +165,7 @@ class ReferenceEngine:
         return slot
 
     def _number(self, slot: Slot) -> int:
-        """The number of a slot that is open."""
+        """The number of an open slot."""
         number = self._owned(slot).number
         if number not in self._sequences:
             raise KeyError(f"{slot} was dropped")
