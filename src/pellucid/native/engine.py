@@ -82,7 +82,8 @@ class NativeEngine:
 
         Raises `CheckpointError` for a tensor that is not finite and for weights that the precision cannot represent.
         Raises `OptionError` if this build or this processor does not have the instruction set in the environment
-        variable PELLUCID_ISA, and if the system has no address space for the capacity.
+        variable PELLUCID_ISA, and if the system has no address space for `capacity`; for the default capacity, that is
+        a `MemoryError`.
         """
         packed = checkpoint.packed
         chosen: NativePrecision = precision or (packed.precision if packed else "float32")  # type: ignore[assignment]

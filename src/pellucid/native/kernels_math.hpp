@@ -1,6 +1,6 @@
 #pragma once
 
-// The C header declares no inline functions; see kernels.hpp.
+// The C header, not <cmath>: C functions are not emitted in this object file; see kernels.hpp.
 #include <math.h>
 
 #include <cstddef>

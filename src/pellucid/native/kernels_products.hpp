@@ -20,7 +20,8 @@ namespace {
 // Cache blocking: this much of a panel is multiplied with all rows before the next part is read. It is half of L1.
 constexpr std::size_t block_bytes = 16 * 1024;
 
-// The prefetch distance in bytes, measured. Prefetching past the end of the weights is harmless.
+// The distance in bytes at which weights are prefetched, so that memory latency overlaps with arithmetic. Prefetching
+// past the end of the weights is harmless.
 constexpr std::size_t prefetch_distance(int rows) { return rows <= 2 ? 2048 : 4096; }
 
 template <int rows>
