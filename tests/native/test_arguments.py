@@ -107,6 +107,27 @@ def test_tensors_of_a_wrong_size_or_alignment_are_refused_by_name(runtime: Runti
         Engine(runtime, config(), "float32", given, 16)
 
 
+def misaligned(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Zeros at an odd address."""
+    return np.zeros(4 * int(np.prod(shape)) + 1, np.uint8)[1:].view(np.float32).reshape(shape)
+
+
+def test_arrays_at_an_odd_address_are_refused(runtime: Runtime, engine: Engine) -> None:
+    passes, slot = LogitsPasses(""), engine.open()
+    target = np.zeros(matrix_bytes("float32", 2, 3) + 1, np.uint8)
+    for call in (
+        lambda: passes.survey(misaligned(5)),
+        lambda: passes.largest(misaligned(5), 1),
+        lambda: pack(runtime, "float32", misaligned(2, 3), target[:-1]),
+        lambda: pack(runtime, "float32", np.zeros((2, 3), np.float32), target[1:]),
+        lambda: engine.step([slot], [[1]], False, misaligned(1, 5), None),
+        lambda: engine.step([slot], [[1]], False, np.zeros((1, 5), np.float32), misaligned(1, 4)),
+    ):
+        with pytest.raises(ValueError, match="aligned"):
+            call()
+    assert engine.length(slot) == 0
+
+
 def test_the_engine_holds_the_arrays_and_not_their_dict(runtime: Runtime) -> None:
     given = tensors()
     engine = Engine(runtime, config(), "float32", given, 16)

@@ -44,6 +44,13 @@ using WritableBytes = nb::ndarray<std::uint8_t, nb::ndim<1>, nb::c_contig, nb::d
 using Matrix = nb::ndarray<nb::ro, nb::ndim<2>, nb::device::cpu>;
 using FloatRows = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
+// numpy makes arrays at any address, also such as the processor may not read numbers from.
+void check_aligned(const void* data, std::size_t alignment) {
+    if (reinterpret_cast<std::uintptr_t>(data) % alignment != 0) {
+        throw std::invalid_argument("an array is not aligned for its numbers: pass a copy");
+    }
+}
+
 std::span<const std::byte> as_span(const Bytes& array) {
     return {reinterpret_cast<const std::byte*>(array.data()), array.size()};
 }
@@ -53,11 +60,13 @@ std::span<float> as_span(const char* name, const FloatRows& rows, std::size_t wi
         throw std::invalid_argument(std::string(name) + " has rows of " + std::to_string(rows.shape(1)) +
                                     " numbers; they must be of " + std::to_string(width));
     }
+    check_aligned(rows.data(), alignof(float));
     return {rows.data(), rows.size()};
 }
 
 std::span<const float> as_span(const Row& row) {
     if (row.size() == 0) throw std::invalid_argument("the row is empty");
+    check_aligned(row.data(), alignof(float));
     return {row.data(), row.size()};
 }
 
@@ -123,6 +132,8 @@ void pack(Runtime& runtime, const std::string& precision, const Matrix& weights,
     const pellucid::Weights source{type_of(weights), weights.data(), weights.shape(0), weights.shape(1),
                                    static_cast<std::size_t>(weights.stride(0)),
                                    static_cast<std::size_t>(weights.stride(1))};
+    check_aligned(source.data, source.type == WeightType::float32 ? alignof(float) : alignof(std::uint16_t));
+    check_aligned(packed.data(), alignof(float));
     const std::span<std::byte> target{reinterpret_cast<std::byte*>(packed.data()), packed.size()};
     const Precision chosen = precision_named(precision);
     const GilRelease released;
