@@ -139,4 +139,4 @@ def test_random_calls_are_done_or_refused(model: Path, worker: Worker, tally: Ca
 def test_random_calls_leave_sanitizers_silent(
     model: Path, sanitized_worker: Worker, tally: Callable[[str], Tally]
 ) -> None:
-    _try_programs(sanitized_worker, model, tally("calls of the extension, sanitized"), 60)
+    _try_programs(sanitized_worker, model, tally("calls of the extension, sanitized"), 300)
