@@ -12,6 +12,7 @@ import torch
 from pellucid.engine import FloatArray, Slot, StepOutput, Weights
 from pellucid.errors import ContextLengthError
 from pellucid.reference.cache import CachedSequence, gather
+from pellucid.reference.exit import torch_threads
 from pellucid.reference.load import ModelWeights
 from pellucid.reference.model import GPT2LMHeadModel
 
@@ -40,6 +41,7 @@ class ReferenceEngine:
         self.model = model
         self._sequences: dict[int, CachedSequence] = {}
         self._numbers = itertools.count()
+        self._threads = torch_threads()
         config, weight = model.config, model.transformer.wte.weight
         nothing = weight.new_zeros(1, config.n_head, 0, config.head_dim)
         self._empty = CachedSequence(((nothing, nothing),) * config.n_layer, row=0, length=0)
@@ -75,6 +77,12 @@ class ReferenceEngine:
         hidden: bool = False,
     ) -> StepOutput:
         self._check(slots, tokens)
+        with self._threads.inside():
+            return self._step(slots, tokens, all_positions=all_positions, hidden=hidden)
+
+    def _step(
+        self, slots: Sequence[Slot], tokens: Sequence[Sequence[int]], *, all_positions: bool, hidden: bool
+    ) -> StepOutput:
         states: list[torch.Tensor] = [torch.empty(0)] * len(slots)
         logits = list(states)
         longer: dict[int, CachedSequence] = {}
@@ -143,7 +151,8 @@ class ReferenceEngine:
         if not 0 <= length <= sequence.length:
             raise ValueError(f"{slot} holds {sequence.length} tokens; it cannot be cut to {length}")
         if length < sequence.length:
-            self._sequences[number] = sequence.truncated(length)
+            with self._threads.inside():
+                self._sequences[number] = sequence.truncated(length)
 
     def fork(self, slot: Slot) -> Slot:
         return self._hold(self._sequences[self._number(slot)])
