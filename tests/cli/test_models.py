@@ -103,7 +103,7 @@ def test_an_interrupted_pull_says_how_to_go_on(run: Any, hub_cache: Path, monkey
     result = run("pull", "gpt2")
     assert result.exit_code == 130
     assert result.stdout == ""
-    assert "`pellucid pull gpt2` goes on" in result.stderr
+    assert "`pellucid pull gpt2` downloads the rest" in result.stderr
 
 
 def test_verify_without_the_weights_says_how_to_get_them(run: Any, hub_cache: Path) -> None:

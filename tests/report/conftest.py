@@ -104,9 +104,9 @@ def report_of(lm: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Ca
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """The system's Chromium, headless."""
+    """The system's Chromium, headless. It holds the thread's event loop, so it ends with the module."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:

@@ -176,7 +176,7 @@ def test_a_step_of_beams_shows_each_that_ran_and_its_children(engine: ReferenceE
     for node in ran:
         assert f"  {node.score:.2f}\n" in text
         for child in (child for child in record.tree if child.parent == node.id):
-            became = f"cut in step {child.ended}" if child.fate == "cut" else "went on"
+            became = f"cut in step {child.ended}" if child.fate == "cut" else "extended"
             assert re.search(rf"' w{child.token}' +\S+ +{child.score:.2f} +{became}", text)
 
 

@@ -142,4 +142,4 @@ def test_a_figure_of_beams_has_every_hypothesis_with_its_score() -> None:
 def test_a_record_without_beams_has_no_beam_figure() -> None:
     with pytest.raises(RecordError, match="no tree"):
         beam_figure(a_record(["a"]))
-    assert "beams searched" in printed(token_colours.record_colours(a_tree()))
+    assert "a beam search" in printed(token_colours.record_colours(a_tree()))
