@@ -63,6 +63,7 @@ class TestStreams:
 
 
 class TestMemory:
+    @pytest.mark.needs("torch")
     @pytest.mark.parametrize(
         ("command", "megabytes"),
         [("predict hello", 60), ("predict hello", 200), ("predict hello", 220), ("predict hello --engine torch", 500)],

@@ -20,6 +20,7 @@ def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("command", ["tokens", "predict", "score", "generate", "walk", "trace"])
 def test_every_command_on_a_text_takes_a_file(command: str, run_json: Any, tmp_path: Path) -> None:
     path = tmp_path / "prompt.txt"
@@ -79,6 +80,7 @@ def test_another_programs_option_leads_to_its_name_here(option: tuple[str, ...],
     assert f"there is no {option[0]}: " in result.stderr and right in result.stderr
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("command", [("predict",), ("walk",), ("walk", "-n", "600"), ("trace",)])
 def test_a_prompt_that_does_not_fit_is_told_without_options_that_the_command_lacks(
     command: tuple[str, ...], run: Any

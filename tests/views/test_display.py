@@ -12,6 +12,8 @@ from pellucid.language_model import LanguageModel
 
 from .fragments import self_contained
 
+pytestmark = pytest.mark.needs("torch")
+
 TEXT = "Once upon a"
 
 

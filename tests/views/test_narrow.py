@@ -77,6 +77,7 @@ def test_a_bar_is_right_to_an_eighth_of_a_column(length: float) -> None:
     assert abs(eighths - 8 * length) <= 0.5 or eighths == 1
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 @pytest.mark.parametrize(
     ("command", "needed"),
